@@ -1,0 +1,153 @@
+package channel
+
+import "github.com/spillway/spillway/script"
+
+// closePatience is how many blocks a signed cooperative close may stay unseen
+// before the payee settles its newest update.
+const closePatience = 3
+
+// ActionKind is what a watch has to do for a channel.
+type ActionKind string
+
+// The actions.
+const (
+	SendFunding    ActionKind = "send-funding"    // broadcast T1 again
+	Send           ActionKind = "send"            // broadcast Action.Tx, which is saved, again
+	MakeSettlement ActionKind = "make-settlement" // build at Action.Rate, save, broadcast
+	MakeRefund     ActionKind = "make-refund"     // build at Action.Rate, save, broadcast
+)
+
+// Action is one thing to do after the record was saved.
+type Action struct {
+	Kind ActionKind
+	Tx   Hex
+	Rate script.FeeRate
+}
+
+// Due is the payee's duty for a channel as the chain stands. It is level
+// triggered: asked again with the same view it answers the same, and after a
+// reorg or a restart it is simply asked again. The returned record must be
+// saved before the actions are taken. docs/protocol.md, "Time" and "Closing".
+func (r PayeeRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (PayeeRecord, []Action) {
+	if r.Phase.Final() {
+		return r, nil
+	}
+	if r.SpentBy = ""; v.Spend != nil {
+		r.SpentBy = v.Spend.Txid
+	}
+	if !v.Funding.Seen && v.Spend == nil {
+		return r.fundingLost(v, p)
+	}
+	if v.SpendDepth() >= max(p.Burial, 1) {
+		r.Phase = Closed
+		return r, nil
+	}
+	r = r.deepen(v)
+	if r.Phase == Closing {
+		return r.dueClosing(ch, payout, v)
+	}
+	switch {
+	case r.Phase == Settling:
+	case r.Paid == 0:
+		return r, nil // nothing to settle: the refund will spend it
+	case v.Spend != nil && !r.own(v.Spend.Txid):
+		r.Phase, r.Reason = Settling, SpendSeen
+	case v.Tip >= r.Terms.deadline():
+		r.Phase, r.Reason = Settling, AtMargin
+	}
+	if r.Phase != Settling {
+		return r, nil
+	}
+	return r, r.settle(ch, payout, v)
+}
+
+func (r PayeeRecord) fundingLost(v View, p Policy) (PayeeRecord, []Action) {
+	if v.Funding.ConflictDepth >= max(p.Reorg, 1) {
+		r.Phase = Abandoned
+		return r, nil
+	}
+	if len(r.FundingTx) == 0 {
+		return r, nil
+	}
+	return r, []Action{{Kind: SendFunding, Tx: r.FundingTx}}
+}
+
+// own reports whether a transaction is one that the payee itself agreed to or made
+// for the newest amount.
+func (r PayeeRecord) own(txid string) bool {
+	return r.Close != nil && r.Close.Txid == txid ||
+		r.Settlement != nil && r.Settlement.Txid == txid && r.Settlement.Amount == r.Paid
+}
+
+func (r PayeeRecord) dueClosing(ch *script.Channel, payout []byte, v View) (PayeeRecord, []Action) {
+	if v.Spend != nil && r.own(v.Spend.Txid) && (v.Spend.Height > 0 || v.Tip < r.Terms.deadline()) {
+		return r, nil
+	}
+	var actions []Action
+	if len(r.Close.FinalTx) > 0 && v.Spend == nil {
+		actions = append(actions, Action{Kind: Send, Tx: r.Close.FinalTx})
+	}
+	late := v.Tip >= r.Close.Height+closePatience || v.Tip >= r.Terms.deadline()
+	if late && r.Paid > 0 {
+		if r.Reason == "" {
+			r.Reason = CloseUnseen
+		}
+		actions = append(actions, r.settle(ch, payout, v)...)
+	}
+	return r, actions
+}
+
+// settle decides whether the settlement is made anew, sent again, or has to wait.
+func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action {
+	if v.Spend != nil && v.Spend.Height > 0 || r.Paid == 0 {
+		return nil // mined: wait until it is buried; a reorg asks again
+	}
+	if v.Funding.Height == 0 && r.Terms.TxVersion == 3 {
+		return nil // version 3 does not relay over an unconfirmed version 2 parent
+	}
+	size := ch.SettlementVSize(int64(r.Terms.Capacity-r.Paid), payout)
+	limit := stakeRate(int64(r.Paid)-script.Dust(payout), size)
+	rate, remake := nextRate(r.Settlement, r.Paid, v, v.Tip >= r.Terms.deadline(), limit)
+	switch {
+	case !remake:
+		return []Action{{Kind: Send, Tx: r.Settlement.Tx}}
+	case rate <= 0:
+		return nil // what was paid does not cover any fee
+	}
+	return []Action{{Kind: MakeSettlement, Rate: rate}}
+}
+
+// stakeRate is the highest rate at which a transaction of this size leaves at
+// least nothing of what is at stake (sat).
+func stakeRate(stake, size int64) script.FeeRate {
+	if stake <= 0 || size <= 0 {
+		return 0
+	}
+	return script.FeeRate(min(stake, MaxSat) * 1000 / size)
+}
+
+// minStep is the least by which a replacement's rate rises, 1 sat/vB.
+const minStep = script.FeeRate(1000)
+
+// nextRate is the rate of the next broadcast. It never falls, rises with the
+// going rate, with a new amount, and, once urgent, with every block; limit is
+// what is at stake. remake is false when the last broadcast is to be repeated.
+func nextRate(last *Broadcast, amount uint64, v View, urgent bool, limit script.FeeRate) (rate script.FeeRate, remake bool) {
+	floor := max(v.Rate, minStep)
+	if last == nil {
+		return min(floor, limit), true
+	}
+	prev := script.FeeRate(last.Rate)
+	next := prev
+	switch {
+	case last.Amount != amount || floor > prev:
+		next = max(floor, prev+minStep)
+	case urgent && v.Tip > last.Height:
+		next = max(floor, prev+max(minStep, prev/4))
+	}
+	next = min(next, limit)
+	if next <= prev && last.Amount == amount {
+		return prev, false
+	}
+	return max(next, min(prev, limit)), true
+}

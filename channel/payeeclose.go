@@ -1,0 +1,154 @@
+package channel
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/script"
+)
+
+// CloseRequest is the payer's wish for a cooperative close.
+type CloseRequest struct {
+	Update     Update // its newest, verified with Terms.VerifyUpdate
+	PayerNonce Hex    // 66 bytes
+}
+
+// BeginClose is the payee's rule for a cooperative close: the newest update is
+// taken, everything charged must be paid, and the transaction is fixed. The
+// caller adds its nonce and partial signature (SetAnswer), saves the record
+// (it is then final: no delivery, no updates, no reopening), and only then
+// answers. A repeated request gets the same transaction; with the same payer
+// nonce also the stored answer (answered is true).
+// Errors: ErrFinalized, ErrOwes, ErrUnconfirmed, ErrExpiring, ErrUnsupported,
+// ErrConflict. docs/protocol.md, "Closing".
+func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byte, v View) (next PayeeRecord, answered bool, err error) {
+	if r.Terms.Construction != script.Taproot {
+		return r, false, refuse(ErrUnsupported, "%s", r.Terms.Construction)
+	}
+	if r.Close != nil && r.Phase == Closing {
+		if q.Update.Amount > r.Close.Amount {
+			return r, false, refuse(ErrFinalized, "the close is agreed at %d sat", r.Close.Amount)
+		}
+		return r, bytes.Equal(r.Close.PayerNonce, q.PayerNonce), nil
+	}
+	next, _, err = r.Update(q.Update)
+	if err != nil {
+		return r, false, err
+	}
+	switch {
+	case r.Restored:
+		return r, false, refuse(ErrExpiring, "this channel is from before a restore, it can only be settled")
+	case r.Phase != Open && r.Phase != Funding:
+		return r, false, refuse(ErrExpiring, "phase %s", r.Phase)
+	case v.Tip >= r.Terms.deadline():
+		return r, false, refuse(ErrExpiring, "at height %d the channel is settled instead", v.Tip)
+	case v.Spend != nil:
+		return r, false, refuse(ErrFinalized, "the funding output is being spent by %s", v.Spend.Txid)
+	case !v.Funding.Seen:
+		return r, false, &UnconfirmedError{Want: 1}
+	case next.Owed() > 0:
+		return r, false, refuse(ErrOwes, "charged %d msat, paid %d sat", next.Charged, next.Paid)
+	}
+	tx, fee, err := closeTx(ch, next.Paid, payout, v.Rate)
+	if err != nil {
+		return r, false, err
+	}
+	raw, err := encodeTx(tx)
+	if err != nil {
+		return r, false, err
+	}
+	next.Phase = Closing
+	next.Close = &PayeeClose{Amount: next.Paid, Fee: fee, Tx: raw, Txid: tx.TxHash().String(), Height: v.Tip}
+	return next, false, nil
+}
+
+// closeTx builds the cooperative close: its fee is the going rate for its own
+// size, never more than a settlement of the same amount would cost.
+func closeTx(ch *script.Channel, share uint64, payout []byte, rate script.FeeRate) (*wire.MsgTx, int64, error) {
+	size := ch.CloseVSize(int64(share), payout)
+	fee := rate.Fee(size)
+	tx, err := ch.CloseTx(int64(share), payout, fee)
+	if err != nil {
+		return nil, 0, refuse(ErrTooSmall, "%v", err)
+	}
+	return tx, fee, nil
+}
+
+// SetAnswer puts the payee's nonce and partial signature for the payer's nonce
+// into the close. The record must be saved before they leave.
+func (r PayeeRecord) SetAnswer(payerNonce, payeeNonce, partial []byte) PayeeRecord {
+	c := *r.Close
+	c.PayerNonce, c.PayeeNonce, c.Partial = payerNonce, payeeNonce, partial
+	r.Close = &c
+	return r
+}
+
+// FinishClose takes the completed close that the payer returned. It must be the
+// transaction that was agreed, completely signed. Errors: ErrFinalized, ErrConflict.
+func (r PayeeRecord) FinishClose(ch *script.Channel, final []byte) (PayeeRecord, error) {
+	if r.Close == nil {
+		return r, refuse(ErrConflict, "no close was agreed")
+	}
+	tx, err := DecodeTx(final)
+	if err != nil {
+		return r, refuse(ErrConflict, "%v", err)
+	}
+	if tx.TxHash().String() != r.Close.Txid {
+		return r, refuse(ErrConflict, "%s is not the close that was agreed (%s)", tx.TxHash(), r.Close.Txid)
+	}
+	prev := map[wire.OutPoint]*wire.TxOut{wire.OutPoint(r.Terms.Outpoint): ch.Prevout()}
+	if err := script.Execute(tx, prev); err != nil {
+		return r, refuse(ErrConflict, "the close does not verify: %v", err)
+	}
+	c := *r.Close
+	c.FinalTx = final
+	r.Close = &c
+	return r, nil
+}
+
+// AskSettle is the operator's (or a multisig payer's) wish to settle now. It is
+// refused where nothing was paid. Errors: ErrFinalized, ErrNothingAtStake.
+func (r PayeeRecord) AskSettle(why SettlingReason) (PayeeRecord, error) {
+	switch {
+	case r.Phase.Final() || r.Phase == Closing:
+		return r, refuse(ErrFinalized, "phase %s", r.Phase)
+	case r.Paid == 0:
+		return r, ErrNothingAtStake
+	}
+	if r.Phase != Settling {
+		r.Phase, r.Reason = Settling, why
+	}
+	return r, nil
+}
+
+// maxTx bounds a transaction that is taken from the other side, in bytes.
+const maxTx = 400_000
+
+// DecodeTx reads a transaction, whole and without anything behind it.
+func DecodeTx(raw []byte) (*wire.MsgTx, error) {
+	if len(raw) == 0 || len(raw) > maxTx {
+		return nil, refuse(ErrTerms, "a transaction of %d bytes", len(raw))
+	}
+	rd := bytes.NewReader(raw)
+	tx := wire.NewMsgTx(2)
+	if err := tx.Deserialize(rd); err != nil {
+		return nil, refuse(ErrTerms, "no transaction: %v", err)
+	}
+	if rd.Len() > 0 {
+		return nil, refuse(ErrTerms, "%d bytes behind a transaction", rd.Len())
+	}
+	return tx, nil
+}
+
+func encodeTx(tx *wire.MsgTx) ([]byte, error) {
+	var b bytes.Buffer
+	if err := tx.Serialize(&b); err != nil {
+		return nil, errors.Join(ErrTerms, err)
+	}
+	return b.Bytes(), nil
+}
+
+// EncodeTx is a transaction's wire form.
+func EncodeTx(tx *wire.MsgTx) (Hex, error) { return encodeTx(tx) }

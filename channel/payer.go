@@ -1,0 +1,258 @@
+package channel
+
+import (
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/script"
+)
+
+// PayerRecord is all that a payer remembers of one channel.
+type PayerRecord struct {
+	Terms        Terms       `json:"terms"`
+	Phase        Phase       `json:"phase"`
+	KeyIndex     uint32      `json:"key_index"` // what K1 is derived from
+	Origin       string      `json:"origin"`    // where the payee is reached
+	Payee        string      `json:"payee"`     // its identity
+	Signed       uint64      `json:"signed"`    // sat, the highest amount ever signed
+	Signature    Hex         `json:"signature"` // its half-signature
+	Owed         uint64      `json:"owed"`      // msat, the payer's own ledger: what it verified
+	FundingTx    Hex         `json:"funding_tx"`
+	FundingSent  bool        `json:"funding_sent"` // T1 may be on the network
+	RefundScript Hex         `json:"refund_script"`
+	RefundSig    Hex         `json:"refund_sig,omitempty"` // the payee's, multisig only
+	Offer        string      `json:"offer"`                // the challenge of the terms, as it came
+	Accepted     bool        `json:"accepted"`             // the payee stored the opening
+	Refund       *Broadcast  `json:"refund,omitempty"`
+	Close        *PayerClose `json:"close,omitempty"`
+	SpentBy      string      `json:"spent_by,omitempty"`
+}
+
+// PayerClose is the cooperative close, or the settlement that the payee returned.
+type PayerClose struct {
+	Tx   Hex    `json:"tx"`
+	Txid string `json:"txid"`
+}
+
+// Limits is what a payer allows.
+type Limits struct {
+	Budget  uint64 // sat, the highest cumulative amount that it signs in this channel
+	Prepay  uint64 // sat, how far it signs ahead of its own ledger
+	Consent bool   // it may pay up to the capacity where a rest below dust would be left
+}
+
+// CheckOffer is the payer's rule for an offer: network, time, margin, minimum
+// charge, deposits. feeLimit is the rate (sat per 1000 vB) above which it does
+// not believe a minimum charge. Errors: ErrTerms.
+func (o Offer) CheckOffer(network string, tip uint32, p Policy) error {
+	switch {
+	case o.Network != network:
+		return refuse(ErrTerms, "the offer is for %q, not %q", o.Network, network)
+	case o.Expiry <= tip || o.Expiry-tip > p.MaxDuration:
+		return refuse(ErrTerms, "an expiry at %d is not within %d blocks of height %d", o.Expiry, p.MaxDuration, tip)
+	case o.Margin >= p.MaxDuration || o.Expiry-tip <= o.Margin:
+		return refuse(ErrTerms, "a margin of %d blocks", o.Margin)
+	case o.TxVersion != 2 && o.TxVersion != 3:
+		return refuse(ErrTerms, "transaction version %d", o.TxVersion)
+	case o.Tip > tip+6 || o.Tip+p.MaxDuration < tip:
+		return refuse(ErrTerms, "the payee's tip %d and ours %d differ too much", o.Tip, tip)
+	case o.MinDeposit > o.MaxDeposit || o.MaxDeposit > MaxSat:
+		return refuse(ErrTerms, "deposits from %d to %d sat", o.MinDeposit, o.MaxDeposit)
+	case o.MinimumCharge > MaxSat:
+		return refuse(ErrTerms, "a minimum charge of %d sat", o.MinimumCharge)
+	}
+	return nil
+}
+
+// Confirmed moves from funding to open when T1 is deep enough for the first time.
+func (r PayerRecord) deepen(v View) PayerRecord {
+	if r.Phase == Funding && v.Depth() >= r.Terms.Confirmations {
+		r.Phase = Open
+	}
+	return r
+}
+
+// Unpaid is what the payer owes by its own ledger above what it signed, in msat.
+func (r PayerRecord) Unpaid() uint64 { return r.Owed - min(r.Owed, r.Signed*1000) }
+
+// Refundable is what comes back if everything stopped now, in sat.
+func (r PayerRecord) Refundable() uint64 { return r.Terms.Capacity - r.Signed }
+
+// CanBuy reports whether something of this price (msat) could be paid in this
+// channel after all that is owed. Errors: ErrAmountExceeds, ErrFinalized.
+func (r PayerRecord) CanBuy(price uint64) error {
+	if r.Phase != Funding && r.Phase != Open {
+		return refuse(ErrFinalized, "phase %s", r.Phase)
+	}
+	ledger, err := AddMsat(r.Owed, price)
+	if err != nil {
+		return err
+	}
+	return r.Terms.deliverable(ledger, r.Signed)
+}
+
+// Verified adds the price (msat) of what was received and verified to the
+// payer's ledger. Errors: ErrOverflow.
+func (r PayerRecord) Verified(price uint64) (PayerRecord, error) {
+	sum, err := AddMsat(r.Owed, price)
+	if err != nil {
+		return r, err
+	}
+	r.Owed = sum
+	return r, nil
+}
+
+// Pay decides the next amount to sign: what is owed by the payer's own ledger
+// plus `ahead` msat that the payee wants before it delivers. The record that is
+// returned carries the amount without its signature; Signature is added with
+// SetSignature, and the record saved, before the update leaves.
+// Errors: ErrPrepay, ErrBudget, ErrAmountExceeds, ErrFinalized.
+func (r PayerRecord) Pay(ahead uint64, lim Limits) (next PayerRecord, amount uint64, err error) {
+	owed := CeilSat(r.Owed)
+	ledger, err := AddMsat(r.Owed, ahead)
+	if err != nil {
+		return r, 0, err
+	}
+	want := max(r.Signed, CeilSat(ledger))
+	if want > r.Signed && want > owed && want-owed > lim.Prepay {
+		return r, 0, refuse(ErrPrepay, "%d sat ahead, %d sat are allowed", want-owed, lim.Prepay)
+	}
+	return r.raise(want, lim)
+}
+
+// PayLast decides the last amount of a purchase: what is owed, or the minimum
+// charge F where that is more, never above capacity − dust. It is saved in the
+// same commit as the last chunk. Errors: as Pay.
+func (r PayerRecord) PayLast(lim Limits) (next PayerRecord, amount uint64, err error) {
+	floor := min(r.Terms.MinimumCharge, r.Terms.Capacity-min(r.Terms.Capacity, r.Terms.Dust()))
+	return r.raise(max(r.Signed, CeilSat(r.Owed), floor), lim)
+}
+
+func (r PayerRecord) raise(want uint64, lim Limits) (PayerRecord, uint64, error) {
+	if want == r.Signed {
+		return r, want, nil
+	}
+	if r.Phase != Funding && r.Phase != Open && r.Phase != Settling {
+		return r, 0, refuse(ErrFinalized, "phase %s", r.Phase)
+	}
+	if err := r.Terms.CheckAmount(want); err != nil {
+		if want > r.Terms.Capacity || !lim.Consent {
+			return r, 0, err
+		}
+		want = r.Terms.Capacity
+	}
+	if want > lim.Budget {
+		return r, 0, refuse(ErrBudget, "%d sat, %d sat are allowed", want, lim.Budget)
+	}
+	r.Signed, r.Signature = want, nil
+	return r, want, nil
+}
+
+// SetSignature adds the half-signature for the record's amount.
+func (r PayerRecord) SetSignature(sig []byte) PayerRecord {
+	r.Signature = sig
+	return r
+}
+
+// Resumed takes the newest update that the payee holds. Where it is above what
+// this record knows, the record was lost or is old: the payer checks that it
+// signed it and counts it as spent. Errors: ErrSignature, ErrAmountExceeds.
+func (r PayerRecord) Resumed(ch *script.Channel, u Update) (PayerRecord, bool, error) {
+	if u.Amount <= r.Signed {
+		return r, false, nil
+	}
+	if err := r.Terms.VerifyUpdate(ch, u); err != nil {
+		return r, false, err
+	}
+	r.Signed, r.Signature = u.Amount, u.Signature
+	r.Owed = max(r.Owed, u.Amount*1000)
+	return r, true, nil
+}
+
+// CheckClose is the payer's rule for a cooperative close: one input, the
+// channel's; at most two outputs; the payer gets its whole rest, less only what
+// the payee's share lacks for a fee of at most feeLimit (sat).
+// Errors: ErrTerms.
+func (r PayerRecord) CheckClose(tx *wire.MsgTx, feeLimit int64) error {
+	if len(tx.TxIn) != 1 || tx.TxIn[0].PreviousOutPoint != wire.OutPoint(r.Terms.Outpoint) || tx.LockTime != 0 {
+		return refuse(ErrTerms, "the close does not spend just this channel, now")
+	}
+	if len(tx.TxOut) == 0 || len(tx.TxOut) > 2 {
+		return refuse(ErrTerms, "the close has %d outputs", len(tx.TxOut))
+	}
+	var mine, total int64
+	for _, out := range tx.TxOut {
+		if out.Value < 0 || out.Value > int64(r.Terms.Capacity) {
+			return refuse(ErrTerms, "the close pays more than there is")
+		}
+		total += out.Value
+		if string(out.PkScript) == string(r.Terms.RestScript) && mine == 0 {
+			mine = out.Value
+		}
+	}
+	rest := int64(r.Terms.Capacity - r.Signed)
+	fee := int64(r.Terms.Capacity) - total
+	lack := max(0, min(fee, feeLimit)-int64(r.Signed))
+	switch {
+	case fee < 0:
+		return refuse(ErrTerms, "the close pays more than there is")
+	case rest-lack < int64(r.Terms.Dust()) && mine == 0:
+		return nil // nothing is left that could be paid out
+	case mine < rest-lack:
+		return refuse(ErrTerms, "the close pays us %d sat of %d sat", mine, rest)
+	}
+	return nil
+}
+
+// Due is the payer's duty for a channel as the chain stands; see PayeeRecord.Due.
+func (r PayerRecord) Due(ch *script.Channel, v View, p Policy) (PayerRecord, []Action) {
+	if r.Phase.Final() || r.Phase == Prepared {
+		return r, nil
+	}
+	if r.SpentBy = ""; v.Spend != nil {
+		r.SpentBy = v.Spend.Txid
+	}
+	if !v.Funding.Seen && v.Spend == nil {
+		if v.Funding.ConflictDepth >= max(p.Reorg, 1) {
+			r.Phase = Abandoned
+		} else if r.FundingSent {
+			return r, []Action{{Kind: SendFunding, Tx: r.FundingTx}}
+		}
+		return r, nil
+	}
+	r.FundingSent = true
+	if v.SpendDepth() >= max(p.Burial, 1) {
+		if r.Phase = Closed; r.Refund != nil && r.Refund.Txid == v.Spend.Txid {
+			r.Phase = Refunded
+		}
+		return r, nil
+	}
+	r = r.deepen(v)
+	if v.Spend != nil && v.Spend.Height > 0 {
+		return r, nil
+	}
+	if v.Spend == nil && r.Close != nil && len(r.Close.Tx) > 0 && v.Tip < r.Terms.Expiry {
+		return r, []Action{{Kind: Send, Tx: r.Close.Tx}}
+	}
+	ours := v.Spend == nil || r.Refund != nil && r.Refund.Txid == v.Spend.Txid
+	if v.Tip < r.Terms.Expiry || !ours {
+		return r, nil // too early, or the payee's settlement is on its way: an honest payer does not race it
+	}
+	r.Phase = Refunding
+	return r, r.refund(ch, v)
+}
+
+func (r PayerRecord) refund(ch *script.Channel, v View) []Action {
+	if v.Funding.Height == 0 && r.Terms.TxVersion == 3 {
+		return nil
+	}
+	size := ch.RefundVSize(r.RefundScript)
+	limit := stakeRate(int64(r.Terms.Capacity)-script.Dust(r.RefundScript), size)
+	rate, remake := nextRate(r.Refund, 0, v, true, limit)
+	switch {
+	case !remake:
+		return []Action{{Kind: Send, Tx: r.Refund.Tx}}
+	case rate <= 0:
+		return nil
+	}
+	return []Action{{Kind: MakeRefund, Rate: rate}}
+}

@@ -1,0 +1,45 @@
+package channel
+
+import "github.com/spillway/spillway/script"
+
+// View is what the chain says of one channel at one tip. It is asked for anew
+// each time: a reorg is nothing but another view.
+type View struct {
+	Tip     uint32
+	Rate    script.FeeRate // going rate, sat per 1000 vB
+	Funding FundingView
+	Spend   *SpendView // what spends the funding output; nil: unspent
+}
+
+// FundingView is where T1 stands.
+type FundingView struct {
+	Seen   bool   // in the mempool or in a block
+	Height uint32 // 0: not in a block
+	// ConflictDepth is how many blocks lie on top of (and with) a transaction
+	// that spends an input of T1 elsewhere; 0: none is known.
+	ConflictDepth uint32
+}
+
+// SpendView is what spends the funding output.
+type SpendView struct {
+	Txid   string
+	Height uint32 // 0: in the mempool
+}
+
+// Depth is the number of confirmations of T1, 0 while it is in no block.
+func (v View) Depth() uint32 { return depth(v.Tip, v.Funding.Height) }
+
+// SpendDepth is the number of confirmations of the spend, 0 while unconfirmed.
+func (v View) SpendDepth() uint32 {
+	if v.Spend == nil {
+		return 0
+	}
+	return depth(v.Tip, v.Spend.Height)
+}
+
+func depth(tip, height uint32) uint32 {
+	if height == 0 || height > tip {
+		return 0
+	}
+	return tip - height + 1
+}
