@@ -1,0 +1,165 @@
+package payee
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/script"
+)
+
+// Close agrees to a cooperative close: the record is saved as closing, with the
+// answer in it, before the answer is returned. The payee's nonce is new for
+// every payer nonce; its secret half is gone when this returns.
+// Errors: those of channel.PayeeRecord.BeginClose.
+func (p *Payee) Close(ctx context.Context, id string, q channel.CloseRequest) (*channel.PayeeClose, error) {
+	h, err := p.lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer h.unlock()
+	if len(q.PayerNonce) != 66 {
+		return nil, fmt.Errorf("%w: a public nonce is 66 bytes, not %d", channel.ErrTerms, len(q.PayerNonce))
+	}
+	if err := h.record.Terms.VerifyUpdate(h.script, q.Update); err != nil {
+		return nil, err
+	}
+	view, _, err := p.look(ctx, h.record.Terms, h.record.FundingTx)
+	if err != nil {
+		return nil, err
+	}
+	next, answered, err := h.record.BeginClose(h.script, q, p.cfg.Payout, view)
+	if err != nil {
+		return nil, err
+	}
+	if answered {
+		return next.Close, nil
+	}
+	next, err = p.answer(next, h.script, q.PayerNonce)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.save(ctx, h, next); err != nil {
+		return nil, err
+	}
+	p.cfg.Log.Info("close agreed", "channel", id, "paid_sat", next.Paid, "txid", next.Close.Txid)
+	return next.Close, nil
+}
+
+// answer signs the agreed close for the payer's nonce.
+func (p *Payee) answer(r channel.PayeeRecord, ch *script.Channel, payerNonce []byte) (channel.PayeeRecord, error) {
+	key, err := p.cfg.Keys.PayeeChannelKey(r.Terms.Nonce)
+	if err != nil {
+		return r, err
+	}
+	tx, err := channel.DecodeTx(r.Close.Tx)
+	if err != nil {
+		return r, err
+	}
+	nonce, err := script.NewNonce(p.cfg.Rand, key)
+	if err != nil {
+		return r, err
+	}
+	public := nonce.Public
+	partial, err := ch.PartialSign(tx, key, nonce, [66]byte(payerNonce))
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", channel.ErrTerms, err)
+	}
+	return r.SetAnswer(payerNonce, public[:], partial), nil
+}
+
+// FinishClose takes the completed close from the payer, saves and broadcasts it.
+// Errors: channel.ErrConflict.
+func (p *Payee) FinishClose(ctx context.Context, id string, final []byte) error {
+	h, err := p.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer h.unlock()
+	next, err := h.record.FinishClose(h.script, final)
+	if err != nil {
+		return err
+	}
+	if len(h.record.Close.FinalTx) == 0 {
+		if err := p.save(ctx, h, next); err != nil {
+			return err
+		}
+	}
+	return p.send(ctx, final)
+}
+
+// Settle settles a channel now: its operator asks, or the payer of a multisig
+// channel. update may be nil. It returns the settlement that was broadcast.
+// Errors: channel.ErrNothingAtStake, channel.ErrTooSmall, channel.ErrFinalized,
+// channel.ErrOwes when a payer asks that has not paid what it was charged.
+func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, payerAsks bool) (*channel.Broadcast, error) {
+	h, err := p.lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer h.unlock()
+	next := h.record
+	if update != nil {
+		if err := next.Terms.VerifyUpdate(h.script, *update); err != nil {
+			return nil, err
+		}
+		if next, _, err = next.Update(*update); err != nil {
+			return h.record.Settlement, err
+		}
+	}
+	if payerAsks && next.Owed() > 0 {
+		return nil, fmt.Errorf("%w: charged %d msat, paid %d sat", channel.ErrOwes, next.Charged, next.Paid)
+	}
+	if next, err = next.AskSettle(channel.WhenAsked); err != nil {
+		return nil, err
+	}
+	view, _, err := p.look(ctx, next.Terms, next.FundingTx)
+	if err != nil {
+		return nil, err
+	}
+	next, actions := next.Due(h.script, p.cfg.Payout, view, p.cfg.Policy)
+	if err := p.save(ctx, h, next); err != nil {
+		return nil, err
+	}
+	for _, a := range actions {
+		if err := p.act(ctx, h, a, view); err != nil {
+			return h.record.Settlement, err
+		}
+	}
+	if h.record.Settlement == nil {
+		return nil, fmt.Errorf("%w: paid %d sat", channel.ErrTooSmall, next.Paid)
+	}
+	return h.record.Settlement, nil
+}
+
+// settle builds the settlement of the newest update at a rate, saves it, and
+// broadcasts it.
+func (p *Payee) settle(ctx context.Context, h *held, rate script.FeeRate, tip uint32) (*wire.MsgTx, error) {
+	key, err := p.cfg.Keys.PayeeChannelKey(h.record.Terms.Nonce)
+	if err != nil {
+		return nil, err
+	}
+	claim := script.Claim{
+		Channel: h.script, Rest: int64(h.record.Terms.Capacity - h.record.Paid),
+		HalfSig: h.record.Signature, PayeeKey: key,
+	}
+	tx, fee, err := script.Settle([]script.Claim{claim}, p.cfg.Payout, rate)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", channel.ErrTooSmall, err)
+	}
+	raw, err := channel.EncodeTx(tx)
+	if err != nil {
+		return nil, err
+	}
+	next := h.record
+	next.Settlement = &channel.Broadcast{
+		Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Amount: next.Paid, Height: tip,
+	}
+	if err := p.save(ctx, h, next); err != nil {
+		return nil, err
+	}
+	p.cfg.Log.Info("settlement", "channel", h.id, "txid", tx.TxHash(), "paid_sat", next.Paid, "fee_sat", fee)
+	return tx, p.send(ctx, raw)
+}

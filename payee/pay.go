@@ -1,0 +1,199 @@
+package payee
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/store"
+)
+
+// Request pays, is charged, or both.
+type Request struct {
+	Channel string          // id
+	Update  *channel.Update // nil: none
+	Items   []Item          // chunks to be released; none: the payment alone
+	Credit  uint64          // msat, the credit of this resource by the seller's policy
+}
+
+// Receipt is where a channel stands after a request.
+type Receipt struct {
+	Channel  string
+	Paid     uint64 // sat, the newest cumulative amount held
+	Charged  uint64 // msat, cumulative
+	Required uint64 // sat, what to sign next
+	Fresh    uint64 // msat that this request was charged
+	Phase    channel.Phase
+}
+
+func receipt(r channel.PayeeRecord, fresh uint64) Receipt {
+	return Receipt{
+		Channel: r.Terms.ID(), Paid: r.Paid, Charged: r.Charged, Fresh: fresh,
+		Required: max(r.Paid, channel.CeilSat(r.Charged)), Phase: r.Phase,
+	}
+}
+
+// Pay takes an update and charges the items that were not charged yet, in one
+// durable commit, before anything may be released. The receipt is right also
+// where there is a refusal: an update that came with it was taken.
+// Errors: ErrUnknown, ErrStale, those of channel.PayeeRecord.Pay and of the store.
+func (p *Payee) Pay(ctx context.Context, q Request) (Receipt, error) {
+	h, err := p.lock(ctx, q.Channel)
+	if err != nil {
+		return Receipt{}, err
+	}
+	defer h.unlock()
+	if q.Update != nil && q.Update.Amount > h.record.Paid {
+		if err := h.record.Terms.VerifyUpdate(h.script, *q.Update); err != nil {
+			return receipt(h.record, 0), err
+		}
+	} else if q.Update != nil && q.Update.Amount == h.record.Paid && h.record.Phase.Final() {
+		q.Update = nil
+	}
+	return p.charge(ctx, h, q)
+}
+
+func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error) {
+	view, err := p.view(ctx, h)
+	if err != nil {
+		return receipt(h.record, 0), err
+	}
+	marks, err := p.loadPages(ctx, h.id, q.Items)
+	if err != nil {
+		return receipt(h.record, 0), err
+	}
+	pay := channel.Payment{Update: q.Update, Credit: q.Credit, Deliver: len(q.Items) > 0, Now: p.cfg.Now().Unix()}
+	for _, it := range q.Items {
+		if marks.mark(h.id, it) {
+			continue
+		}
+		if pay.Price, err = channel.AddMsat(pay.Price, it.Price); err != nil {
+			return receipt(h.record, 0), err
+		}
+		pay.Dearest = max(pay.Dearest, it.Price)
+	}
+	var pool channel.Pool
+	var rev uint64
+	if h.record.Newcomer {
+		p.pool.Lock()
+		defer p.pool.Unlock()
+		if pool, rev, err = p.readPool(ctx); err != nil {
+			return receipt(h.record, 0), err
+		}
+	}
+	out := h.record.Pay(pay, view, pool)
+	var ops []store.Op
+	if out.PoolChanged {
+		op, err := poolOp(out.Pool, rev)
+		if err != nil {
+			return receipt(h.record, 0), err
+		}
+		ops = append(ops, op)
+	}
+	fresh := pay.Price
+	if out.Refusal == nil {
+		ops = append(ops, marks.ops()...)
+	} else {
+		fresh = 0
+	}
+	if out.RecordChanged || len(ops) > 0 {
+		if err := p.save(ctx, h, out.Record, ops...); err != nil {
+			return receipt(h.record, 0), err
+		}
+	}
+	if out.Raised {
+		p.cfg.Log.Debug("update", "channel", h.id, "paid_sat", out.Record.Paid, "charged_msat", out.Record.Charged)
+	}
+	return receipt(h.record, fresh), out.Refusal
+}
+
+// Resumed is the answer to a resume.
+type Resumed struct {
+	Record channel.PayeeRecord
+	Depth  uint32
+}
+
+// Resume answers with the newest update that the payee holds.
+func (p *Payee) Resume(ctx context.Context, id string) (Resumed, error) {
+	h, err := p.lock(ctx, id)
+	if err != nil {
+		return Resumed{}, err
+	}
+	defer h.unlock()
+	view, err := p.view(ctx, h)
+	if err != nil {
+		return Resumed{}, err
+	}
+	return Resumed{Record: h.record, Depth: view.Depth()}, nil
+}
+
+// Charged reports which of the items have been charged on a channel.
+func (p *Payee) Charged(ctx context.Context, id string, items []Item) (map[uint64]bool, error) {
+	marks, err := p.loadPages(ctx, id, items)
+	if err != nil {
+		return nil, err
+	}
+	done := map[uint64]bool{}
+	for _, it := range items {
+		done[it.Chunk] = marks.mark(id, it)
+	}
+	return done, nil
+}
+
+// MarkRestored marks every channel that is not over as being from before a
+// restore: updates and settlement only, and charged is raised to paid.
+// docs/protocol.md, "After a restore".
+func (p *Payee) MarkRestored(ctx context.Context) error {
+	records, err := p.Records(ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, r := range records {
+		if r.Phase.Final() {
+			continue
+		}
+		failed = append(failed, p.change(ctx, r.Terms.ID(), func(r channel.PayeeRecord) (channel.PayeeRecord, error) {
+			r.Restored, r.Charged = true, max(r.Charged, r.Paid*1000)
+			return r, nil
+		}))
+	}
+	return errors.Join(failed...)
+}
+
+// change applies a rule to one channel and saves what it returns.
+func (p *Payee) change(ctx context.Context, id string, rule func(channel.PayeeRecord) (channel.PayeeRecord, error)) error {
+	h, err := p.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer h.unlock()
+	next, err := rule(h.record)
+	if err != nil {
+		return err
+	}
+	return p.save(ctx, h, next)
+}
+
+// leavePool takes a channel that ended out of the newcomers' pool; what it owes fades.
+func (p *Payee) leavePool(ctx context.Context, h *held) ([]store.Op, error) {
+	if !h.record.Newcomer {
+		return nil, nil
+	}
+	pool, rev, err := p.readPool(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before := pool.Places[h.id]
+	next := pool.Leave(h.id, true)
+	if _, had := pool.Places[h.id]; !had || maps.Equal(next.Places, pool.Places) && before == next.Places[h.id] {
+		return nil, nil
+	}
+	op, err := poolOp(next, rev)
+	if err != nil {
+		return nil, fmt.Errorf("the pool: %w", err)
+	}
+	return []store.Op{op}, nil
+}

@@ -1,0 +1,237 @@
+// Package payee drives the payee's side of channels: it locks one channel, asks
+// the rules of package channel, saves what they decide, and only then signs or
+// answers. It is the only writer of a payee's channel records.
+//
+// It starts no goroutine and reads no clock and no randomness of its own: both
+// are passed in, so that a simulator runs the same code. It knows nothing of
+// HTTP, and it never acknowledges what is not saved.
+package payee
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/btcsuite/btcd/btcec/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/mpp/bitcoin"
+	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/store"
+)
+
+// Buckets of the store.
+const (
+	bucketChannel = "payee/channel" // channel id → channel.PayeeRecord
+	bucketKey     = "payee/key"     // K2 → channel id: one K2, one channel
+	bucketPool    = "payee/pool"    // "pool" → channel.Pool
+	bucketCharged = "payee/charged" // channel id/resource/page → bits
+	bucketMeta    = "payee/meta"
+)
+
+// Errors beside those of package channel.
+var (
+	// ErrUnknown: no channel of this id is known.
+	ErrUnknown = errors.New("no channel of this id is known here")
+	// ErrStale: the chain backend has not been heard of for too long.
+	ErrStale = errors.New("the chain's state is not known well enough")
+)
+
+// Store is what the driver needs of a store.
+type Store interface {
+	Get(ctx context.Context, bucket, key string) (store.Entry, error)
+	List(ctx context.Context, bucket, prefix string) ([]store.Entry, error)
+	Commit(ctx context.Context, ops ...store.Op) error
+}
+
+// Keys derives the payee's channel keys.
+type Keys interface {
+	PayeeChannelKey(nonce [16]byte) (*btcec.PrivateKey, error)
+}
+
+// Chain is what the driver asks of a blockchain.
+type Chain interface {
+	Tip(ctx context.Context) (chain.Tip, error)
+	Tx(ctx context.Context, txid chainhash.Hash) (chain.TxInfo, error)
+	Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, error)
+	Broadcast(ctx context.Context, tx *wire.MsgTx) error
+	FeeRate(ctx context.Context, blocks int) (script.FeeRate, error)
+}
+
+// Config is what a Payee needs. Store, Keys, Chain, Network, Payout, Now and Rand
+// must be set.
+type Config struct {
+	Store   Store
+	Keys    Keys
+	Chain   Chain
+	Network string
+	Payout  []byte // script that settlements pay to
+	Policy  channel.Policy
+	// Constructions are the kinds of channel on offer; default: all.
+	Constructions []script.Construction
+	// Dearest is the price in msat of the dearest chunk on sale; it sizes the
+	// newcomers' pool. nil: no chunk needs a place.
+	Dearest func() uint64
+	Now     func() time.Time
+	Rand    io.Reader
+	Log     *slog.Logger
+}
+
+// Payee is the driver. Its methods may be called from many goroutines: each
+// channel has one user at a time.
+type Payee struct {
+	cfg   Config
+	locks locks
+	pool  sync.Mutex // held after a channel's lock, never before it
+	mu    sync.Mutex
+	built map[string]*script.Channel // scripts of channels, by id
+	views map[string]seen
+	size  map[script.Construction]int64 // vB of a settlement with a rest
+}
+
+type seen struct {
+	view channel.View
+	at   time.Time
+}
+
+// New checks the configuration. Errors: channel.ErrTerms for a margin that is too small.
+func New(cfg Config) (*Payee, error) {
+	if cfg.Store == nil || cfg.Keys == nil || cfg.Chain == nil || cfg.Now == nil || cfg.Rand == nil || len(cfg.Payout) == 0 {
+		return nil, errors.New("payee: store, keys, chain, payout script, clock and randomness are needed")
+	}
+	if err := cfg.Policy.CheckMargin(); err != nil {
+		return nil, err
+	}
+	if len(cfg.Constructions) == 0 {
+		cfg.Constructions = []script.Construction{script.Taproot, script.Multisig, script.MultisigP2SH}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dearest == nil {
+		cfg.Dearest = func() uint64 { return 0 }
+	}
+	p := &Payee{cfg: cfg, built: map[string]*script.Channel{}, views: map[string]seen{}, size: map[script.Construction]int64{}}
+	return p, p.measure()
+}
+
+// held is one locked channel with its record as it is saved.
+type held struct {
+	id     string
+	rev    uint64
+	record channel.PayeeRecord
+	script *script.Channel
+	unlock func()
+}
+
+// lock locks a channel and reads its record. Errors: ErrUnknown.
+func (p *Payee) lock(ctx context.Context, id string) (*held, error) {
+	unlock := p.locks.lock(id)
+	h, err := p.read(ctx, id)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	h.unlock = unlock
+	return h, nil
+}
+
+func (p *Payee) read(ctx context.Context, id string) (*held, error) {
+	e, err := p.cfg.Store.Get(ctx, bucketChannel, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, id)
+	} else if err != nil {
+		return nil, err
+	}
+	h := &held{id: id, rev: e.Revision}
+	if err := json.Unmarshal(e.Value, &h.record); err != nil {
+		return nil, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, id, err)
+	}
+	h.script, err = p.scripts(h.record.Terms)
+	return h, err
+}
+
+// scripts returns the channel's scripts, built once.
+func (p *Payee) scripts(t channel.Terms) (*script.Channel, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ch, ok := p.built[t.ID()]; ok {
+		return ch, nil
+	}
+	ch, err := t.Script()
+	if err != nil {
+		return nil, err
+	}
+	p.built[t.ID()] = ch
+	return ch, nil
+}
+
+// save commits a record, compare-and-swap on its revision, with other ops.
+func (p *Payee) save(ctx context.Context, h *held, next channel.PayeeRecord, more ...store.Op) error {
+	value, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	ops := append([]store.Op{{Bucket: bucketChannel, Key: h.id, Value: value, Expect: h.rev}}, more...)
+	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
+		return fmt.Errorf("channel %s was not saved: %w", h.id, err)
+	}
+	h.record = next
+	e, err := p.cfg.Store.Get(ctx, bucketChannel, h.id)
+	if err != nil {
+		return err
+	}
+	h.rev = e.Revision
+	return nil
+}
+
+// Record returns a channel's record. Errors: ErrUnknown.
+func (p *Payee) Record(ctx context.Context, id string) (channel.PayeeRecord, error) {
+	h, err := p.read(ctx, id)
+	if err != nil {
+		return channel.PayeeRecord{}, err
+	}
+	return h.record, nil
+}
+
+// Records returns all channels, sorted by id.
+func (p *Payee) Records(ctx context.Context) ([]channel.PayeeRecord, error) {
+	entries, err := p.cfg.Store.List(ctx, bucketChannel, "")
+	if err != nil {
+		return nil, err
+	}
+	records := make([]channel.PayeeRecord, len(entries))
+	for i, e := range entries {
+		if err := json.Unmarshal(e.Value, &records[i]); err != nil {
+			return nil, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
+		}
+	}
+	return records, nil
+}
+
+// MACKey is the key that both ends of a channel share, by which the payer is
+// told from somebody who has only seen an update. Errors: ErrUnknown.
+func (p *Payee) MACKey(ctx context.Context, id string) ([32]byte, error) {
+	h, err := p.read(ctx, id)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return p.MACKeyFor(h.record.Terms.Nonce, h.record.Terms.PayerKey)
+}
+
+// MACKeyFor is MACKey for a channel that is not stored yet.
+func (p *Payee) MACKeyFor(nonce channel.Nonce, payer channel.Key) ([32]byte, error) {
+	key, err := p.cfg.Keys.PayeeChannelKey(nonce)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return bitcoin.MACKey(key, payer)
+}

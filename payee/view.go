@@ -1,0 +1,153 @@
+package payee
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/watch"
+)
+
+// freshView is how long what was seen of the chain serves requests.
+const freshView = 20 * time.Second
+
+// look asks the chain for a channel's view and for its funding output.
+func (p *Payee) look(ctx context.Context, t channel.Terms, funding []byte) (channel.View, *wire.TxOut, error) {
+	view, tx, err := watch.Look(ctx, p.cfg.Chain, wire.OutPoint(t.Outpoint), funding)
+	if err != nil {
+		return view, nil, fmt.Errorf("%w: %w", ErrStale, err)
+	}
+	if tx == nil || int(t.Outpoint.Index) >= len(tx.TxOut) {
+		return view, nil, nil
+	}
+	return view, tx.TxOut[t.Outpoint.Index], nil
+}
+
+// view is what the chain says of a channel, at most freshView old where the
+// funding is deep enough, asked anew where it is not.
+func (p *Payee) view(ctx context.Context, h *held) (channel.View, error) {
+	p.mu.Lock()
+	s, ok := p.views[h.id]
+	p.mu.Unlock()
+	age := p.cfg.Now().Sub(s.at)
+	if ok && age >= 0 && age < freshView && s.view.Depth() >= h.record.Terms.Confirmations {
+		return s.view, nil
+	}
+	v, _, err := p.look(ctx, h.record.Terms, h.record.FundingTx)
+	if err != nil {
+		return v, err
+	}
+	p.observe(h.id, v)
+	return v, nil
+}
+
+// observe remembers what the chain says of a channel.
+func (p *Payee) observe(id string, v channel.View) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.views[id] = seen{v, p.cfg.Now()}
+}
+
+// forget drops what is kept in memory of a channel that is over.
+func (p *Payee) forget(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.views, id)
+	delete(p.built, id)
+}
+
+// Watched returns the channels that still need the chain, for package watch.
+func (p *Payee) Watched(ctx context.Context) ([]watch.Target, error) {
+	records, err := p.Records(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var targets []watch.Target
+	for _, r := range records {
+		if !r.Phase.Final() {
+			targets = append(targets, watch.Target{ID: r.Terms.ID(), Outpoint: wire.OutPoint(r.Terms.Outpoint), FundingTx: r.FundingTx})
+		}
+	}
+	return targets, nil
+}
+
+// Due does what a channel needs as the chain stands: rules, save, broadcast.
+// funding is T1 where the chain showed it; it is saved the first time.
+func (p *Payee) Due(ctx context.Context, id string, v channel.View, funding []byte) error {
+	h, err := p.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer h.unlock()
+	p.observe(id, v)
+	if h.record.Phase.Final() {
+		return nil
+	}
+	before := h.record
+	next, actions := before.Due(h.script, p.cfg.Payout, v, p.cfg.Policy)
+	if len(next.FundingTx) == 0 {
+		next.FundingTx = funding
+	}
+	if err := p.saveDue(ctx, h, next); err != nil {
+		return err
+	}
+	if next.Phase != before.Phase {
+		p.cfg.Log.Info("channel", "channel", id, "phase", next.Phase, "was", before.Phase, "reason", next.Reason)
+	}
+	var failed []error
+	for _, a := range actions {
+		failed = append(failed, p.act(ctx, h, a, v))
+	}
+	return errors.Join(failed...)
+}
+
+func (p *Payee) saveDue(ctx context.Context, h *held, next channel.PayeeRecord) error {
+	if next.Phase == h.record.Phase && next.SpentBy == h.record.SpentBy && next.Reason == h.record.Reason &&
+		len(next.FundingTx) == len(h.record.FundingTx) {
+		return nil
+	}
+	if !next.Phase.Final() {
+		return p.save(ctx, h, next)
+	}
+	p.pool.Lock()
+	defer p.pool.Unlock()
+	ops, err := p.leavePool(ctx, h)
+	if err != nil {
+		return err
+	}
+	if err := p.save(ctx, h, next, ops...); err != nil {
+		return err
+	}
+	p.forget(h.id)
+	return nil
+}
+
+func (p *Payee) act(ctx context.Context, h *held, a channel.Action, v channel.View) error {
+	switch a.Kind {
+	case channel.SendFunding, channel.Send:
+		return p.send(ctx, a.Tx)
+	case channel.MakeSettlement:
+		_, err := p.settle(ctx, h, a.Rate, v.Tip)
+		return err
+	default:
+		return fmt.Errorf("payee: no action %q", a.Kind)
+	}
+}
+
+func (p *Payee) send(ctx context.Context, raw []byte) error {
+	tx, err := channel.DecodeTx(raw)
+	if err != nil {
+		return err
+	}
+	if err := p.cfg.Chain.Broadcast(ctx, tx); err != nil && !errors.Is(err, chain.ErrRejected) {
+		return err
+	} else if err != nil {
+		p.cfg.Log.Warn("a broadcast was refused, it is repeated with the next block", "txid", tx.TxHash(), "reason", err)
+	}
+	return nil
+}

@@ -1,0 +1,250 @@
+package payer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/store"
+)
+
+// fundingTarget is the confirmation target in blocks for T1's fee rate.
+const fundingTarget = 3
+
+// OpenRequest is what a channel is to be opened on.
+type OpenRequest struct {
+	Offer        channel.Offer
+	RawOffer     string // the challenge that it came in, kept to prove it later
+	Construction script.Construction
+	Capacity     uint64 // sat
+	Origin       string // where the payee is reached
+	Payee        string // its identity
+}
+
+// Prepare makes K1, builds and signs T1, and saves the channel as prepared.
+// Nothing has left this machine when it returns, and T1's coins are reserved.
+// Errors: channel.ErrTerms, wallet.ErrInsufficient.
+func (p *Payer) Prepare(ctx context.Context, q OpenRequest) (channel.PayerRecord, error) {
+	var none channel.PayerRecord
+	tip, err := p.cfg.Chain.Tip(ctx)
+	if err != nil {
+		return none, err
+	}
+	if err := q.Offer.CheckOffer(p.cfg.Network, tip.Height, p.cfg.Policy); err != nil {
+		return none, err
+	}
+	index, err := p.nextKey(ctx)
+	if err != nil {
+		return none, err
+	}
+	key, err := p.cfg.Keys.PayerChannelKey(index)
+	if err != nil {
+		return none, err
+	}
+	k1 := channel.Key(key.PubKey().SerializeCompressed())
+	pk, err := script.OutputScript(q.Construction, k1, q.Offer.PayeeKey, q.Offer.Expiry)
+	if err != nil {
+		return none, fmt.Errorf("%w: %w", channel.ErrTerms, err)
+	}
+	rest, err := p.cfg.Wallet.ReceiveScript(ctx)
+	if err != nil {
+		return none, err
+	}
+	r := channel.PayerRecord{Phase: channel.Prepared, KeyIndex: index, Origin: q.Origin, Payee: q.Payee, RefundScript: rest, Offer: q.RawOffer}
+	opening := channel.Opening{Construction: q.Construction, PayerKey: k1, Capacity: q.Capacity, RestScript: rest}
+	return p.fund(ctx, q, r, opening, pk)
+}
+
+// fund builds T1 and saves the channel; the coins are released where that fails.
+func (p *Payer) fund(ctx context.Context, q OpenRequest, r channel.PayerRecord, op channel.Opening, pk []byte) (channel.PayerRecord, error) {
+	if q.Capacity > channel.MaxSat {
+		return r, fmt.Errorf("%w: a capacity of %d sat", channel.ErrTerms, q.Capacity)
+	}
+	rate, err := p.cfg.Chain.FeeRate(ctx, fundingTarget)
+	if err != nil {
+		return r, err
+	}
+	funded, err := p.cfg.Wallet.Fund(ctx, []*wire.TxOut{{Value: int64(q.Capacity), PkScript: pk}}, rate)
+	if err != nil {
+		return r, err
+	}
+	r, err = p.bindFunding(ctx, q, r, op, pk, funded.Tx, func() error {
+		return script.CheckFundingInputs(funded.Tx, funded.Prevouts)
+	})
+	if err != nil {
+		return r, errors.Join(err, p.cfg.Wallet.Release(ctx, funded.Tx))
+	}
+	return r, nil
+}
+
+func (p *Payer) bindFunding(ctx context.Context, q OpenRequest, r channel.PayerRecord, op channel.Opening, pk []byte, tx *wire.MsgTx, check func() error) (channel.PayerRecord, error) {
+	if err := check(); err != nil {
+		return r, fmt.Errorf("%w: %w", channel.ErrTerms, err)
+	}
+	found := false
+	for i, out := range tx.TxOut {
+		if bytes.Equal(out.PkScript, pk) && out.Value == int64(q.Capacity) {
+			op.Outpoint, found = channel.Outpoint{Hash: tx.TxHash(), Index: uint32(i)}, true
+		}
+	}
+	if !found {
+		return r, errors.New("the wallet's transaction does not fund the channel")
+	}
+	t, _, err := q.Offer.Terms(op, p.cfg.Policy)
+	if err != nil {
+		return r, err
+	}
+	raw, err := channel.EncodeTx(tx)
+	if err != nil {
+		return r, err
+	}
+	r.Terms, r.FundingTx = t, raw
+	value, err := json.Marshal(r)
+	if err != nil {
+		return r, err
+	}
+	err = p.cfg.Store.Commit(ctx, store.Op{Bucket: bucketChannel, Key: t.ID(), Value: value})
+	return r, err
+}
+
+// RefundRequest is the unsigned refund of a multisig channel, for `prepare`.
+func (p *Payer) RefundRequest(ctx context.Context, id string) (channel.Hex, error) {
+	h, err := p.read(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	rate, err := p.cfg.Chain.FeeRate(ctx, fundingTarget)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := h.script.UnsignedRefund(h.record.RefundScript, rate)
+	if err != nil {
+		return nil, err
+	}
+	return channel.EncodeTx(tx)
+}
+
+// TakeRefundSignature verifies and saves the payee's signature of the refund of
+// a multisig channel. T1 must not leave before. Errors: channel.ErrSignature.
+func (p *Payer) TakeRefundSignature(ctx context.Context, id string, sig channel.Hex) error {
+	_, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+		if err := h.script.VerifyRefundSig(sig); err != nil {
+			return h.record, nil, fmt.Errorf("%w: the refund: %w", channel.ErrSignature, err)
+		}
+		next := h.record
+		next.RefundSig = sig
+		return next, nil, nil
+	})
+	return err
+}
+
+// Opening signs the first half-signature (everything to the payer) and saves the
+// channel as funding. From here on T1 may be on the network. A repeat returns
+// the same opening. Errors: channel.ErrTerms when a multisig refund is missing.
+func (p *Payer) Opening(ctx context.Context, id string) (channel.Opening, error) {
+	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+		next := h.record
+		if next.Terms.Construction != script.Taproot && len(next.RefundSig) == 0 {
+			return next, nil, fmt.Errorf("%w: the refund of channel %s is not signed", channel.ErrTerms, id)
+		}
+		if next.Phase != channel.Prepared {
+			return next, nil, nil
+		}
+		key, err := p.key(next)
+		if err != nil {
+			return next, nil, err
+		}
+		sig, err := h.script.SignHalf(key, int64(next.Terms.Capacity))
+		if err != nil {
+			return next, nil, err
+		}
+		next.Phase, next.Signature = channel.Funding, sig
+		return next, nil, nil
+	})
+	if err != nil {
+		return channel.Opening{}, err
+	}
+	t := r.Terms
+	first, err := p.firstUpdate(r)
+	return channel.Opening{
+		Construction: t.Construction, PayerKey: t.PayerKey, Outpoint: t.Outpoint, Capacity: t.Capacity,
+		RestScript: t.RestScript, Update: first, FundingTx: r.FundingTx,
+	}, err
+}
+
+// firstUpdate signs the amount 0 (again): signatures are deterministic, so a
+// repeated opening is the same to the byte.
+func (p *Payer) firstUpdate(r channel.PayerRecord) (channel.Update, error) {
+	key, err := p.key(r)
+	if err != nil {
+		return channel.Update{}, err
+	}
+	ch, err := p.scripts(r.Terms)
+	if err != nil {
+		return channel.Update{}, err
+	}
+	sig, err := ch.SignHalf(key, int64(r.Terms.Capacity))
+	return channel.Update{Signature: sig}, err
+}
+
+// Accepted records that the payee has stored the opening.
+func (p *Payer) Accepted(ctx context.Context, id string) error {
+	_, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+		next := h.record
+		next.Accepted = true
+		return next, nil, nil
+	})
+	return err
+}
+
+// Publish broadcasts T1. That it may be on the network is saved before.
+// Errors: channel.ErrTerms when `open` was not saved; chain.ErrRejected.
+func (p *Payer) Publish(ctx context.Context, id string) error {
+	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+		next := h.record
+		if next.Phase == channel.Prepared {
+			return next, nil, fmt.Errorf("%w: channel %s is not saved as funding", channel.ErrTerms, id)
+		}
+		next.FundingSent = true
+		return next, nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	return p.broadcast(ctx, r.FundingTx)
+}
+
+func (p *Payer) broadcast(ctx context.Context, raw []byte) error {
+	tx, err := channel.DecodeTx(raw)
+	if err != nil {
+		return err
+	}
+	return p.cfg.Chain.Broadcast(ctx, tx)
+}
+
+// Abandon gives up a channel whose opening never left, and frees its coins.
+// Errors: channel.ErrFinalized once the opening may have left.
+func (p *Payer) Abandon(ctx context.Context, id string) error {
+	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+		next := h.record
+		if next.Phase != channel.Prepared {
+			return next, nil, fmt.Errorf("%w: the opening of channel %s has left", channel.ErrFinalized, id)
+		}
+		next.Phase = channel.Abandoned
+		return next, nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	tx, err := channel.DecodeTx(r.FundingTx)
+	if err != nil {
+		return err
+	}
+	return p.cfg.Wallet.Release(ctx, tx)
+}

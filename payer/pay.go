@@ -1,0 +1,80 @@
+package payer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/store"
+)
+
+// Payment is what is to be paid next in a channel.
+type Payment struct {
+	Verified uint64     // msat, price of what was received and verified since the last one
+	Ahead    uint64     // msat that the payee wants before it delivers
+	Last     bool       // the last update of a purchase: at least the minimum charge
+	Ops      []store.Op // saved in the same commit: the journal of what was verified
+}
+
+// Pay adds what was verified to the payer's ledger, decides the next amount,
+// signs it, saves all of it with the caller's journal in one commit, and returns
+// the update, which may then be sent. Signed is spent: a lost answer is no refusal.
+// Errors: channel.ErrPrepay, ErrBudget, ErrAmountExceeds, ErrFinalized, of the store.
+func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limits) (channel.Update, error) {
+	var u channel.Update
+	_, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+		next, err := h.record.Verified(q.Verified)
+		if err != nil {
+			return next, nil, err
+		}
+		if q.Last {
+			next, u.Amount, err = next.PayLast(lim)
+		} else {
+			next, u.Amount, err = next.Pay(q.Ahead, lim)
+		}
+		if err != nil {
+			return next, nil, err
+		}
+		if next, err = p.sign(h, next); err != nil {
+			return next, nil, err
+		}
+		u.Signature = next.Signature
+		return next, q.Ops, nil
+	})
+	return u, err
+}
+
+// sign adds the half-signature for the record's amount, where it is missing.
+func (p *Payer) sign(h *held, r channel.PayerRecord) (channel.PayerRecord, error) {
+	if len(r.Signature) > 0 {
+		return r, nil
+	}
+	key, err := p.key(r)
+	if err != nil {
+		return r, err
+	}
+	sig, err := h.script.SignHalf(key, int64(r.Terms.Capacity-r.Signed))
+	if err != nil {
+		return r, err
+	}
+	return r.SetSignature(sig), nil
+}
+
+// Newest is the newest update that was ever signed. It may be sent any number of times.
+func (p *Payer) Newest(ctx context.Context, id string) (channel.Update, error) {
+	r, err := p.Record(ctx, id)
+	return channel.Update{Amount: r.Signed, Signature: r.Signature}, err
+}
+
+// Resumed takes the newest update that the payee holds; where this side has
+// forgotten it, it is verified and counted as spent. Errors: channel.ErrSignature.
+func (p *Payer) Resumed(ctx context.Context, id string, u channel.Update) error {
+	_, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+		next, _, err := h.record.Resumed(h.script, u)
+		if err != nil {
+			return next, nil, fmt.Errorf("the payee shows an update that was not signed here: %w", err)
+		}
+		return next, nil, nil
+	})
+	return err
+}

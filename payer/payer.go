@@ -1,0 +1,254 @@
+// Package payer drives the payer's side of channels: it locks one channel, asks
+// the rules of package channel, saves what they decide, and only then signs,
+// sends or broadcasts. It is the only writer of a payer's channel records.
+//
+// It starts no goroutine and reads no clock and no randomness of its own. It
+// knows nothing of HTTP, and it never signs an amount that is not saved as spent.
+package payer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"sync"
+
+	"github.com/btcsuite/btcd/btcec/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/mpp/bitcoin"
+	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/store"
+	"github.com/spillway/spillway/wallet"
+)
+
+// Buckets of the store.
+const (
+	bucketChannel = "payer/channel" // channel id → channel.PayerRecord
+	bucketMeta    = "payer/meta"    // "next-key" → the next key index
+)
+
+// ErrUnknown: no channel of this id is known.
+var ErrUnknown = errors.New("no channel of this id is known here")
+
+// Store is what the driver needs of a store.
+type Store interface {
+	Get(ctx context.Context, bucket, key string) (store.Entry, error)
+	List(ctx context.Context, bucket, prefix string) ([]store.Entry, error)
+	Commit(ctx context.Context, ops ...store.Op) error
+}
+
+// Keys derives the payer's channel keys.
+type Keys interface {
+	PayerChannelKey(index uint32) (*btcec.PrivateKey, error)
+}
+
+// Wallet funds channels and names where rests and refunds go.
+type Wallet interface {
+	Fund(ctx context.Context, outputs []*wire.TxOut, rate script.FeeRate) (*wallet.Funded, error)
+	Release(ctx context.Context, tx *wire.MsgTx) error
+	ReceiveScript(ctx context.Context) ([]byte, error)
+}
+
+// Chain is what the driver asks of a blockchain.
+type Chain interface {
+	Tip(ctx context.Context) (chain.Tip, error)
+	Tx(ctx context.Context, txid chainhash.Hash) (chain.TxInfo, error)
+	Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, error)
+	Broadcast(ctx context.Context, tx *wire.MsgTx) error
+	FeeRate(ctx context.Context, blocks int) (script.FeeRate, error)
+}
+
+// Config is what a Payer needs. All but Log must be set.
+type Config struct {
+	Store   Store
+	Keys    Keys
+	Wallet  Wallet
+	Chain   Chain
+	Network string
+	Policy  channel.Policy
+	Rand    io.Reader
+	Log     *slog.Logger
+}
+
+// Payer is the driver. Its methods may be called from many goroutines: each
+// channel has one user at a time.
+type Payer struct {
+	cfg   Config
+	locks locks
+	mu    sync.Mutex
+	built map[string]*script.Channel
+	seen  map[string]channel.View
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Payer, error) {
+	if cfg.Store == nil || cfg.Keys == nil || cfg.Wallet == nil || cfg.Chain == nil || cfg.Rand == nil || cfg.Policy.MaxDuration == 0 {
+		return nil, errors.New("payer: store, keys, wallet, chain, policy and randomness are needed")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Payer{cfg: cfg, built: map[string]*script.Channel{}, seen: map[string]channel.View{}}, nil
+}
+
+// held is one locked channel with its record as it is saved.
+type held struct {
+	id     string
+	rev    uint64
+	record channel.PayerRecord
+	script *script.Channel
+	unlock func()
+}
+
+func (p *Payer) lock(ctx context.Context, id string) (*held, error) {
+	unlock := p.locks.lock(id)
+	h, err := p.read(ctx, id)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	h.unlock = unlock
+	return h, nil
+}
+
+func (p *Payer) read(ctx context.Context, id string) (*held, error) {
+	e, err := p.cfg.Store.Get(ctx, bucketChannel, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, id)
+	} else if err != nil {
+		return nil, err
+	}
+	h := &held{id: id, rev: e.Revision}
+	if err := json.Unmarshal(e.Value, &h.record); err != nil {
+		return nil, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, id, err)
+	}
+	h.script, err = p.scripts(h.record.Terms)
+	return h, err
+}
+
+func (p *Payer) scripts(t channel.Terms) (*script.Channel, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ch, ok := p.built[t.ID()]; ok {
+		return ch, nil
+	}
+	ch, err := t.Script()
+	if err != nil {
+		return nil, err
+	}
+	p.built[t.ID()] = ch
+	return ch, nil
+}
+
+// save commits a record, compare-and-swap on its revision, with other ops.
+func (p *Payer) save(ctx context.Context, h *held, next channel.PayerRecord, more ...store.Op) error {
+	value, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	ops := append([]store.Op{{Bucket: bucketChannel, Key: h.id, Value: value, Expect: h.rev}}, more...)
+	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
+		return fmt.Errorf("channel %s was not saved: %w", h.id, err)
+	}
+	h.record = next
+	e, err := p.cfg.Store.Get(ctx, bucketChannel, h.id)
+	if err != nil {
+		return err
+	}
+	h.rev = e.Revision
+	return nil
+}
+
+// Record returns a channel's record. Errors: ErrUnknown.
+func (p *Payer) Record(ctx context.Context, id string) (channel.PayerRecord, error) {
+	h, err := p.read(ctx, id)
+	if err != nil {
+		return channel.PayerRecord{}, err
+	}
+	return h.record, nil
+}
+
+// Records returns all channels, sorted by id.
+func (p *Payer) Records(ctx context.Context) ([]channel.PayerRecord, error) {
+	entries, err := p.cfg.Store.List(ctx, bucketChannel, "")
+	if err != nil {
+		return nil, err
+	}
+	records := make([]channel.PayerRecord, len(entries))
+	for i, e := range entries {
+		if err := json.Unmarshal(e.Value, &records[i]); err != nil {
+			return nil, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
+		}
+	}
+	return records, nil
+}
+
+// MACKey is the key that both ends of a channel share. Errors: ErrUnknown.
+func (p *Payer) MACKey(ctx context.Context, id string) ([32]byte, error) {
+	h, err := p.read(ctx, id)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	key, err := p.key(h.record)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return bitcoin.MACKey(key, h.record.Terms.PayeeKey)
+}
+
+// key derives K1 and makes sure that it is the channel's.
+func (p *Payer) key(r channel.PayerRecord) (*btcec.PrivateKey, error) {
+	key, err := p.cfg.Keys.PayerChannelKey(r.KeyIndex)
+	if err != nil {
+		return nil, err
+	}
+	if channel.Key(key.PubKey().SerializeCompressed()) != r.Terms.PayerKey {
+		return nil, fmt.Errorf("%w: the wallet's seed does not hold the key of channel %s", store.ErrDamaged, r.Terms.ID())
+	}
+	return key, nil
+}
+
+// nextKey takes the next unused key index, durably.
+func (p *Payer) nextKey(ctx context.Context) (uint32, error) {
+	for {
+		var index uint64
+		e, err := p.cfg.Store.Get(ctx, bucketMeta, "next-key")
+		if err == nil {
+			if index, err = strconv.ParseUint(string(e.Value), 10, 31); err != nil {
+				return 0, fmt.Errorf("%w: next-key: %v", store.ErrDamaged, err)
+			}
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return 0, err
+		}
+		value := []byte(strconv.FormatUint(index+1, 10))
+		err = p.cfg.Store.Commit(ctx, store.Op{Bucket: bucketMeta, Key: "next-key", Value: value, Expect: e.Revision})
+		if errors.Is(err, store.ErrConflict) {
+			continue // another process took this one
+		}
+		return uint32(index), err
+	}
+}
+
+// change applies a rule to one channel and saves what it returns, with other ops.
+func (p *Payer) change(ctx context.Context, id string, rule func(*held) (channel.PayerRecord, []store.Op, error)) (channel.PayerRecord, error) {
+	h, err := p.lock(ctx, id)
+	if err != nil {
+		return channel.PayerRecord{}, err
+	}
+	defer h.unlock()
+	next, ops, err := rule(h)
+	if err != nil {
+		return h.record, err
+	}
+	if err := p.save(ctx, h, next, ops...); err != nil {
+		return h.record, err
+	}
+	return next, nil
+}

@@ -1,0 +1,171 @@
+// Package watch keeps channels in step with the chain. It is level triggered: at
+// every step it looks at the chain as it is now, asks each channel's driver what
+// is due, and lets the driver save and broadcast. A reorg, a restart or a missed
+// block is no special case: the next look says what is true then.
+//
+// It starts no goroutine and reads no clock. It never signs and never stores.
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/script"
+)
+
+// feeTarget is the confirmation target, in blocks, that fees are asked for.
+const feeTarget = 3
+
+// Chain is what is asked of a blockchain.
+type Chain interface {
+	Tip(ctx context.Context) (chain.Tip, error)
+	Tx(ctx context.Context, txid chainhash.Hash) (chain.TxInfo, error)
+	Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, error)
+	FeeRate(ctx context.Context, blocks int) (script.FeeRate, error)
+}
+
+// Target is one channel to look at.
+type Target struct {
+	ID        string
+	Outpoint  wire.OutPoint
+	FundingTx []byte // T1 where it is known
+}
+
+// Driver is a side's driver: payer.Payer or payee.Payee.
+type Driver interface {
+	// Watched returns the channels that are not over.
+	Watched(ctx context.Context) ([]Target, error)
+	// Due does what one channel needs in view of the chain. funding is T1 as
+	// the chain showed it, nil when it is not seen.
+	Due(ctx context.Context, id string, v channel.View, funding []byte) error
+}
+
+// Watch steps through the channels of its drivers.
+type Watch struct {
+	Chain   Chain
+	Drivers []Driver
+	Log     *slog.Logger
+	tip     chain.Tip
+}
+
+// Tip is the tip at the last step.
+func (w *Watch) Tip() chain.Tip { return w.tip }
+
+// Step looks at every channel once. A failure in one channel does not keep the
+// others from their turn; all failures come back joined.
+func (w *Watch) Step(ctx context.Context) error {
+	tip, err := w.Chain.Tip(ctx)
+	if err != nil {
+		return err
+	}
+	w.tip = tip
+	var failed []error
+	for _, d := range w.Drivers {
+		targets, err := d.Watched(ctx)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		for _, t := range targets {
+			if err := w.one(ctx, d, t); err != nil {
+				failed = append(failed, fmt.Errorf("channel %s: %w", t.ID, err))
+			}
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (w *Watch) one(ctx context.Context, d Driver, t Target) error {
+	view, tx, err := Look(ctx, w.Chain, t.Outpoint, t.FundingTx)
+	if err != nil {
+		return err
+	}
+	var raw []byte
+	if tx != nil {
+		if raw, err = channel.EncodeTx(tx); err != nil {
+			return err
+		}
+	}
+	return d.Due(ctx, t.ID, view, raw)
+}
+
+// Look asks the chain for a channel's view, and for T1 where it is seen. A tip
+// that moves meanwhile is asked again, so that a view never mixes two tips.
+func Look(ctx context.Context, c Chain, op wire.OutPoint, funding []byte) (v channel.View, t1 *wire.MsgTx, err error) {
+	for range 5 {
+		before, err := c.Tip(ctx)
+		if err != nil {
+			return v, nil, err
+		}
+		if v, t1, err = look(ctx, c, op, funding, before); err != nil {
+			return v, nil, err
+		}
+		after, err := c.Tip(ctx)
+		if err != nil {
+			return v, nil, err
+		}
+		if after.Hash == before.Hash {
+			return v, t1, nil
+		}
+	}
+	return v, nil, fmt.Errorf("%w: the tip kept moving", chain.ErrUnavailable)
+}
+
+func look(ctx context.Context, c Chain, op wire.OutPoint, funding []byte, tip chain.Tip) (v channel.View, t1 *wire.MsgTx, err error) {
+	v.Tip = tip.Height
+	if v.Rate, err = c.FeeRate(ctx, feeTarget); err != nil {
+		return v, nil, err
+	}
+	info, err := c.Tx(ctx, op.Hash)
+	switch {
+	case errors.Is(err, chain.ErrNotFound):
+		v.Funding.ConflictDepth, err = conflict(ctx, c, op.Hash, funding, tip)
+		return v, nil, err
+	case err != nil:
+		return v, nil, err
+	}
+	v.Funding.Seen = true
+	if info.Confirmed {
+		v.Funding.Height = info.Height
+	}
+	spend, err := c.Spend(ctx, op)
+	if err != nil || spend == nil {
+		return v, info.Tx, err
+	}
+	v.Spend = &channel.SpendView{Txid: spend.Txid.String()}
+	if spend.Confirmed {
+		v.Spend.Height = spend.Height
+	}
+	return v, info.Tx, nil
+}
+
+// conflict is how deep a transaction is buried that spends one of T1's inputs
+// elsewhere; 0: there is none in a block.
+func conflict(ctx context.Context, c Chain, t1 chainhash.Hash, funding []byte, tip chain.Tip) (uint32, error) {
+	if len(funding) == 0 {
+		return 0, nil
+	}
+	tx, err := channel.DecodeTx(funding)
+	if err != nil {
+		return 0, err
+	}
+	var deepest uint32
+	for _, in := range tx.TxIn {
+		spend, err := c.Spend(ctx, in.PreviousOutPoint)
+		if err != nil {
+			return 0, err
+		}
+		if spend == nil || spend.Txid == t1 || !spend.Confirmed || spend.Height > tip.Height {
+			continue
+		}
+		deepest = max(deepest, tip.Height-spend.Height+1)
+	}
+	return deepest, nil
+}
