@@ -83,7 +83,7 @@ func (p *Payee) Open(ctx context.Context, o channel.Offer, op channel.Opening) (
 	if err != nil {
 		return Opened{}, err
 	}
-	defer p.locks.lock(t.ID())()
+	defer p.locks.Lock(t.ID())()
 	digest, err := digestOf(o, op)
 	if err != nil {
 		return Opened{}, err

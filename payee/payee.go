@@ -23,6 +23,7 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/keylock"
 	"github.com/spillway/spillway/mpp/bitcoin"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/store"
@@ -89,7 +90,7 @@ type Config struct {
 // channel has one user at a time.
 type Payee struct {
 	cfg   Config
-	locks locks
+	locks keylock.Locks
 	pool  sync.Mutex // held after a channel's lock, never before it
 	mu    sync.Mutex
 	built map[string]*script.Channel // scripts of channels, by id
@@ -134,7 +135,7 @@ type held struct {
 
 // lock locks a channel and reads its record. Errors: ErrUnknown.
 func (p *Payee) lock(ctx context.Context, id string) (*held, error) {
-	unlock := p.locks.lock(id)
+	unlock := p.locks.Lock(id)
 	h, err := p.read(ctx, id)
 	if err != nil {
 		unlock()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/keylock"
 	"github.com/spillway/spillway/mpp/bitcoin"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/store"
@@ -81,7 +82,7 @@ type Config struct {
 // channel has one user at a time.
 type Payer struct {
 	cfg   Config
-	locks locks
+	locks keylock.Locks
 	mu    sync.Mutex
 	built map[string]*script.Channel
 	seen  map[string]channel.View
@@ -108,7 +109,7 @@ type held struct {
 }
 
 func (p *Payer) lock(ctx context.Context, id string) (*held, error) {
-	unlock := p.locks.lock(id)
+	unlock := p.locks.Lock(id)
 	h, err := p.read(ctx, id)
 	if err != nil {
 		unlock()

@@ -1,9 +1,11 @@
-package payer
+// Package keylock gives each key, such as a channel, one user at a time. It keeps
+// nothing of keys that nobody uses.
+package keylock
 
 import "sync"
 
-// locks gives each channel one user at a time.
-type locks struct {
+// Locks holds the locks. The zero value is ready.
+type Locks struct {
 	mu   sync.Mutex
 	held map[string]*waiting
 }
@@ -13,8 +15,8 @@ type waiting struct {
 	users int
 }
 
-// lock waits for the channel and returns what releases it.
-func (l *locks) lock(id string) (unlock func()) {
+// Lock waits for the key and returns what releases it; that must be called once.
+func (l *Locks) Lock(id string) (unlock func()) {
 	l.mu.Lock()
 	if l.held == nil {
 		l.held = map[string]*waiting{}
