@@ -109,6 +109,8 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 	limit := stakeRate(int64(r.Paid)-script.Dust(payout), size)
 	rate, remake := nextRate(r.Settlement, r.Paid, v, v.Tip >= r.Terms.deadline(), limit)
 	switch {
+	case !remake && v.Spend != nil && v.Spend.Txid == r.Settlement.Txid:
+		return nil // it waits in the mempool
 	case !remake:
 		return []Action{{Kind: Send, Tx: r.Settlement.Tx}}
 	case rate <= 0:

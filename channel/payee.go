@@ -18,7 +18,7 @@ type PayeeRecord struct {
 	Signature     Hex            `json:"signature"`      // its half-signature
 	Charged       uint64         `json:"charged"`        // msat, price of what was released
 	MaxPrice      uint64         `json:"max_price"`      // msat, dearest chunk on credit
-	Newcomer      bool           `json:"newcomer"`       // not graduated yet
+	Place         bool           `json:"place"`          // may hold a place in the newcomers' pool
 	NewcomerAbove uint64         `json:"newcomer_above"` // msat; chunks up to this price need no place
 	FundingTx     Hex            `json:"funding_tx,omitempty"`
 	Digest        Hex            `json:"digest"` // of the opening; a repeat must have the same
@@ -83,7 +83,7 @@ func (o Offer) Open(op Opening, p Policy, v View, out *wire.TxOut) (PayeeRecord,
 	}
 	r := PayeeRecord{
 		Terms: t, Phase: Funding, Paid: op.Update.Amount, Signature: op.Update.Signature,
-		Newcomer: true, FundingTx: op.FundingTx,
+		FundingTx: op.FundingTx,
 	}
 	return r.deepen(v), nil
 }
@@ -161,24 +161,37 @@ func (r PayeeRecord) Pay(p Payment, v View, pool Pool) Outcome {
 	return out.charge(p, v)
 }
 
-// settlePool gives back to the pool what a confirmed payment covered and lets
-// a newcomer graduate.
+// settlePool gives back to the pool what a confirmed payment covered and takes
+// a channel out that has graduated.
 func (out Outcome) settlePool(v View) Outcome {
-	r := out.Record
-	if !r.Newcomer || !r.confirmed(v) {
+	r, id := out.Record, out.Record.Terms.ID()
+	place, has := out.Pool.Places[id]
+	if !has || !r.confirmed(v) {
 		return out
 	}
-	if place, has := out.Pool.Places[r.Terms.ID()]; has && place.Owed > r.Owed() {
-		out.Pool, out.PoolChanged = out.Pool.Paid(r.Terms.ID(), r.Owed()), true
+	if place.Owed > r.Owed() {
+		out.Pool, out.PoolChanged = out.Pool.Paid(id, r.Owed()), true
 	}
-	enough, err := AddMsat(r.Terms.MinimumCharge*1000, graduation*min(r.MaxPrice, MaxSat*100))
-	if err == nil && r.Charged > 0 && r.Paid*1000 >= enough {
-		if _, has := out.Pool.Places[r.Terms.ID()]; has {
-			out.Pool, out.PoolChanged = out.Pool.Leave(r.Terms.ID(), false), true
-		}
-		out.Record.Newcomer, out.RecordChanged = false, true
+	if r.graduated(0, v) {
+		out.Pool, out.PoolChanged = out.Pool.Leave(id, false), true
+		out.Record.Place, out.RecordChanged = false, true
 	}
 	return out
+}
+
+// graduated reports whether the channel has paid so much confirmed money that a
+// chunk of this price needs no place: F and ten times its dearest chunk. It is
+// asked anew for each price, so that small change buys no large credit.
+func (r PayeeRecord) graduated(price uint64, v View) bool {
+	dearest := min(max(price, r.MaxPrice), MaxSat*100)
+	return r.confirmed(v) && r.Paid >= r.Terms.MinimumCharge &&
+		(r.Paid-r.Terms.MinimumCharge)*1000 >= graduation*dearest
+}
+
+// UsesPool reports whether a payment that charges chunks of up to this price
+// (msat) has to be decided together with the newcomers' pool.
+func (r PayeeRecord) UsesPool(price uint64, v View) bool {
+	return r.Place || !r.confirmed(v) || r.newcomer(price, v)
 }
 
 // charge releases p.Price or refuses.
@@ -211,7 +224,7 @@ func (out Outcome) charge(p Payment, v View) Outcome {
 		out.Refusal = r.insufficient(ledger, credit)
 		return out
 	}
-	if p.Price > 0 && (r.newcomer(p.Dearest) || counted < r.Paid || !r.confirmed(v)) {
+	if p.Price > 0 && (r.newcomer(p.Dearest, v) || !r.confirmed(v)) {
 		if out = out.place(p, owed, v); out.Refusal != nil {
 			return out
 		}
@@ -224,8 +237,8 @@ func (out Outcome) charge(p Payment, v View) Outcome {
 }
 
 // newcomer reports whether a chunk of this price needs a place in the pool.
-func (r PayeeRecord) newcomer(price uint64) bool {
-	return r.Newcomer && max(price, r.MaxPrice) > r.NewcomerAbove
+func (r PayeeRecord) newcomer(price uint64, v View) bool {
+	return max(price, r.MaxPrice) > r.NewcomerAbove && !r.graduated(price, v)
 }
 
 // place charges the pool: what a newcomer owes stays within its place of one chunk.
@@ -242,7 +255,8 @@ func (out Outcome) place(p Payment, owed uint64, v View) Outcome {
 		out.Refusal = e
 		return out
 	}
-	out.Pool, out.PoolChanged = pool, true
+	_, has := pool.Places[id]
+	out.Pool, out.PoolChanged, out.Record.Place = pool, true, has
 	return out
 }
 

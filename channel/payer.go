@@ -249,6 +249,8 @@ func (r PayerRecord) refund(ch *script.Channel, v View) []Action {
 	limit := stakeRate(int64(r.Terms.Capacity)-script.Dust(r.RefundScript), size)
 	rate, remake := nextRate(r.Refund, 0, v, true, limit)
 	switch {
+	case !remake && v.Spend != nil:
+		return nil // it waits in the mempool
 	case !remake:
 		return []Action{{Kind: Send, Tx: r.Refund.Tx}}
 	case rate <= 0:

@@ -122,24 +122,22 @@ func (p *Payee) Open(ctx context.Context, o channel.Offer, op channel.Opening) (
 // store saves a new channel and its place in the pool in one commit.
 func (p *Payee) store(ctx context.Context, r channel.PayeeRecord, view channel.View) (Opened, error) {
 	r.NewcomerAbove = freshAbove(view.Rate)
+	id := r.Terms.ID()
+	ops := []store.Op{{Bucket: bucketKey, Key: r.Terms.PayeeKey.String(), Value: []byte(id)}}
+	if r.Terms.Credit > r.NewcomerAbove {
+		p.pool.Lock()
+		defer p.pool.Unlock()
+		op, err := p.reserve(ctx, &r, view)
+		if err != nil {
+			return Opened{}, err
+		}
+		ops = append(ops, op)
+	}
 	value, err := json.Marshal(r)
 	if err != nil {
 		return Opened{}, err
 	}
-	id := r.Terms.ID()
-	ops := []store.Op{
-		{Bucket: bucketChannel, Key: id, Value: value},
-		{Bucket: bucketKey, Key: r.Terms.PayeeKey.String(), Value: []byte(id)},
-	}
-	if r.Terms.Credit > r.NewcomerAbove {
-		p.pool.Lock()
-		defer p.pool.Unlock()
-		op, err := p.reserve(ctx, r, view)
-		if err != nil {
-			return Opened{}, err
-		}
-		ops = append(ops, op...)
-	}
+	ops = append(ops, store.Op{Bucket: bucketChannel, Key: id, Value: value})
 	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
 		return Opened{}, fmt.Errorf("channel %s was not saved: %w", id, err)
 	}
@@ -148,15 +146,15 @@ func (p *Payee) store(ctx context.Context, r channel.PayeeRecord, view channel.V
 	return Opened{Record: r, Depth: view.Depth()}, nil
 }
 
-func (p *Payee) reserve(ctx context.Context, r channel.PayeeRecord, view channel.View) ([]store.Op, error) {
+// reserve takes a newcomer's place of one chunk, where there is room.
+func (p *Payee) reserve(ctx context.Context, r *channel.PayeeRecord, view channel.View) (store.Op, error) {
 	pool, rev, err := p.readPool(ctx)
 	if err != nil {
-		return nil, err
+		return store.Op{}, err
 	}
 	now := p.cfg.Now().Unix()
-	pool, _ = pool.At(view.Tip, now).Reserve(r.Terms.ID(), r.Terms.Credit, now)
-	op, err := poolOp(pool, rev)
-	return []store.Op{op}, err
+	pool, r.Place = pool.At(view.Tip, now).Reserve(r.Terms.ID(), r.Terms.Credit, now)
+	return poolOp(pool, rev)
 }
 
 // known returns the stored channel of a repeated opening; other content is refused.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/store"
@@ -76,7 +75,7 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 	}
 	var pool channel.Pool
 	var rev uint64
-	if h.record.Newcomer {
+	if h.record.UsesPool(pay.Dearest, view) {
 		p.pool.Lock()
 		defer p.pool.Unlock()
 		if pool, rev, err = p.readPool(ctx); err != nil {
@@ -179,19 +178,14 @@ func (p *Payee) change(ctx context.Context, id string, rule func(channel.PayeeRe
 
 // leavePool takes a channel that ended out of the newcomers' pool; what it owes fades.
 func (p *Payee) leavePool(ctx context.Context, h *held) ([]store.Op, error) {
-	if !h.record.Newcomer {
+	if !h.record.Place {
 		return nil, nil
 	}
 	pool, rev, err := p.readPool(ctx)
 	if err != nil {
 		return nil, err
 	}
-	before := pool.Places[h.id]
-	next := pool.Leave(h.id, true)
-	if _, had := pool.Places[h.id]; !had || maps.Equal(next.Places, pool.Places) && before == next.Places[h.id] {
-		return nil, nil
-	}
-	op, err := poolOp(next, rev)
+	op, err := poolOp(pool.Leave(h.id, true), rev)
 	if err != nil {
 		return nil, fmt.Errorf("the pool: %w", err)
 	}
