@@ -1,0 +1,313 @@
+package wallet
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/btcsuite/btcd/btcutil/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+	"github.com/btcsuite/btcwallet/wallet/txauthor"
+	"github.com/btcsuite/btcwallet/wallet/txsizes"
+
+	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/store"
+)
+
+const (
+	// sequence of every input: replaceable, no relative lock (docs/protocol.md, "Keys and scripts").
+	sequence = wire.MaxTxInSequenceNum - 2
+	// txVersion of what the wallet builds: a version 3 parent would bind its children.
+	txVersion = 2
+	// maxInputs keeps a transaction under the 100,000 vB that nodes relay.
+	maxInputs = 1000
+	// maxRate in sat per 1000 vB; above it a rate is a mistake.
+	maxRate = script.FeeRate(10_000_000)
+	// roundUp in sat per 1000 vB makes up for txauthor's rounding down of fees.
+	roundUp = 10
+	// maxAttempts bounds how often a lost race for the same coin is run again.
+	maxAttempts = 100
+	maxSat      = int64(btcutil.MaxSatoshi)
+)
+
+// Funded is a signed transaction that has not left yet.
+type Funded struct {
+	Tx          *wire.MsgTx
+	Fee         int64 // sat
+	Prevouts    map[wire.OutPoint]*wire.TxOut
+	ChangeIndex int // of the change among the outputs; -1: there is none
+
+	paths  []path // of the inputs
+	change *store.Op
+}
+
+// kind says what a saved transaction is for.
+type kind string
+
+const (
+	kindFund kind = "fund" // somebody else broadcasts it
+	kindSend kind = "send" // the wallet broadcasts it, again where it is lost
+)
+
+// savedTx is what bucketTx holds.
+type savedTx struct {
+	Kind kind   `json:"kind"`
+	Tx   string `json:"tx"` // hex
+	Fee  int64  `json:"fee"`
+}
+
+// Fund builds and signs a transaction that pays the given outputs, which keep
+// their places, and adds its change behind them where that is above dust. Every
+// input is a taproot key spend of an own coin: confirmed, or the unconfirmed
+// change of an own transaction. The coins are reserved durably before it
+// returns; nothing is broadcast. rate is in sat per 1000 vB.
+// Errors: *InsufficientError, ErrRate, ErrOutput, of the chain and the store.
+func (w *Wallet) Fund(ctx context.Context, outputs []*wire.TxOut, rate script.FeeRate) (*Funded, error) {
+	if err := checkOutputs(outputs, rate); err != nil {
+		return nil, err
+	}
+	return w.reserve(ctx, kindFund, func(coins []coin) (*Funded, error) {
+		return w.author(ctx, coins, outputs, rate)
+	})
+}
+
+func checkOutputs(outputs []*wire.TxOut, rate script.FeeRate) error {
+	if rate <= 0 || rate > maxRate {
+		return fmt.Errorf("%w: %d sat per 1000 vB", ErrRate, rate)
+	}
+	if len(outputs) == 0 {
+		return fmt.Errorf("%w: none is given", ErrOutput)
+	}
+	var sum int64
+	for _, out := range outputs {
+		if out == nil || out.Value < 0 || out.Value > maxSat-sum {
+			return fmt.Errorf("%w: more than there is", ErrOutput)
+		}
+		if dust := script.Dust(out.PkScript); out.Value < dust {
+			return fmt.Errorf("%w: %d sat is below the dust limit of %d sat", ErrOutput, out.Value, dust)
+		}
+		sum += out.Value
+	}
+	return nil
+}
+
+// reserve lets build choose among the spendable coins, signs, and saves the
+// reservations, the change's index and the transaction in one commit. Where
+// another wallet on this store was faster it starts over with what is left.
+func (w *Wallet) reserve(ctx context.Context, k kind, build func([]coin) (*Funded, error)) (*Funded, error) {
+	w.funding.Lock()
+	defer w.funding.Unlock()
+	for range maxAttempts {
+		all, err := w.coins(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := w.forget(ctx, all); err != nil {
+			return nil, err
+		}
+		f, err := build(usable(all))
+		if err != nil {
+			return nil, err
+		}
+		if err := w.complete(f); err != nil {
+			return nil, err
+		}
+		err = w.commit(ctx, k, f)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the coins were not reserved: %w", err)
+		}
+		w.cfg.Logger.Debug("funded", "txid", f.Tx.TxHash(), "fee_sat", f.Fee, "inputs", len(f.Tx.TxIn))
+		return f, nil
+	}
+	return nil, fmt.Errorf("other wallets on this store kept taking the coins: %w", store.ErrConflict)
+}
+
+// usable keeps the coins that may be spent, at most as many as fit.
+func usable(all []coin) []coin {
+	var some []coin
+	for _, c := range all {
+		if c.usable() && len(some) < maxInputs {
+			some = append(some, c)
+		}
+	}
+	return some
+}
+
+// worth drops coins that cost more to spend at this rate than they hold.
+func worth(coins []coin, rate script.FeeRate) (some []coin, total int64) {
+	for _, c := range coins {
+		if c.Value > rate.Fee(int64(txsizes.GetMinInputVirtualSize(c.pkScript))) {
+			some, total = append(some, c), total+c.Value
+		}
+	}
+	return some, total
+}
+
+// author selects coins, largest first, and adds the change.
+func (w *Wallet) author(ctx context.Context, coins []coin, outputs []*wire.TxOut, rate script.FeeRate) (*Funded, error) {
+	coins, available := worth(coins, rate)
+	f := &Funded{Prevouts: map[wire.OutPoint]*wire.TxOut{}}
+	var picked []coin
+	source := func(target btcutil.Amount) (total btcutil.Amount, ins []*wire.TxIn, values []btcutil.Amount, scripts [][]byte, err error) {
+		picked = picked[:0]
+		for _, c := range coins {
+			if total >= target {
+				break
+			}
+			picked = append(picked, c)
+			total += btcutil.Amount(c.Value)
+			ins = append(ins, input(c))
+			values = append(values, btcutil.Amount(c.Value))
+			scripts = append(scripts, c.pkScript)
+		}
+		if total < target {
+			err = &InsufficientError{Needed: int64(target), Available: available}
+		}
+		return total, ins, values, scripts, err
+	}
+	change := &txauthor.ChangeSource{ScriptSize: txsizes.P2TRPkScriptSize, NewScript: func() ([]byte, error) {
+		s, op, err := w.fresh(ctx, true)
+		f.change = op
+		return s.pkScript, err
+	}}
+	copies := make([]*wire.TxOut, len(outputs))
+	for i, out := range outputs {
+		copies[i] = wire.NewTxOut(out.Value, bytes.Clone(out.PkScript))
+	}
+	made, err := txauthor.NewUnsignedTransaction(copies, btcutil.Amount(rate+roundUp), source, change)
+	if err != nil {
+		return nil, err
+	}
+	f.Tx, f.ChangeIndex = made.Tx, made.ChangeIndex
+	if f.ChangeIndex < 0 {
+		f.change = nil
+	}
+	f.spend(picked)
+	return f, nil
+}
+
+func input(c coin) *wire.TxIn {
+	return &wire.TxIn{PreviousOutPoint: c.Outpoint, Sequence: sequence}
+}
+
+// spend notes what the inputs spend, and the fee that follows.
+func (f *Funded) spend(coins []coin) {
+	f.Tx.Version = txVersion
+	f.Prevouts = make(map[wire.OutPoint]*wire.TxOut, len(coins))
+	for _, c := range coins {
+		f.Prevouts[c.Outpoint] = wire.NewTxOut(c.Value, c.pkScript)
+		f.paths = append(f.paths, c.path)
+		f.Fee += c.Value
+	}
+	for _, out := range f.Tx.TxOut {
+		f.Fee -= out.Value
+	}
+}
+
+func encodeSaved(k kind, f *Funded) ([]byte, error) {
+	var raw bytes.Buffer
+	if err := f.Tx.Serialize(&raw); err != nil {
+		return nil, err
+	}
+	return json.Marshal(savedTx{Kind: k, Tx: hex.EncodeToString(raw.Bytes()), Fee: f.Fee})
+}
+
+// commit saves the reservations with the change's index and the transaction.
+func (w *Wallet) commit(ctx context.Context, k kind, f *Funded) error {
+	txid := f.Tx.TxHash().String()
+	saved, err := encodeSaved(k, f)
+	if err != nil {
+		return err
+	}
+	ops := []store.Op{{Bucket: bucketTx, Key: txid, Value: saved, Expect: store.Any}}
+	for _, in := range f.Tx.TxIn {
+		value, err := json.Marshal(reservation{Txid: txid, Value: f.Prevouts[in.PreviousOutPoint].Value})
+		if err != nil {
+			return err
+		}
+		ops = append(ops, store.Op{Bucket: bucketReserved, Key: in.PreviousOutPoint.String(), Value: value})
+	}
+	if f.change != nil {
+		ops = append(ops, *f.change)
+	}
+	return w.cfg.Store.Commit(ctx, ops...)
+}
+
+// Release gives the coins of a transaction back that was never broadcast, and its
+// change script with them. Coins that are promised to another transaction stay
+// reserved; releasing twice is no error. Errors: of the store.
+func (w *Wallet) Release(ctx context.Context, tx *wire.MsgTx) error {
+	txid := tx.TxHash().String()
+	for {
+		ops, err := w.release(ctx, tx, txid)
+		if err != nil || len(ops) == 0 {
+			return err
+		}
+		if err := w.cfg.Store.Commit(ctx, ops...); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+}
+
+func (w *Wallet) release(ctx context.Context, tx *wire.MsgTx, txid string) ([]store.Op, error) {
+	held, err := w.reservations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ops []store.Op
+	for _, in := range tx.TxIn {
+		key := in.PreviousOutPoint.String()
+		if r, ok := held[key]; ok && r.Txid == txid {
+			ops = append(ops, store.Op{Bucket: bucketReserved, Key: key, Expect: r.rev})
+		}
+	}
+	if len(ops) == 0 {
+		return nil, nil
+	}
+	e, err := w.cfg.Store.Get(ctx, bucketTx, txid)
+	if err == nil {
+		ops = append(ops, store.Op{Bucket: bucketTx, Key: txid, Expect: e.Revision})
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	x, err := w.index(ctx, true)
+	if err != nil || x.Next == 0 {
+		return ops, err
+	}
+	last, err := w.slot(path{change: true, index: x.Next - 1})
+	if err != nil || x.Used >= x.Next {
+		return ops, err
+	}
+	for _, out := range tx.TxOut {
+		if bytes.Equal(out.PkScript, last.pkScript) {
+			x.Next--
+			op, err := x.op(true)
+			return append(ops, op), err
+		}
+	}
+	return ops, nil
+}
+
+// Reservation is a coin that is promised to a transaction.
+type Reservation struct {
+	Outpoint wire.OutPoint
+	Txid     string // of that transaction
+	Value    int64  // sat
+}
+
+// Reservations lists the reserved coins, so that what belongs to no channel and
+// no payment (after a crash between reserving and saving the channel) can be
+// found and released. Errors: of the store.
+func (w *Wallet) Reservations(ctx context.Context) ([]Reservation, error) {
+	held, err := w.reservations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sortReservations(held)
+}
