@@ -100,7 +100,7 @@ func NewManifest(name string, size uint64, root Hash, chunk ChunkSpec, price Pri
 
 // Validate checks everything but the signature: ErrManifestVersion, ErrName,
 // or ErrManifest with what is wrong.
-func (m *Manifest) Validate() error {
+func (m Manifest) Validate() error {
 	if m.Version != ManifestVersion {
 		return fmt.Errorf("%w: %d", ErrManifestVersion, m.Version)
 	}
@@ -137,7 +137,7 @@ const tag = "spillway/manifest"
 
 // Digest returns what is signed: the BIP340-style tagged SHA-256 of the fields
 // in order, integers big-endian, the name after its length.
-func (m *Manifest) Digest() [32]byte {
+func (m Manifest) Digest() [32]byte {
 	t := sha256.Sum256([]byte(tag))
 	b := append(t[:], t[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(m.Version))
@@ -170,7 +170,7 @@ func (m *Manifest) Sign(identity ed25519.PrivateKey) error {
 // Verify checks the fields, as Validate does, and the signature:
 // ErrManifestSignature. Whether the provider is the one expected is for the
 // caller to compare.
-func (m *Manifest) Verify() error {
+func (m Manifest) Verify() error {
 	if err := m.Validate(); err != nil {
 		return err
 	}
@@ -182,11 +182,11 @@ func (m *Manifest) Verify() error {
 }
 
 // Chunks returns how many chunks the file has; an empty file has none.
-func (m *Manifest) Chunks() uint64 { return chunkCount(m.Size, m.ChunkBytes) }
+func (m Manifest) Chunks() uint64 { return chunkCount(m.Size, m.ChunkBytes) }
 
 // ChunkRange returns the first byte and the length of chunk i; nothing, at the
 // end of the file, where there is no such chunk.
-func (m *Manifest) ChunkRange(i uint64) (off, length uint64) {
+func (m Manifest) ChunkRange(i uint64) (off, length uint64) {
 	if i >= m.Chunks() {
 		return m.Size, 0
 	}
@@ -196,7 +196,7 @@ func (m *Manifest) ChunkRange(i uint64) (off, length uint64) {
 
 // ChunkPrice returns the price of chunk i in msat; 0 where there is no such
 // chunk.
-func (m *Manifest) ChunkPrice(i uint64) uint64 {
+func (m Manifest) ChunkPrice(i uint64) uint64 {
 	switch n := m.Chunks(); {
 	case i >= n:
 		return 0
@@ -207,14 +207,14 @@ func (m *Manifest) ChunkPrice(i uint64) uint64 {
 }
 
 // TotalMsat returns the price of the whole file in msat.
-func (m *Manifest) TotalMsat() uint64 {
+func (m Manifest) TotalMsat() uint64 {
 	total, _ := totalMsat(m.Chunks(), m.ChunkMsat, m.LastChunkMsat)
 	return total
 }
 
 // ChunksTouched returns the first and the last chunk that the bytes a to b,
 // inclusive, touch. ErrRange where they are not in the file.
-func (m *Manifest) ChunksTouched(a, b uint64) (first, last uint64, err error) {
+func (m Manifest) ChunksTouched(a, b uint64) (first, last uint64, err error) {
 	if a > b || b >= m.Size {
 		return 0, 0, fmt.Errorf("%w: bytes %d-%d of %d", ErrRange, a, b, m.Size)
 	}
@@ -223,7 +223,7 @@ func (m *Manifest) ChunksTouched(a, b uint64) (first, last uint64, err error) {
 
 // RangeMsat returns the price in msat of the chunks first to last, inclusive.
 // ErrRange where they are not in the file.
-func (m *Manifest) RangeMsat(first, last uint64) (uint64, error) {
+func (m Manifest) RangeMsat(first, last uint64) (uint64, error) {
 	n := m.Chunks()
 	if first > last || last >= n {
 		return 0, fmt.Errorf("%w: chunks %d-%d of %d", ErrRange, first, last, n)
@@ -235,7 +235,7 @@ func (m *Manifest) RangeMsat(first, last uint64) (uint64, error) {
 }
 
 // Slice names the slice of length bytes from off, for bao.DecodeSlice.
-func (m *Manifest) Slice(off, length uint64) bao.Slice {
+func (m Manifest) Slice(off, length uint64) bao.Slice {
 	return bao.Slice{Root: m.Root, Size: m.Size, GroupBytes: m.GroupBytes, Offset: off, Length: length}
 }
 

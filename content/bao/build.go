@@ -98,7 +98,8 @@ func (b *builder) hashUnits(ctx context.Context, workers int) error {
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			w := &buildWorker{builder: b, ctx: ctx}
+			w := &buildWorker{builder: b, ctx: ctx, buildBuffer: buildBuffers.Get().(*buildBuffer)}
+			defer buildBuffers.Put(w.buildBuffer)
 			for u, ok := b.take(); ok; u, ok = b.take() {
 				if err := w.hashUnit(u); err != nil {
 					b.fail(err)
@@ -180,10 +181,16 @@ type buildWorker struct {
 	ctx      context.Context
 	holeFrom uint64 // a hole that was found: holeFrom to holeEnd
 	holeEnd  uint64
-	buf      [blockBytes + MaxGroup]byte // the last MaxGroup are room for the hash
-	cvs      [blockBytes / MinGroup]cv
-	nodes    [(blockBytes/MinGroup - 1) * nodeBytes]byte
+	*buildBuffer
 }
+
+type buildBuffer struct {
+	buf   [blockBytes + MaxGroup]byte // the last MaxGroup are room for the hash
+	cvs   [blockBytes / MinGroup]cv
+	nodes [(blockBytes/MinGroup - 1) * nodeBytes]byte
+}
+
+var buildBuffers = sync.Pool{New: func() any { return new(buildBuffer) }}
 
 func (w *buildWorker) hashUnit(u int) error {
 	pos := uint64(u) * w.unit
@@ -217,7 +224,7 @@ func (w *buildWorker) block(pos, n, index uint64) (cv, error) {
 	if err := w.ctx.Err(); err != nil {
 		return cv{}, err
 	}
-	cvs := w.cvs[:0]
+	cvs := w.buildBuffer.cvs[:0]
 	hole, err := w.inHole(pos, n)
 	switch {
 	case err != nil:
