@@ -1,0 +1,162 @@
+package script
+
+import (
+	"fmt"
+
+	"github.com/btcsuite/btcd/btcec/v2"
+	"github.com/btcsuite/btcd/txscript/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+)
+
+// refundFlag is the flag of the payee's signature of a multisig refund: it need
+// not care where the refund goes or what fee it pays.
+const refundFlag = txscript.SigHashNone | txscript.SigHashAnyOneCanPay
+
+// refund is T2 without signatures, paying everything less a fee to a script.
+func (c *Channel) refund(payoutScript []byte, rate FeeRate) (*wire.MsgTx, int64, error) {
+	fee := rate.Fee(c.RefundVSize(payoutScript))
+	value := c.Capacity - fee
+	if value < Dust(payoutScript) {
+		return nil, 0, fmt.Errorf("%w: %d sat less a fee of %d sat", ErrPayoutDust, c.Capacity, fee)
+	}
+	return c.refundTx(&wire.TxOut{Value: value, PkScript: payoutScript}), fee, nil
+}
+
+func (c *Channel) refundTx(out *wire.TxOut) *wire.MsgTx {
+	tx := wire.NewMsgTx(c.TxVersion)
+	tx.LockTime = c.Expiry
+	tx.AddTxIn(c.input())
+	tx.AddTxOut(out)
+	return tx
+}
+
+// RefundVSize is the refund's size in vB with signatures at their longest.
+func (c *Channel) RefundVSize(payoutScript []byte) int64 {
+	draft := c.refundTx(&wire.TxOut{PkScript: payoutScript})
+	switch s := c.spender.(type) {
+	case *taproot:
+		draft.TxIn[0].Witness = wire.TxWitness{make([]byte, 64), s.refund.Script, s.refundControl}
+	default:
+		if err := s.complete(draft.TxIn[0], s.placeholder(refundFlag), s.placeholder(txscript.SigHashAll)); err != nil {
+			return maxBatch // cannot be: the pushes are of fixed size
+		}
+	}
+	return VSize(draft)
+}
+
+// UnsignedRefund is T2 as it is shown to the payee of a multisig channel.
+// docs/protocol.md, section 5.2, step 3.
+func (c *Channel) UnsignedRefund(payoutScript []byte, rate FeeRate) (*wire.MsgTx, error) {
+	tx, _, err := c.refund(payoutScript, rate)
+	return tx, err
+}
+
+// CheckRefundRequest is the payee's check of an unsigned refund: exactly one
+// input, the channel's outpoint, nSequence 0xfffffffd, nLockTime the expiry.
+// Errors: ErrRefund, ErrUnsupported. docs/protocol.md, section 5.2, step 4.
+func (c *Channel) CheckRefundRequest(tx *wire.MsgTx) error {
+	if c.Construction == Taproot {
+		return fmt.Errorf("%w: %s", ErrUnsupported, c.Construction)
+	}
+	switch {
+	case len(tx.TxIn) != 1:
+		return fmt.Errorf("%w: %d inputs", ErrRefund, len(tx.TxIn))
+	case tx.TxIn[0].PreviousOutPoint != c.Outpoint:
+		return fmt.Errorf("%w: it spends %s", ErrRefund, tx.TxIn[0].PreviousOutPoint)
+	case tx.TxIn[0].Sequence != Sequence:
+		return fmt.Errorf("%w: nSequence 0x%08x", ErrRefund, tx.TxIn[0].Sequence)
+	case tx.LockTime != c.Expiry:
+		return fmt.Errorf("%w: nLockTime %d, not %d", ErrRefund, tx.LockTime, c.Expiry)
+	case tx.Version != c.TxVersion:
+		return fmt.Errorf("%w: version %d, not %d", ErrRefund, tx.Version, c.TxVersion)
+	case len(tx.TxIn[0].SignatureScript) > 0 || len(tx.TxIn[0].Witness) > 0:
+		return fmt.Errorf("%w: it is signed already", ErrRefund)
+	}
+	return nil
+}
+
+// refundDigest is what the payee signs: outputs are not part of it.
+func (c *Channel) refundDigest() ([]byte, error) {
+	if c.Construction == Taproot {
+		return nil, fmt.Errorf("%w: %s", ErrUnsupported, c.Construction)
+	}
+	tx := c.refundTx(&wire.TxOut{})
+	return c.sighash(c, tx, 0, c.fetcher(), refundFlag)
+}
+
+// SignRefund is the payee's signature of a multisig refund, NONE|ANYONECANPAY.
+// It is deterministic: a retry gets the same. Errors: ErrUnsupported, ErrWrongKey.
+func (c *Channel) SignRefund(payeeKey *btcec.PrivateKey) ([]byte, error) {
+	if err := owns(payeeKey, c.k2); err != nil {
+		return nil, err
+	}
+	digest, err := c.refundDigest()
+	if err != nil {
+		return nil, err
+	}
+	sig, err := c.sign(payeeKey, digest)
+	if err != nil {
+		return nil, err
+	}
+	return append(sig, byte(refundFlag)), nil
+}
+
+// VerifyRefundSig is the payer's check of the payee's signature of the refund.
+// Errors: ErrSignature, ErrSighashFlag, ErrUnsupported.
+func (c *Channel) VerifyRefundSig(sig []byte) error {
+	digest, err := c.refundDigest()
+	if err != nil {
+		return err
+	}
+	return c.verifyFlagged(c.k2, digest, sig, refundFlag)
+}
+
+// Refund is T2, complete: on taproot signed by the payer alone, on multisig with
+// the payee's signature. It was executed; it is valid in a block above the expiry.
+// Errors: ErrPayoutDust, ErrSignature, ErrWrongKey, ErrExecute.
+func (c *Channel) Refund(payerKey *btcec.PrivateKey, payeeSig []byte, payoutScript []byte, rate FeeRate) (*wire.MsgTx, int64, error) {
+	if err := owns(payerKey, c.k1); err != nil {
+		return nil, 0, err
+	}
+	tx, fee, err := c.refund(payoutScript, rate)
+	if err != nil {
+		return nil, 0, err
+	}
+	if t, ok := c.spender.(*taproot); ok {
+		err = c.signTaprootRefund(t, tx, payerKey)
+	} else {
+		err = c.signMultisigRefund(tx, payerKey, payeeSig)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	return tx, fee, Execute(tx, map[wire.OutPoint]*wire.TxOut{c.Outpoint: c.Prevout()})
+}
+
+func (c *Channel) signTaprootRefund(t *taproot, tx *wire.MsgTx, key *btcec.PrivateKey) error {
+	digest, err := t.refundSighash(tx, c.fetcher())
+	if err != nil {
+		return err
+	}
+	sig, err := t.sign(key, digest)
+	if err != nil {
+		return err
+	}
+	tx.TxIn[0].Witness = wire.TxWitness{sig, t.refund.Script, t.refundControl}
+	return nil
+}
+
+func (c *Channel) signMultisigRefund(tx *wire.MsgTx, key *btcec.PrivateKey, payeeSig []byte) error {
+	if err := c.VerifyRefundSig(payeeSig); err != nil {
+		return err
+	}
+	digest, err := c.sighash(c, tx, 0, c.fetcher(), txscript.SigHashAll)
+	if err != nil {
+		return err
+	}
+	sig, err := c.sign(key, digest)
+	if err != nil {
+		return err
+	}
+	return c.complete(tx.TxIn[0], flagged(sig, txscript.SigHashAll), payeeSig)
+}

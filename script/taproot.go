@@ -1,0 +1,121 @@
+package script
+
+import (
+	"fmt"
+
+	"github.com/btcsuite/btcd/btcec/v2"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr/musig2"
+	"github.com/btcsuite/btcd/txscript/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+)
+
+// taproot is the default construction.
+//
+//	output:  OP_1 <Q>   Q = P tweaked with the tree of U and R
+//	P:       MuSig2 aggregate of K1 and K2, sorted as 33-byte keys (BIP327)
+type taproot struct {
+	script        []byte
+	root          [32]byte
+	update        txscript.TapLeaf // U
+	refund        txscript.TapLeaf // R
+	updateControl []byte           // 65 bytes
+	refundControl []byte           // 65 bytes
+}
+
+func newTaproot(k1, k2 *btcec.PublicKey, expiry uint32) (*taproot, error) {
+	u, err := updateScript(k1, k2)
+	if err != nil {
+		return nil, err
+	}
+	r, err := refundScript(k1, expiry)
+	if err != nil {
+		return nil, err
+	}
+	agg, _, _, err := musig2.AggregateKeys([]*btcec.PublicKey{k1, k2}, true)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrBadKey, err)
+	}
+	t := &taproot{update: txscript.NewBaseTapLeaf(u), refund: txscript.NewBaseTapLeaf(r)}
+	tree := txscript.AssembleTaprootScriptTree(t.update, t.refund)
+	t.root = tree.RootNode.TapHash()
+	for i, dst := range []*[]byte{&t.updateControl, &t.refundControl} {
+		leaf := []txscript.TapLeaf{t.update, t.refund}[i]
+		proof := tree.LeafMerkleProofs[tree.LeafProofIndex[leaf.TapHash()]]
+		control := proof.ToControlBlock(agg.PreTweakedKey)
+		if *dst, err = control.ToBytes(); err != nil {
+			return nil, err
+		}
+	}
+	t.script, err = txscript.PayToTaprootScript(txscript.ComputeTaprootOutputKey(agg.PreTweakedKey, t.root[:]))
+	return t, err
+}
+
+// updateScript is leaf U, 68 bytes:
+//
+//	<K1> OP_CHECKSIGVERIFY <K2> OP_CHECKSIG
+//
+// Witness of a settlement: payee's signature (64, DEFAULT), payer's
+// half-signature (65), U (68), control block (65): 267 weight with lengths
+// and count.
+func updateScript(k1, k2 *btcec.PublicKey) ([]byte, error) {
+	return txscript.NewScriptBuilder().
+		AddData(schnorr.SerializePubKey(k1)).AddOp(txscript.OP_CHECKSIGVERIFY).
+		AddData(schnorr.SerializePubKey(k2)).AddOp(txscript.OP_CHECKSIG).Script()
+}
+
+// refundScript is leaf R, 36 to 39 bytes. The expiry stays on the stack and is
+// the true value that the script ends with:
+//
+//	<K1> OP_CHECKSIGVERIFY <expiry> OP_CHECKLOCKTIMEVERIFY
+//
+// Witness: payer's signature (64), R (39 with an expiry of three bytes),
+// control block (65): 172 weight with lengths and count.
+func refundScript(k1 *btcec.PublicKey, expiry uint32) ([]byte, error) {
+	return txscript.NewScriptBuilder().
+		AddData(schnorr.SerializePubKey(k1)).AddOp(txscript.OP_CHECKSIGVERIFY).
+		AddInt64(int64(expiry)).AddOp(txscript.OP_CHECKLOCKTIMEVERIFY).Script()
+}
+
+func (t *taproot) outputScript() []byte { return t.script }
+
+func (t *taproot) sighash(_ *Channel, tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher, flag txscript.SigHashType) ([]byte, error) {
+	return txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), flag, tx, i, prev, t.update)
+}
+
+func (t *taproot) refundSighash(tx *wire.MsgTx, prev txscript.PrevOutputFetcher) ([]byte, error) {
+	return txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), txscript.SigHashDefault, tx, 0, prev, t.refund)
+}
+
+func (t *taproot) sign(key *btcec.PrivateKey, digest []byte) ([]byte, error) {
+	sig, err := schnorr.Sign(key, digest)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrSignature, err)
+	}
+	return sig.Serialize(), nil
+}
+
+func (t *taproot) verify(key *btcec.PublicKey, digest, raw []byte) error {
+	sig, err := schnorr.ParseSignature(raw)
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrSignature, err)
+	}
+	if !sig.Verify(digest, key) {
+		return ErrSignature
+	}
+	return nil
+}
+
+func (t *taproot) complete(in *wire.TxIn, payerSig, payeeSig []byte) error {
+	in.Witness = wire.TxWitness{payeeSig, payerSig, t.update.Script, t.updateControl}
+	return nil
+}
+
+func (t *taproot) placeholder(flag txscript.SigHashType) []byte {
+	if flag == txscript.SigHashDefault {
+		return make([]byte, 64)
+	}
+	return make([]byte, 65)
+}
+
+func (t *taproot) closing() txscript.SigHashType { return txscript.SigHashDefault }
