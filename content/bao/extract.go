@@ -141,15 +141,15 @@ func (x *extraction) subtree(pos, n, index uint64, want cv) error {
 	if n <= x.Outboard.group || (whole && n <= runBytes) {
 		return x.run(pos, n, index, want)
 	}
-	var node [nodeBytes]byte
-	if err := x.Outboard.nodes(node[:], index); err != nil {
+	node := x.b.nodes[:nodeBytes]
+	if err := x.Outboard.nodes(node, index); err != nil {
 		return err
 	}
-	l, r, err := x.checkNode(node[:], n, want)
+	l, r, err := x.checkNode(node, n, want)
 	if err != nil {
 		return err
 	}
-	x.out = append(x.out, node[:]...)
+	x.out = append(x.out, node...)
 	mid := split(n)
 	if err := x.subtree(pos, mid, index+1, l); err != nil {
 		return err
