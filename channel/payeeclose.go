@@ -20,7 +20,9 @@ type CloseRequest struct {
 // caller adds its nonce and partial signature (SetAnswer), saves the record
 // (it is then final: no delivery, no updates, no reopening), and only then
 // answers. A repeated request gets the same transaction; with the same payer
-// nonce also the stored answer (answered is true).
+// nonce also the stored answer (answered is true). With a refusal next is the
+// record with the update that came along, to be saved where it changed: it is
+// money all the same.
 // Errors: ErrFinalized, ErrOwes, ErrUnconfirmed, ErrExpiring, ErrUnsupported,
 // ErrConflict. docs/protocol.md, "Closing".
 func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byte, v View) (next PayeeRecord, answered bool, err error) {
@@ -33,7 +35,7 @@ func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byt
 		}
 		return r, bytes.Equal(r.Close.PayerNonce, q.PayerNonce), nil
 	}
-	next, _, err = r.Update(q.Update)
+	r, _, err = r.Update(q.Update)
 	if err != nil {
 		return r, false, err
 	}
@@ -48,10 +50,10 @@ func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byt
 		return r, false, refuse(ErrFinalized, "the funding output is being spent by %s", v.Spend.Txid)
 	case !v.Funding.Seen:
 		return r, false, &UnconfirmedError{Want: 1}
-	case next.Owed() > 0:
-		return r, false, refuse(ErrOwes, "charged %d msat, paid %d sat", next.Charged, next.Paid)
+	case r.Owed() > 0:
+		return r, false, refuse(ErrOwes, "charged %d msat, paid %d sat", r.Charged, r.Paid)
 	}
-	tx, fee, err := closeTx(ch, next.Paid, payout, v.Rate)
+	tx, fee, err := closeTx(ch, r.Paid, payout, v.Rate)
 	if err != nil {
 		return r, false, err
 	}
@@ -59,6 +61,7 @@ func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byt
 	if err != nil {
 		return r, false, err
 	}
+	next = r
 	next.Phase = Closing
 	next.Close = &PayeeClose{Amount: next.Paid, Fee: fee, Tx: raw, Txid: tx.TxHash().String(), Height: v.Tip}
 	return next, false, nil
@@ -67,11 +70,13 @@ func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byt
 // closeTx builds the cooperative close: its fee is the going rate for its own
 // size, never more than a settlement of the same amount would cost.
 func closeTx(ch *script.Channel, share uint64, payout []byte, rate script.FeeRate) (*wire.MsgTx, int64, error) {
-	size := ch.CloseVSize(int64(share), payout)
-	fee := rate.Fee(size)
-	tx, err := ch.CloseTx(int64(share), payout, fee)
+	tx, err := ch.CloseTx(int64(share), payout, rate.Fee(ch.CloseVSize(int64(share), payout)))
 	if err != nil {
 		return nil, 0, refuse(ErrTooSmall, "%v", err)
+	}
+	fee := ch.Capacity // with what was too little for an output of its own
+	for _, out := range tx.TxOut {
+		fee -= out.Value
 	}
 	return tx, fee, nil
 }

@@ -169,12 +169,16 @@ func (r PayerRecord) Resumed(ch *script.Channel, u Update) (PayerRecord, bool, e
 }
 
 // CheckClose is the payer's rule for a cooperative close: one input, the
-// channel's; at most two outputs; the payer gets its whole rest, less only what
-// the payee's share lacks for a fee of at most feeLimit (sat).
+// channel's, without a relative lock; at most two outputs; the payer gets its
+// whole rest, less only what the payee's share lacks for a fee of at most
+// feeLimit (sat).
 // Errors: ErrTerms.
 func (r PayerRecord) CheckClose(tx *wire.MsgTx, feeLimit int64) error {
 	if len(tx.TxIn) != 1 || tx.TxIn[0].PreviousOutPoint != wire.OutPoint(r.Terms.Outpoint) || tx.LockTime != 0 {
 		return refuse(ErrTerms, "the close does not spend just this channel, now")
+	}
+	if tx.TxIn[0].Sequence != wire.MaxTxInSequenceNum-2 || tx.Version != r.Terms.TxVersion {
+		return refuse(ErrTerms, "the close has sequence %x and version %d", tx.TxIn[0].Sequence, tx.Version)
 	}
 	if len(tx.TxOut) == 0 || len(tx.TxOut) > 2 {
 		return refuse(ErrTerms, "the close has %d outputs", len(tx.TxOut))

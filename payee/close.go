@@ -2,6 +2,7 @@ package payee
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/btcsuite/btcd/wire/v2"
@@ -31,7 +32,9 @@ func (p *Payee) Close(ctx context.Context, id string, q channel.CloseRequest) (*
 		return nil, err
 	}
 	next, answered, err := h.record.BeginClose(h.script, q, p.cfg.Payout, view)
-	if err != nil {
+	if err != nil && next.Paid > h.record.Paid {
+		return nil, errors.Join(err, p.save(ctx, h, next)) // refused, but the update was taken
+	} else if err != nil {
 		return nil, err
 	}
 	if answered {
