@@ -107,13 +107,7 @@ func openTree(f *os.File, path string, group uint32, s stamp) (*tree, error) {
 // build hashes f and caches its tree. ErrChanged where the file changed
 // meanwhile.
 func (c *cache) build(ctx context.Context, f *os.File, path string, group uint32, progress func(uint64)) (root [32]byte, s stamp, err error) {
-	if s, err = stampFile(f); err != nil {
-		return root, s, err
-	}
-	if err = settle(ctx, s); err != nil {
-		return root, s, err
-	}
-	if s, err = stampFile(f); err != nil {
+	if s, err = settle(ctx, f); err != nil {
 		return root, s, err
 	}
 	temp, err := os.CreateTemp(c.dir, "*"+tempSuffix)

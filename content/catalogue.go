@@ -71,6 +71,7 @@ type Catalogue struct {
 	sources []source
 	exclude []string // absolute, links resolved
 	cache   cache
+	handles handles
 	log     *slog.Logger
 
 	refresh sync.Mutex // one Refresh at a time
@@ -123,6 +124,7 @@ func NewCatalogue(cfg CatalogueConfig) (*Catalogue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("catalogue: %w", err)
 	}
+	c.handles = handles{log: c.log, open: map[*Entry]*handle{}}
 	c.cache = cache{dir: dir, workers: cfg.Workers, log: c.log}
 	return c, nil
 }
@@ -166,19 +168,29 @@ func (c *Catalogue) all() []*Entry {
 	return c.sorted
 }
 
-func (c *Catalogue) put(e *Entry) {
+// put makes e the current entry of its name.
+func (c *Catalogue) put(e *Entry) { c.set(e.manifest.Name, e) }
+
+func (c *Catalogue) remove(name string) { c.set(name, nil) }
+
+func (c *Catalogue) set(name string, e *Entry) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.entries[e.manifest.Name] = e
+	old := c.entries[name]
+	if e == nil {
+		delete(c.entries, name)
+	} else {
+		c.entries[name] = e
+	}
 	c.sorted = nil
+	c.mu.Unlock()
+	if old != nil {
+		c.handles.drop(old)
+	}
 }
 
-func (c *Catalogue) remove(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.entries, name)
-	c.sorted = nil
-}
+// Close closes the files that are open: those being read with the last of
+// their readers.
+func (c *Catalogue) Close() error { return c.handles.close() }
 
 // Refresh looks at every path again: new and changed files are hashed, one
 // after the other, and offered as soon as they are; what is gone is removed.
@@ -285,9 +297,10 @@ func (c *Catalogue) hash(ctx context.Context, f found, progress func(uint64)) (*
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		// Who hashed may have been called off; that is not our error.
-		if !errors.Is(u.err, context.Canceled) && !errors.Is(u.err, context.DeadlineExceeded) {
-			return u.entry, u.err
+		// That hash began before we asked: it counts only where it is of the
+		// file as it is now, and not where its caller called it off.
+		if info, err := os.Stat(f.path()); err == nil && u.err == nil && u.entry.stamp == stampOf(info) {
+			return u.entry, nil
 		}
 	}
 }
@@ -362,7 +375,7 @@ func (c *Catalogue) newEntry(f found, s stamp, root Hash) (*Entry, error) {
 		return nil, err
 	}
 	f.stamp = s
-	return &Entry{found: f, manifest: m, cache: &c.cache}, nil
+	return &Entry{found: f, manifest: m, cache: &c.cache, handles: &c.handles}, nil
 }
 
 // realPath returns p absolute, with its links resolved.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/spillway/spillway/content/bao"
 )
@@ -17,6 +18,7 @@ type Entry struct {
 	found
 	manifest Manifest
 	cache    *cache
+	handles  *handles
 }
 
 // Manifest returns the signed manifest.
@@ -29,6 +31,25 @@ func (e *Entry) Path() string { return e.path() }
 // not the one that was hashed any more, or its tree is lost: then Update, and
 // open the new entry.
 func (e *Entry) Open() (*Reader, error) {
+	h := e.handles.take(e)
+	if h == nil {
+		var err error
+		if h, err = e.openHandle(); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.manifest.Name, err)
+		}
+		e.handles.add(e, h)
+		return &Reader{entry: e, h: h}, nil
+	}
+	// The file was opened earlier: has it changed, or another taken its name?
+	info, err := os.Stat(e.path())
+	if err == nil && stampOf(info) == e.stamp {
+		return &Reader{entry: e, h: h}, nil
+	}
+	e.handles.drop(e)
+	return nil, errors.Join(fmt.Errorf("%s: %w", e.manifest.Name, ErrChanged), e.handles.release(h))
+}
+
+func (e *Entry) openHandle() (*handle, error) {
 	f, err := e.open()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrChanged, err)
@@ -38,36 +59,41 @@ func (e *Entry) Open() (*Reader, error) {
 		err = ErrChanged
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", e.manifest.Name, err), f.Close())
+		return nil, errors.Join(err, f.Close())
 	}
 	t, err := e.cache.open(e.path(), e.manifest.GroupBytes, e.stamp)
 	if err == nil && t.Root() != e.manifest.Root {
 		err = errors.Join(bao.ErrDamaged, t.f.Close())
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w: its tree: %w", e.manifest.Name, ErrChanged, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%w: its tree: %w", ErrChanged, err), f.Close())
 	}
-	return &Reader{entry: e, f: f, tree: t}, nil
+	return &handle{f: f, tree: t}, nil
 }
 
 // Reader reads an entry's file and its slices. It is safe for concurrent use
 // until Close.
 type Reader struct {
-	entry *Entry
-	f     *os.File
-	tree  *tree
+	entry  *Entry
+	h      *handle
+	closed atomic.Bool
 }
 
 // Manifest returns the manifest of what is read.
 func (r *Reader) Manifest() Manifest { return r.entry.manifest }
 
-// Close closes the file and its tree.
-func (r *Reader) Close() error { return errors.Join(r.f.Close(), r.tree.f.Close()) }
+// Close ends the reading. A second Close does nothing.
+func (r *Reader) Close() error {
+	if r.closed.Swap(true) {
+		return nil
+	}
+	return r.entry.handles.release(r.h)
+}
 
 // unchanged compares the open file with what was hashed. A file that was
 // replaced by another is still whole here, so only what a write changes counts.
 func (r *Reader) unchanged() error {
-	s, err := stampFile(r.f)
+	s, err := stampFile(r.h.f)
 	if err != nil {
 		return err
 	}
@@ -83,7 +109,7 @@ func (r *Reader) unchanged() error {
 // is forgotten and built again by Update. Other errors: ErrRange, the
 // context's, w's.
 func (r *Reader) WriteSlice(ctx context.Context, w io.Writer, off, length uint64) error {
-	x := bao.Extractor{Source: r.f, Outboard: r.tree.Outboard, Unchanged: r.unchanged}
+	x := bao.Extractor{Source: r.h.f, Outboard: r.h.tree.Outboard, Unchanged: r.unchanged}
 	return r.result(x.Slice(ctx, w, off, length))
 }
 
@@ -92,6 +118,7 @@ func (r *Reader) result(err error) error {
 	switch {
 	case errors.Is(err, bao.ErrDamaged):
 		r.entry.cache.drop(r.entry.path(), r.entry.manifest.GroupBytes)
+		r.entry.handles.drop(r.entry)
 	case errors.Is(err, bao.ErrSourceShort), errors.Is(err, bao.ErrSourceWrong):
 	case errors.Is(err, ErrChanged):
 		return fmt.Errorf("%s: %w", r.entry.manifest.Name, err)
@@ -120,7 +147,7 @@ func (r *Reader) WriteRange(ctx context.Context, w io.Writer, off, length uint64
 			return err
 		}
 		p := buf[:min(length, plainRun)]
-		n, err := r.f.ReadAt(p, int64(off))
+		n, err := r.h.f.ReadAt(p, int64(off))
 		if n < len(p) && errors.Is(err, io.EOF) {
 			return r.result(bao.ErrSourceShort)
 		} else if n < len(p) {

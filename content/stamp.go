@@ -24,13 +24,38 @@ type stamp struct {
 // next: a file that is older cannot change again with the same times.
 const settleTime = 50 * time.Millisecond
 
-// settle waits until the times of s are settled.
-func settle(ctx context.Context, s stamp) error {
-	age := time.Since(time.Unix(0, max(s.Mtime, s.Ctime)))
-	if age >= settleTime {
-		return nil
+// settle waits until the times of an open file are settled, and returns its
+// stamp then. ErrChanged where it does not come to rest.
+func settle(ctx context.Context, f *os.File) (stamp, error) {
+	const tries = 20
+	for range tries {
+		s, err := stampFile(f)
+		if err != nil {
+			return stamp{}, err
+		}
+		left := max(unsettled(s.Mtime), unsettled(s.Ctime))
+		if left == 0 {
+			return s, nil
+		}
+		if err := wait(ctx, left); err != nil {
+			return stamp{}, err
+		}
 	}
-	t := time.NewTimer(min(settleTime, settleTime-age))
+	return stamp{}, fmt.Errorf("%w: it is being written", ErrChanged)
+}
+
+// unsettled returns how long a time of a file still has to age. A time that
+// lies far ahead comes from another clock or a person, and says nothing.
+func unsettled(ns int64) time.Duration {
+	age := time.Since(time.Unix(0, ns))
+	if age >= settleTime || age < -settleTime {
+		return 0
+	}
+	return min(settleTime, settleTime-age)
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
