@@ -29,6 +29,7 @@ func TestPay(t *testing.T) {
 		{"output being spent", 0, 0, ask(chunk), at(200, spentBy("x", 0)), ErrExpiring, 0, 0},
 		{"T1 not seen", 0, 0, ask(chunk), View{Tip: 200}, ErrUnconfirmed, 0, 0},
 		{"T1 unconfirmed", 0, 0, ask(chunk), at(200, unconfirmed), ErrUnconfirmed, 0, 0},
+		{"something free over an unconfirmed T1", 0, 0, ask(0), at(200, unconfirmed), ErrUnconfirmed, 0, 0},
 		{"payment alone", 0, chunk, Payment{Update: &Update{Amount: 7}}, at(200), nil, 7, chunk},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -209,6 +209,10 @@ func TestPitfall66_Graduation(t *testing.T) {
 	wantNil(t, at10.Pay(ask(chunk), at(200), full).Refusal)
 	wantErr(t, at10.Pay(ask(chunk), at(200, unconfirmed), full).Refusal, ErrUnconfirmed)
 
+	if at10.graduated(chunk, at(200, unconfirmed)) || !at10.graduated(chunk, at(200)) {
+		t.Fatal("unconfirmed money makes a graduate")
+	}
+
 	cheap := newcomer(1, func(r *PayeeRecord) { // small change: chunks of 50 sat
 		r.Paid, r.Charged, r.MaxPrice, r.Terms.Credit = 2000+500, 2500*sat, 50*sat, 20_000*sat
 	})
