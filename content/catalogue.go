@@ -75,6 +75,7 @@ type Catalogue struct {
 	log     *slog.Logger
 
 	refresh sync.Mutex // one Refresh at a time
+	pruned  bool       // guarded by refresh
 
 	mu      sync.RWMutex
 	entries map[string]*Entry
@@ -96,7 +97,7 @@ func NewCatalogue(cfg CatalogueConfig) (*Catalogue, error) {
 	if len(cfg.Identity) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("catalogue: %w: not an Ed25519 private key", ErrManifestSignature)
 	}
-	if _, _, err := cfg.Price.Apply(1, 1); errors.Is(err, ErrZero) {
+	if _, _, err := cfg.Price.Apply(1, 1); errors.Is(err, ErrZero) || cfg.Price.Msat == 0 {
 		return nil, fmt.Errorf("catalogue: price: %w", ErrZero)
 	}
 	if _, err := cfg.Chunk.For(1); err != nil {
@@ -225,7 +226,13 @@ func (c *Catalogue) Refresh(ctx context.Context) (Changes, error) {
 	c.report(p)
 	slices.Sort(ch.Added)
 	slices.Sort(ch.Changed)
-	return ch, c.cache.prune()
+	if len(ch.Removed) > 0 || !c.pruned {
+		c.pruned = true
+		if err := c.cache.prune(); err != nil {
+			c.log.Warn("old outboards stay", "err", err)
+		}
+	}
+	return ch, nil
 }
 
 // refreshOne hashes what was found, where it is new or changed.

@@ -107,7 +107,9 @@ func TestSinkEmptyFile(t *testing.T) {
 	}
 }
 
-func TestSinkResumes(t *testing.T) {
+// A part file that a crash left torn is gone on with, and loses nothing that
+// was journalled.
+func TestPitfall43_TornPartFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.bin")
 	data := append(fill(70_000, 2), make([]byte, 200_000)...)
 	s := openSink(t, path, len(data), nil)
