@@ -60,7 +60,7 @@ func (w *world) request(t *rapid.T) {
 	p := ask(price, amount)
 	p.Now = w.now
 	before := w.payee
-	out := w.payee.Pay(p, w.view, w.pool)
+	out := w.pay(t, p)
 	w.payee, w.pool = out.Record, out.Pool
 	w.newest = max(w.newest, before.Paid)
 	if before.Phase != Closing && !before.Phase.Final() {
@@ -80,6 +80,19 @@ func (w *world) request(t *rapid.T) {
 		return
 	}
 	w.arrived(t, i, price)
+}
+
+// pay applies the rule. Where it is said to need no pool it must do without one.
+func (w *world) pay(t *rapid.T, p Payment) Outcome {
+	out := w.payee.Pay(p, w.view, w.pool)
+	if w.payee.UsesPool(p.Dearest, w.view) {
+		return out
+	}
+	alone := w.payee.Pay(p, w.view, Pool{})
+	if out.PoolChanged || alone.PoolChanged || (alone.Refusal == nil) != (out.Refusal == nil) || alone.Record.Charged != out.Record.Charged {
+		t.Fatalf("the pool mattered where it was not read: %v, %v", out.Refusal, alone.Refusal)
+	}
+	return out
 }
 
 func (w *world) arrived(t *rapid.T, i, price uint64) {
@@ -136,7 +149,7 @@ func (w *world) update(t *rapid.T) {
 	if n := len(w.late); n > 0 && rapid.Bool().Draw(t, "late") {
 		amount = w.late[rapid.IntRange(0, n-1).Draw(t, "which")]
 	}
-	out := w.payee.Pay(Payment{Update: &Update{Amount: amount}, Now: w.now}, w.view, w.pool)
+	out := w.pay(t, Payment{Update: &Update{Amount: amount}, Now: w.now})
 	over := w.payee.Phase == Closing || w.payee.Phase.Final()
 	if (out.Refusal != nil) != over || over && !errors.Is(out.Refusal, ErrFinalized) {
 		t.Fatalf("an update in phase %s at height %d: %v", w.payee.Phase, w.view.Tip, out.Refusal)
