@@ -12,53 +12,28 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 )
 
-// maxECDSA is a DER signature with low S at its longest, with its flag, in bytes.
-const maxECDSA = 72
+// longestECDSA is a DER signature with low S at its longest, with its flag, in
+// bytes: two of header, 2+33 for R, 2+32 for S, 1. BIP66, BIP146.
+const longestECDSA = 72
 
-// multisig is the classic construction, in P2WSH or P2SH. The script, 71 bytes:
+// multisig is what P2WSH and P2SH share: the script and the signatures.
+type multisig struct {
+	output []byte
+	redeem []byte
+}
+
+// multisigScript is the classic script, 71 bytes:
 //
 //	OP_2 <K1> <K2> OP_2 OP_CHECKMULTISIG
-//
-// P2WSH witness: an empty item, payer's signature (72), payee's (72), the
-// script: 220 weight with lengths and count. P2SH: the same in the input's
-// script, 219 bytes, each of weight 4.
-type multisig struct {
-	script []byte // the output's
-	redeem []byte
-	legacy bool
-}
-
-func newMultisig(k1, k2 *btcec.PublicKey, legacy bool) (*multisig, error) {
-	redeem, err := txscript.NewScriptBuilder().AddOp(txscript.OP_2).
+func multisigScript(k1, k2 *btcec.PublicKey) ([]byte, error) {
+	return txscript.NewScriptBuilder().AddOp(txscript.OP_2).
 		AddData(k1.SerializeCompressed()).AddData(k2.SerializeCompressed()).
 		AddOp(txscript.OP_2).AddOp(txscript.OP_CHECKMULTISIG).Script()
-	if err != nil {
-		return nil, err
-	}
-	m := &multisig{redeem: redeem, legacy: legacy}
-	b := txscript.NewScriptBuilder()
-	if legacy {
-		b.AddOp(txscript.OP_HASH160).AddData(address.Hash160(redeem)).AddOp(txscript.OP_EQUAL)
-	} else {
-		sum := sha256.Sum256(redeem)
-		b.AddOp(txscript.OP_0).AddData(sum[:])
-	}
-	m.script, err = b.Script()
-	return m, err
 }
 
-func (m *multisig) outputScript() []byte { return m.script }
+func (m *multisig) outputScript() []byte { return m.output }
 
-func (m *multisig) sighash(c *Channel, tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher, flag txscript.SigHashType) ([]byte, error) {
-	if m.legacy {
-		if flag&0x1f == txscript.SigHashSingle && i >= len(tx.TxOut) {
-			return nil, fmt.Errorf("%w: no output at input %d", ErrAmount, i) // would sign the constant 1
-		}
-		return txscript.CalcSignatureHash(m.redeem, flag, tx, i)
-	}
-	return txscript.CalcWitnessSigHash(m.redeem, txscript.NewTxSigHashes(tx, prev), flag, tx, i, c.Capacity)
-}
-
+// sign is deterministic: RFC 6979.
 func (m *multisig) sign(key *btcec.PrivateKey, digest []byte) ([]byte, error) {
 	return ecdsa.Sign(key, digest).Serialize(), nil
 }
@@ -77,16 +52,84 @@ func (m *multisig) verify(key *btcec.PublicKey, digest, raw []byte) error {
 	return nil
 }
 
-func (m *multisig) complete(in *wire.TxIn, payerSig, payeeSig []byte) (err error) {
-	if !m.legacy {
-		in.Witness = wire.TxWitness{nil, payerSig, payeeSig, m.redeem}
-		return nil
-	}
-	in.SignatureScript, err = txscript.NewScriptBuilder().AddOp(txscript.OP_0).
-		AddData(payerSig).AddData(payeeSig).AddData(m.redeem).Script()
-	return err
+func (m *multisig) longest(txscript.SigHashType) []byte { return make([]byte, longestECDSA) }
+
+func (m *multisig) whole() txscript.SigHashType { return txscript.SigHashAll }
+
+func (m *multisig) cosigned() bool { return true }
+
+func (m *multisig) treeRoot() ([]byte, error) {
+	return nil, fmt.Errorf("%w: a multisig channel has no key of both sides", ErrUnsupported)
 }
 
-func (m *multisig) placeholder(txscript.SigHashType) []byte { return make([]byte, maxECDSA) }
+// p2wsh is the multisig in a witness script.
+//
+//	output:  OP_0 <sha256 of the script>
+//
+// Witness of a settlement or refund: the empty item that CHECKMULTISIG takes
+// off, K1's signature (72), K2's (72), the script (71): 220 weight with lengths
+// and count.
+type p2wsh struct{ multisig }
 
-func (m *multisig) closing() txscript.SigHashType { return txscript.SigHashAll }
+func newP2WSH(k1, k2 *btcec.PublicKey) (*p2wsh, error) {
+	redeem, err := multisigScript(k1, k2)
+	if err != nil {
+		return nil, err
+	}
+	hash := sha256.Sum256(redeem)
+	output, err := txscript.NewScriptBuilder().AddOp(txscript.OP_0).AddData(hash[:]).Script()
+	if err != nil {
+		return nil, err
+	}
+	return &p2wsh{multisig{output, redeem}}, nil
+}
+
+// digest is that of BIP143: it covers the amount that is spent.
+func (w *p2wsh) digest(tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher, _ path, flag txscript.SigHashType) ([]byte, error) {
+	spent := prev.FetchPrevOutput(tx.TxIn[i].PreviousOutPoint)
+	if spent == nil {
+		return nil, fmt.Errorf("%w: the output %s is not known", ErrExecute, tx.TxIn[i].PreviousOutPoint)
+	}
+	return txscript.CalcWitnessSigHash(w.redeem, txscript.NewTxSigHashes(tx, prev), flag, tx, i, spent.Value)
+}
+
+func (w *p2wsh) complete(in *wire.TxIn, _ path, payerSig, payeeSig []byte) error {
+	in.Witness = wire.TxWitness{nil, payerSig, payeeSig, bytes.Clone(w.redeem)}
+	return nil
+}
+
+// p2sh is the multisig in a legacy script, without any witness.
+//
+//	output:  OP_HASH160 <hash160 of the script> OP_EQUAL
+//
+// Input script of a settlement or refund: OP_0 (1), pushes of K1's signature
+// (73), K2's (73) and the script (72): 219 bytes, each of weight 4.
+type p2sh struct{ multisig }
+
+func newP2SH(k1, k2 *btcec.PublicKey) (*p2sh, error) {
+	redeem, err := multisigScript(k1, k2)
+	if err != nil {
+		return nil, err
+	}
+	output, err := txscript.NewScriptBuilder().AddOp(txscript.OP_HASH160).
+		AddData(address.Hash160(redeem)).AddOp(txscript.OP_EQUAL).Script()
+	if err != nil {
+		return nil, err
+	}
+	return &p2sh{multisig{output, redeem}}, nil
+}
+
+// digest refuses SINGLE without an output of the same index: its digest would
+// be the constant 1, and the signature good for anything. BIP143, motivation.
+func (s *p2sh) digest(tx *wire.MsgTx, i int, _ txscript.PrevOutputFetcher, _ path, flag txscript.SigHashType) ([]byte, error) {
+	if flag&^txscript.SigHashAnyOneCanPay == txscript.SigHashSingle && i >= len(tx.TxOut) {
+		return nil, fmt.Errorf("%w: no output at input %d", ErrAmount, i)
+	}
+	return txscript.CalcSignatureHash(s.redeem, flag, tx, i)
+}
+
+func (s *p2sh) complete(in *wire.TxIn, _ path, payerSig, payeeSig []byte) (err error) {
+	in.SignatureScript, err = txscript.NewScriptBuilder().AddOp(txscript.OP_0).
+		AddData(payerSig).AddData(payeeSig).AddData(s.redeem).Script()
+	return err
+}

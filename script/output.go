@@ -12,17 +12,24 @@ import (
 type FeeRate int64
 
 // FeeRatePerVB is a rate of so many satoshi per vB.
-func FeeRatePerVB(sat int64) FeeRate { return FeeRate(sat * 1000) }
+// It is at most the highest rate that there can be.
+func FeeRatePerVB(sat int64) FeeRate {
+	if sat > math.MaxInt64/1000 {
+		return math.MaxInt64
+	}
+	return FeeRate(max(sat, 0) * 1000)
+}
 
-// Fee is the fee in satoshi for a size in vB, rounded up; at most all bitcoin.
+// Fee is the fee in satoshi for a size in vB, rounded up: nothing for a rate or
+// a size that is not above zero, and at most all bitcoin.
 func (r FeeRate) Fee(vsize int64) int64 {
 	if r <= 0 || vsize <= 0 {
 		return 0
 	}
-	if int64(r) > math.MaxInt64/vsize {
-		return maxCapacity
+	if int64(r) > maxMoney*1000/vsize {
+		return maxMoney
 	}
-	return min(maxCapacity, (int64(r)*vsize+999)/1000)
+	return (int64(r)*vsize + 999) / 1000
 }
 
 // String writes the rate in sat/vB.
@@ -44,7 +51,7 @@ func Dust(pkScript []byte) int64 {
 	case txscript.PubKeyHashTy:
 		return 546
 	default:
-		return maxCapacity
+		return maxMoney
 	}
 }
 
@@ -59,6 +66,14 @@ func CheckRestScript(pkScript []byte) error {
 	}
 }
 
+// checkPayout refuses a payout to a script that is not relayed.
+func checkPayout(pkScript []byte) error {
+	if Dust(pkScript) == maxMoney {
+		return fmt.Errorf("%w: %x", ErrPayoutScript, pkScript)
+	}
+	return nil
+}
+
 // VSize is a transaction's virtual size in vB, rounded up. BIP141.
 func VSize(tx *wire.MsgTx) int64 { return (Weight(tx) + 3) / 4 }
 
@@ -71,7 +86,7 @@ func Weight(tx *wire.MsgTx) int64 {
 // segwit: its txid could be changed by others, and the refund would be void.
 // Errors: ErrNotSegwit.
 func CheckFundingInputs(tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) error {
-	if len(tx.TxIn) == 0 {
+	if tx == nil || len(tx.TxIn) == 0 {
 		return fmt.Errorf("%w: there is none", ErrNotSegwit)
 	}
 	for i, in := range tx.TxIn {
@@ -83,15 +98,19 @@ func CheckFundingInputs(tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) 
 	return nil
 }
 
-// Execute runs every input of a transaction under the standard rules.
-// Errors: ErrExecute.
+// Execute runs every input of a transaction under the standard rules, stricter
+// than consensus: low S, DER, minimal pushes, clean stack (txscript's standard
+// flags). It checks signatures and locks of the scripts, and that no more is
+// paid out than goes in; not whether the transaction is final yet.
+// Errors: ErrExecute, ErrAmount.
 func Execute(tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) error {
-	fetcher := txscript.NewMultiPrevOutFetcher(prevouts)
-	for _, in := range tx.TxIn {
-		if prevouts[in.PreviousOutPoint] == nil {
-			return fmt.Errorf("%w: the output %s is not known", ErrExecute, in.PreviousOutPoint)
-		}
+	if tx == nil || len(tx.TxIn) == 0 {
+		return fmt.Errorf("%w: it has no inputs", ErrExecute)
 	}
+	if err := checkAmounts(tx, prevouts); err != nil {
+		return err
+	}
+	fetcher := txscript.NewMultiPrevOutFetcher(prevouts)
 	hashes := txscript.NewTxSigHashes(tx, fetcher)
 	for i, in := range tx.TxIn {
 		prev := prevouts[in.PreviousOutPoint]
@@ -104,4 +123,42 @@ func Execute(tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) error {
 		}
 	}
 	return nil
+}
+
+// checkAmounts checks that every output spent is known and spent once, and that
+// amounts in and out are amounts of bitcoin, no more out than in.
+func checkAmounts(tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) error {
+	seen := make(map[wire.OutPoint]bool, len(tx.TxIn))
+	var in, out int64
+	for _, txIn := range tx.TxIn {
+		op := txIn.PreviousOutPoint
+		prev := prevouts[op]
+		switch {
+		case prev == nil:
+			return fmt.Errorf("%w: the output %s is not known", ErrExecute, op)
+		case seen[op]:
+			return fmt.Errorf("%w: the output %s is spent twice", ErrExecute, op)
+		case !addMoney(&in, prev.Value):
+			return fmt.Errorf("%w: %d sat in %s", ErrAmount, prev.Value, op)
+		}
+		seen[op] = true
+	}
+	for i, txOut := range tx.TxOut {
+		if !addMoney(&out, txOut.Value) {
+			return fmt.Errorf("%w: %d sat in output %d", ErrAmount, txOut.Value, i)
+		}
+	}
+	if out > in {
+		return fmt.Errorf("%w: %d sat are paid out of %d", ErrAmount, out, in)
+	}
+	return nil
+}
+
+// addMoney adds to a sum unless what is added or the sum is no amount of bitcoin.
+func addMoney(sum *int64, sat int64) bool {
+	if sat < 0 || sat > maxMoney || *sum > maxMoney-sat {
+		return false
+	}
+	*sum += sat
+	return true
 }

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/btcsuite/btcd/btcec/v2"
@@ -13,13 +14,16 @@ import (
 const refundFlag = txscript.SigHashNone | txscript.SigHashAnyOneCanPay
 
 // refund is T2 without signatures, paying everything less a fee to a script.
-func (c *Channel) refund(payoutScript []byte, rate FeeRate) (*wire.MsgTx, int64, error) {
-	fee := rate.Fee(c.RefundVSize(payoutScript))
+func (c *Channel) refund(payoutScript []byte, rate FeeRate) (tx *wire.MsgTx, fee int64, err error) {
+	if err := checkPayout(payoutScript); err != nil {
+		return nil, 0, err
+	}
+	fee = rate.Fee(c.RefundVSize(payoutScript))
 	value := c.Capacity - fee
 	if value < Dust(payoutScript) {
 		return nil, 0, fmt.Errorf("%w: %d sat less a fee of %d sat", ErrPayoutDust, c.Capacity, fee)
 	}
-	return c.refundTx(&wire.TxOut{Value: value, PkScript: payoutScript}), fee, nil
+	return c.refundTx(&wire.TxOut{Value: value, PkScript: bytes.Clone(payoutScript)}), fee, nil
 }
 
 func (c *Channel) refundTx(out *wire.TxOut) *wire.MsgTx {
@@ -33,32 +37,40 @@ func (c *Channel) refundTx(out *wire.TxOut) *wire.MsgTx {
 // RefundVSize is the refund's size in vB with signatures at their longest.
 func (c *Channel) RefundVSize(payoutScript []byte) int64 {
 	draft := c.refundTx(&wire.TxOut{PkScript: payoutScript})
-	switch s := c.spender.(type) {
-	case *taproot:
-		draft.TxIn[0].Witness = wire.TxWitness{make([]byte, 64), s.refund.Script, s.refundControl}
-	default:
-		if err := s.complete(draft.TxIn[0], s.placeholder(refundFlag), s.placeholder(txscript.SigHashAll)); err != nil {
-			return maxBatch // cannot be: the pushes are of fixed size
-		}
+	if err := c.kind.complete(draft.TxIn[0], refunding, c.kind.longest(c.kind.whole()), c.kind.longest(refundFlag)); err != nil {
+		return maxBatch // cannot be: the pushes are of fixed size
 	}
 	return VSize(draft)
 }
 
 // UnsignedRefund is T2 as it is shown to the payee of a multisig channel.
-// docs/protocol.md, section 5.2, step 3.
+// Errors: ErrUnsupported, ErrPayoutDust, ErrPayoutScript. docs/protocol.md, section 5.2, step 3.
 func (c *Channel) UnsignedRefund(payoutScript []byte, rate FeeRate) (*wire.MsgTx, error) {
+	if err := c.needCosigned(); err != nil {
+		return nil, err
+	}
 	tx, _, err := c.refund(payoutScript, rate)
 	return tx, err
+}
+
+// needCosigned refuses the steps of a refund that both sides sign.
+func (c *Channel) needCosigned() error {
+	if !c.kind.cosigned() {
+		return fmt.Errorf("%w: the refund of %s needs no signature of the payee", ErrUnsupported, c.Construction)
+	}
+	return nil
 }
 
 // CheckRefundRequest is the payee's check of an unsigned refund: exactly one
 // input, the channel's outpoint, nSequence 0xfffffffd, nLockTime the expiry.
 // Errors: ErrRefund, ErrUnsupported. docs/protocol.md, section 5.2, step 4.
 func (c *Channel) CheckRefundRequest(tx *wire.MsgTx) error {
-	if c.Construction == Taproot {
-		return fmt.Errorf("%w: %s", ErrUnsupported, c.Construction)
+	if err := c.needCosigned(); err != nil {
+		return err
 	}
 	switch {
+	case tx == nil:
+		return fmt.Errorf("%w: there is none", ErrRefund)
 	case len(tx.TxIn) != 1:
 		return fmt.Errorf("%w: %d inputs", ErrRefund, len(tx.TxIn))
 	case tx.TxIn[0].PreviousOutPoint != c.Outpoint:
@@ -77,11 +89,10 @@ func (c *Channel) CheckRefundRequest(tx *wire.MsgTx) error {
 
 // refundDigest is what the payee signs: outputs are not part of it.
 func (c *Channel) refundDigest() ([]byte, error) {
-	if c.Construction == Taproot {
-		return nil, fmt.Errorf("%w: %s", ErrUnsupported, c.Construction)
+	if err := c.needCosigned(); err != nil {
+		return nil, err
 	}
-	tx := c.refundTx(&wire.TxOut{})
-	return c.sighash(c, tx, 0, c.fetcher(), refundFlag)
+	return c.kind.digest(c.refundTx(&wire.TxOut{}), 0, c.fetcher(), refunding, refundFlag)
 }
 
 // SignRefund is the payee's signature of a multisig refund, NONE|ANYONECANPAY.
@@ -94,11 +105,7 @@ func (c *Channel) SignRefund(payeeKey *btcec.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sig, err := c.sign(payeeKey, digest)
-	if err != nil {
-		return nil, err
-	}
-	return append(sig, byte(refundFlag)), nil
+	return c.signFlagged(payeeKey, digest, refundFlag)
 }
 
 // VerifyRefundSig is the payer's check of the payee's signature of the refund.
@@ -111,52 +118,37 @@ func (c *Channel) VerifyRefundSig(sig []byte) error {
 	return c.verifyFlagged(c.k2, digest, sig, refundFlag)
 }
 
-// Refund is T2, complete: on taproot signed by the payer alone, on multisig with
-// the payee's signature. It was executed; it is valid in a block above the expiry.
-// Errors: ErrPayoutDust, ErrSignature, ErrWrongKey, ErrExecute.
-func (c *Channel) Refund(payerKey *btcec.PrivateKey, payeeSig []byte, payoutScript []byte, rate FeeRate) (*wire.MsgTx, int64, error) {
+// Refund is T2, complete: on taproot signed by the payer alone (payeeSig is not
+// used), on multisig with the payee's signature. It was executed; a block above
+// the expiry can hold it. The fee (sat) is for signatures at their longest.
+// Errors: ErrPayoutDust, ErrPayoutScript, ErrSignature, ErrSighashFlag,
+// ErrWrongKey, ErrExecute. docs/protocol.md, section 4.3.
+func (c *Channel) Refund(payerKey *btcec.PrivateKey, payeeSig []byte, payoutScript []byte, rate FeeRate) (tx *wire.MsgTx, fee int64, err error) {
 	if err := owns(payerKey, c.k1); err != nil {
 		return nil, 0, err
 	}
-	tx, fee, err := c.refund(payoutScript, rate)
+	if c.kind.cosigned() {
+		if err := c.VerifyRefundSig(payeeSig); err != nil {
+			return nil, 0, err
+		}
+	}
+	tx, fee, err = c.refund(payoutScript, rate)
 	if err != nil {
 		return nil, 0, err
 	}
-	if t, ok := c.spender.(*taproot); ok {
-		err = c.signTaprootRefund(t, tx, payerKey)
-	} else {
-		err = c.signMultisigRefund(tx, payerKey, payeeSig)
-	}
+	digest, err := c.kind.digest(tx, 0, c.fetcher(), refunding, c.kind.whole())
 	if err != nil {
 		return nil, 0, err
 	}
-	return tx, fee, Execute(tx, map[wire.OutPoint]*wire.TxOut{c.Outpoint: c.Prevout()})
-}
-
-func (c *Channel) signTaprootRefund(t *taproot, tx *wire.MsgTx, key *btcec.PrivateKey) error {
-	digest, err := t.refundSighash(tx, c.fetcher())
+	sig, err := c.signFlagged(payerKey, digest, c.kind.whole())
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	sig, err := t.sign(key, digest)
-	if err != nil {
-		return err
+	if err := c.kind.complete(tx.TxIn[0], refunding, sig, bytes.Clone(payeeSig)); err != nil {
+		return nil, 0, err
 	}
-	tx.TxIn[0].Witness = wire.TxWitness{sig, t.refund.Script, t.refundControl}
-	return nil
-}
-
-func (c *Channel) signMultisigRefund(tx *wire.MsgTx, key *btcec.PrivateKey, payeeSig []byte) error {
-	if err := c.VerifyRefundSig(payeeSig); err != nil {
-		return err
+	if err := Execute(tx, c.prevouts()); err != nil {
+		return nil, 0, err
 	}
-	digest, err := c.sighash(c, tx, 0, c.fetcher(), txscript.SigHashAll)
-	if err != nil {
-		return err
-	}
-	sig, err := c.sign(key, digest)
-	if err != nil {
-		return err
-	}
-	return c.complete(tx.TxIn[0], flagged(sig, txscript.SigHashAll), payeeSig)
+	return tx, fee, nil
 }

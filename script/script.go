@@ -23,8 +23,8 @@ const (
 // Sequence is the nSequence of every input: replaceable, and locktimes hold.
 const Sequence = 0xfffffffd
 
-// maxCapacity is all the bitcoin there can be, in satoshi.
-const maxCapacity = 21_000_000 * 100_000_000
+// maxMoney is all the bitcoin there can be, in satoshi.
+const maxMoney = 21_000_000 * 100_000_000
 
 // maxExpiry is where a locktime stops being a height. BIP65.
 const maxExpiry = 500_000_000
@@ -41,11 +41,14 @@ var (
 	ErrAmount       = errors.New("the amount is out of range")
 	ErrDust         = errors.New("an output would be below dust")
 	ErrPayoutDust   = errors.New("the payout would be below dust")
+	ErrPayoutScript = errors.New("a payout goes to P2TR, P2WPKH, P2WSH, P2SH or P2PKH")
 	ErrSignature    = errors.New("the signature is not valid")
 	ErrSighashFlag  = errors.New("the signature has another sighash flag than this amount demands")
 	ErrUnsupported  = errors.New("this construction has no such step")
 	ErrRefund       = errors.New("this is not the channel's refund")
+	ErrClose        = errors.New("this is not a cooperative close of the channel")
 	ErrWrongKey     = errors.New("the private key is not the channel's")
+	ErrNonce        = errors.New("no nonce could be drawn")
 	ErrNonceReused  = errors.New("a MuSig2 nonce is used once only")
 	ErrBatch        = errors.New("these channels cannot be settled together")
 	ErrExecute      = errors.New("the script refuses the transaction")
@@ -65,21 +68,11 @@ type Funding struct {
 }
 
 // Validate checks what docs/protocol.md, sections 2 and 3, demand of a channel.
+// Errors: ErrBadKey, ErrSameKeys, ErrExpiry, ErrConstruction, ErrTxVersion,
+// ErrCapacity (below the output's dust or above all bitcoin), ErrRestScript.
 func (f Funding) Validate() error {
-	if _, _, err := parseKeys(f.PayerKey, f.PayeeKey); err != nil {
-		return err
-	}
-	switch {
-	case f.Construction != Taproot && f.Construction != Multisig && f.Construction != MultisigP2SH:
-		return fmt.Errorf("%w: %q", ErrConstruction, f.Construction)
-	case f.Expiry == 0 || f.Expiry >= maxExpiry:
-		return fmt.Errorf("%w: %d", ErrExpiry, f.Expiry)
-	case f.TxVersion != 2 && f.TxVersion != 3:
-		return fmt.Errorf("%w: %d", ErrTxVersion, f.TxVersion)
-	case f.Capacity <= 0 || f.Capacity > maxCapacity:
-		return fmt.Errorf("%w: %d sat", ErrCapacity, f.Capacity)
-	}
-	return CheckRestScript(f.RestScript)
+	_, _, _, err := f.build()
+	return err
 }
 
 func parseKeys(payer, payee [33]byte) (k1, k2 *btcec.PublicKey, err error) {
@@ -95,89 +88,125 @@ func parseKeys(payer, payee [33]byte) (k1, k2 *btcec.PublicKey, err error) {
 	return k1, k2, nil
 }
 
-// spender is what differs between the constructions.
-type spender interface {
+// path is a way out of the funding output that takes signatures of the
+// transaction at hand; the key path of the cooperative close is neither.
+type path int
+
+const (
+	settling  path = iota // both keys, at any time
+	refunding             // the payer, from the expiry on
+)
+
+// construction is what differs between the three kinds of channel.
+type construction interface {
 	// outputScript is T1's output script.
 	outputScript() []byte
-	// sighash is what a signature of input i commits to when it settles or,
-	// for multisig, refunds.
-	sighash(c *Channel, tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher, flag txscript.SigHashType) ([]byte, error)
-	// sign and verify are the signature scheme; sig is without the flag.
+	// digest is what a signature of input i commits to.
+	digest(tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher, p path, flag txscript.SigHashType) ([]byte, error)
+	// sign and verify are the signature scheme; signatures are without the flag.
 	sign(key *btcec.PrivateKey, digest []byte) ([]byte, error)
 	verify(key *btcec.PublicKey, digest, sig []byte) error
-	// complete puts both signatures (in wire form) into input i.
-	complete(in *wire.TxIn, payerSig, payeeSig []byte) error
-	// placeholder is a signature of the greatest length with its flag.
-	placeholder(flag txscript.SigHashType) []byte
-	// closing is the flag of the signature that completes a transaction.
-	closing() txscript.SigHashType
+	// complete puts signatures, in wire form, into an input.
+	complete(in *wire.TxIn, p path, payerSig, payeeSig []byte) error
+	// longest is a stand-in for a signature at its longest, in wire form.
+	longest(flag txscript.SigHashType) []byte
+	// whole is the flag of a signature over the whole transaction.
+	whole() txscript.SigHashType
+	// cosigned reports whether the refund needs the payee's signature too.
+	cosigned() bool
+	// treeRoot is what the key of both sides is tweaked with for the
+	// cooperative close. Errors: ErrUnsupported.
+	treeRoot() ([]byte, error)
 }
 
 // Channel is a Funding with its scripts built. It is safe for concurrent use.
 type Channel struct {
 	Funding
 	k1, k2 *btcec.PublicKey
-	spender
+	kind   construction
 }
 
 // New builds the channel's scripts. Errors: those of Funding.Validate.
 func New(f Funding) (*Channel, error) {
-	if err := f.Validate(); err != nil {
+	k1, k2, kind, err := f.build()
+	if err != nil {
 		return nil, err
 	}
 	f.RestScript = bytes.Clone(f.RestScript)
-	k1, k2, err := parseKeys(f.PayerKey, f.PayeeKey)
-	if err != nil {
-		return nil, err
-	}
-	s, err := newSpender(f.Construction, k1, k2, f.Expiry)
-	if err != nil {
-		return nil, err
-	}
-	return &Channel{Funding: f, k1: k1, k2: k2, spender: s}, nil
+	return &Channel{Funding: f, k1: k1, k2: k2, kind: kind}, nil
 }
 
-func newSpender(c Construction, k1, k2 *btcec.PublicKey, expiry uint32) (spender, error) {
+// build is Validate, with what it parses on the way.
+func (f Funding) build() (k1, k2 *btcec.PublicKey, kind construction, err error) {
+	if k1, k2, err = parseKeys(f.PayerKey, f.PayeeKey); err != nil {
+		return nil, nil, nil, err
+	}
+	if kind, err = newConstruction(f.Construction, k1, k2, f.Expiry); err != nil {
+		return nil, nil, nil, err
+	}
+	switch least := Dust(kind.outputScript()); {
+	case f.TxVersion != 2 && f.TxVersion != 3:
+		return nil, nil, nil, fmt.Errorf("%w: %d", ErrTxVersion, f.TxVersion)
+	case f.Capacity < least || f.Capacity > maxMoney:
+		return nil, nil, nil, fmt.Errorf("%w: %d sat is not from %d to %d", ErrCapacity, f.Capacity, least, int64(maxMoney))
+	}
+	return k1, k2, kind, CheckRestScript(f.RestScript)
+}
+
+func newConstruction(c Construction, k1, k2 *btcec.PublicKey, expiry uint32) (construction, error) {
+	if expiry == 0 || expiry >= maxExpiry {
+		return nil, fmt.Errorf("%w: %d", ErrExpiry, expiry)
+	}
 	switch c {
 	case Taproot:
 		return newTaproot(k1, k2, expiry)
-	case Multisig, MultisigP2SH:
-		return newMultisig(k1, k2, c == MultisigP2SH)
+	case Multisig:
+		return newP2WSH(k1, k2)
+	case MultisigP2SH:
+		return newP2SH(k1, k2)
 	default:
 		return nil, fmt.Errorf("%w: %q", ErrConstruction, c)
 	}
 }
 
-// OutputScript is the script of T1's output for these keys.
+// OutputScript is the script of T1's output for these keys and this expiry
+// (height). Errors: ErrBadKey, ErrSameKeys, ErrExpiry, ErrConstruction.
 func OutputScript(c Construction, payer, payee [33]byte, expiry uint32) ([]byte, error) {
 	k1, k2, err := parseKeys(payer, payee)
 	if err != nil {
 		return nil, err
 	}
-	if expiry == 0 || expiry >= maxExpiry {
-		return nil, fmt.Errorf("%w: %d", ErrExpiry, expiry)
-	}
-	s, err := newSpender(c, k1, k2, expiry)
+	kind, err := newConstruction(c, k1, k2, expiry)
 	if err != nil {
 		return nil, err
 	}
-	return s.outputScript(), nil
+	return kind.outputScript(), nil
 }
 
 // OutputScript is the script of the funding output.
-func (c *Channel) OutputScript() []byte { return c.outputScript() }
+func (c *Channel) OutputScript() []byte { return bytes.Clone(c.kind.outputScript()) }
 
 // Prevout is the funding output.
 func (c *Channel) Prevout() *wire.TxOut {
-	return &wire.TxOut{Value: c.Capacity, PkScript: c.outputScript()}
+	return &wire.TxOut{Value: c.Capacity, PkScript: c.OutputScript()}
 }
 
-func (c *Channel) fetcher() *txscript.CannedPrevOutputFetcher {
-	return txscript.NewCannedPrevOutputFetcher(c.outputScript(), c.Capacity)
+// prevouts is what a transaction that spends this channel alone spends.
+func (c *Channel) prevouts() map[wire.OutPoint]*wire.TxOut {
+	return map[wire.OutPoint]*wire.TxOut{c.Outpoint: c.Prevout()}
+}
+
+func (c *Channel) fetcher() txscript.PrevOutputFetcher {
+	return txscript.NewCannedPrevOutputFetcher(c.kind.outputScript(), c.Capacity)
 }
 
 func (c *Channel) input() *wire.TxIn {
 	return &wire.TxIn{PreviousOutPoint: c.Outpoint, Sequence: Sequence}
+}
+
+// restOutput is the payer's output of a commitment or a close.
+func (c *Channel) restOutput(rest int64) *wire.TxOut {
+	return &wire.TxOut{Value: rest, PkScript: bytes.Clone(c.RestScript)}
 }
 
 // owns refuses a private key that is not the one of this public key.

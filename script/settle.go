@@ -1,6 +1,7 @@
 package script
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -9,7 +10,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 )
 
-// maxBatch is the largest settlement, in vB: the limit for version 3.
+// maxBatch is the largest settlement, in vB: the limit of version 3. BIP431.
 const maxBatch = 10_000
 
 // Claim is one channel's part of a settlement.
@@ -22,12 +23,19 @@ type Claim struct {
 
 // Settle completes commitments into one transaction that pays the payers' rests
 // and the payee's payout, at a fee rate. Input and rest share an index, channels
-// with rest zero follow, the payout is last. The result was executed.
-// Errors: ErrBatch, ErrPayoutDust, ErrSignature, ErrWrongKey, ErrExecute.
-// docs/protocol.md, section 4.2.
-func Settle(claims []Claim, payoutScript []byte, rate FeeRate) (*wire.MsgTx, int64, error) {
+// with rest zero follow, the payout is last. The result was executed. The fee
+// (sat) is for signatures at their longest, so the rate is never missed.
+// Errors: ErrBatch, ErrPayoutDust, ErrPayoutScript, ErrSignature, ErrSighashFlag,
+// ErrAmount, ErrDust, ErrWrongKey, ErrExecute. docs/protocol.md, section 4.2.
+func Settle(claims []Claim, payoutScript []byte, rate FeeRate) (tx *wire.MsgTx, fee int64, err error) {
+	if err := checkPayout(payoutScript); err != nil {
+		return nil, 0, err
+	}
 	ordered, err := order(claims)
 	if err != nil {
+		return nil, 0, err
+	}
+	if err := check(ordered); err != nil {
 		return nil, 0, err
 	}
 	tx, total, err := layout(ordered, payoutScript)
@@ -38,7 +46,7 @@ func Settle(claims []Claim, payoutScript []byte, rate FeeRate) (*wire.MsgTx, int
 	if size > maxBatch {
 		return nil, 0, fmt.Errorf("%w: %d vB are more than %d", ErrBatch, size, maxBatch)
 	}
-	fee := rate.Fee(size)
+	fee = rate.Fee(size)
 	payout := tx.TxOut[len(tx.TxOut)-1]
 	if payout.Value = total - fee; payout.Value < Dust(payoutScript) {
 		return nil, 0, fmt.Errorf("%w: %d sat less a fee of %d sat", ErrPayoutDust, total, fee)
@@ -49,16 +57,20 @@ func Settle(claims []Claim, payoutScript []byte, rate FeeRate) (*wire.MsgTx, int
 	return tx, fee, nil
 }
 
-// order puts P2SH with a rest first, other rests next, rest zero last, and
-// refuses what one transaction cannot hold.
+// order puts P2SH with a rest first, other rests next, rest zero last. Claims
+// that are alike keep their order.
 func order(claims []Claim) ([]Claim, error) {
 	if len(claims) == 0 {
 		return nil, fmt.Errorf("%w: there is none", ErrBatch)
 	}
-	legacy := func(c Claim) bool { return c.Channel.Construction == MultisigP2SH && c.Rest > 0 }
+	for i, c := range claims {
+		if c.Channel == nil {
+			return nil, fmt.Errorf("%w: claim %d has no channel", ErrBatch, i)
+		}
+	}
 	rank := func(c Claim) int {
 		switch {
-		case legacy(c):
+		case c.bound():
 			return 0
 		case c.Rest > 0:
 			return 1
@@ -68,97 +80,96 @@ func order(claims []Claim) ([]Claim, error) {
 	}
 	ordered := slices.Clone(claims)
 	slices.SortStableFunc(ordered, func(a, b Claim) int { return rank(a) - rank(b) })
-	seen := map[wire.OutPoint]bool{}
-	for i, c := range ordered {
-		if err := c.Channel.VerifyHalf(c.Rest, c.HalfSig); err != nil {
-			return nil, err
-		}
-		if err := owns(c.PayeeKey, c.Channel.k2); err != nil {
-			return nil, err
-		}
-		switch {
-		case i > 0 && legacy(c):
-			return nil, fmt.Errorf("%w: only one P2SH channel with a rest", ErrBatch)
-		case c.Channel.TxVersion != ordered[0].Channel.TxVersion:
-			return nil, fmt.Errorf("%w: versions %d and %d", ErrBatch, c.Channel.TxVersion, ordered[0].Channel.TxVersion)
-		case seen[c.Channel.Outpoint]:
-			return nil, fmt.Errorf("%w: %s twice", ErrBatch, c.Channel.Outpoint)
-		}
-		seen[c.Channel.Outpoint] = true
-	}
 	return ordered, nil
 }
 
-// layout builds the unsigned settlement with an empty payout; total is what
-// the payout and the fee share.
-func layout(claims []Claim, payoutScript []byte) (tx *wire.MsgTx, total int64, err error) {
-	tx = wire.NewMsgTx(claims[0].Channel.TxVersion)
-	for _, c := range claims {
-		tx.AddTxIn(c.Channel.input())
-		if c.Rest > 0 {
-			tx.AddTxOut(&wire.TxOut{Value: c.Rest, PkScript: c.Channel.RestScript})
+// bound reports whether the half-signature is good for index 0 only: the legacy
+// digest of SINGLE covers how many outputs come before its own.
+func (c Claim) bound() bool {
+	return c.Channel.Construction == MultisigP2SH && c.Rest > 0
+}
+
+// check refuses what one transaction cannot hold, and wrong keys and signatures.
+func check(ordered []Claim) error {
+	seen := make(map[wire.OutPoint]bool, len(ordered))
+	for i, c := range ordered {
+		switch {
+		case i > 0 && c.bound():
+			return fmt.Errorf("%w: only one P2SH channel with a rest", ErrBatch)
+		case c.Channel.TxVersion != ordered[0].Channel.TxVersion:
+			return fmt.Errorf("%w: versions %d and %d", ErrBatch, ordered[0].Channel.TxVersion, c.Channel.TxVersion)
+		case seen[c.Channel.Outpoint]:
+			return fmt.Errorf("%w: %s twice", ErrBatch, c.Channel.Outpoint)
 		}
-		if total += c.Channel.Capacity - c.Rest; total > maxCapacity {
-			return nil, 0, fmt.Errorf("%w: %d sat", ErrAmount, total)
+		seen[c.Channel.Outpoint] = true
+		if err := owns(c.PayeeKey, c.Channel.k2); err != nil {
+			return fmt.Errorf("%s: %w", c.Channel.Outpoint, err)
+		}
+		if err := c.Channel.VerifyHalf(c.Rest, c.HalfSig); err != nil {
+			return fmt.Errorf("%s: %w", c.Channel.Outpoint, err)
 		}
 	}
-	tx.AddTxOut(&wire.TxOut{PkScript: payoutScript})
+	return nil
+}
+
+// layout builds the unsigned settlement with an empty payout; total is what
+// the payout and the fee share, in satoshi.
+func layout(ordered []Claim, payoutScript []byte) (tx *wire.MsgTx, total int64, err error) {
+	tx = wire.NewMsgTx(ordered[0].Channel.TxVersion)
+	for _, c := range ordered {
+		tx.AddTxIn(c.Channel.input())
+		if c.Rest > 0 {
+			tx.AddTxOut(c.Channel.restOutput(c.Rest))
+		}
+		if !addMoney(&total, c.Channel.Capacity-c.Rest) {
+			return nil, 0, fmt.Errorf("%w: more than there is", ErrAmount)
+		}
+	}
+	tx.AddTxOut(&wire.TxOut{PkScript: bytes.Clone(payoutScript)})
 	return tx, total, nil
 }
 
 // estimate is the settlement's size in vB with signatures at their longest.
-func estimate(tx *wire.MsgTx, claims []Claim) int64 {
+func estimate(tx *wire.MsgTx, ordered []Claim) int64 {
 	draft := tx.Copy()
-	for i, c := range claims {
-		s := c.Channel.spender
-		if err := s.complete(draft.TxIn[i], s.placeholder(halfFlag(c.Rest)), s.placeholder(s.closing())); err != nil {
+	for i, c := range ordered {
+		kind := c.Channel.kind
+		if err := kind.complete(draft.TxIn[i], settling, kind.longest(halfFlag(c.Rest)), kind.longest(kind.whole())); err != nil {
 			return maxBatch + 1 // cannot be: the pushes are of fixed size
 		}
 	}
 	return VSize(draft)
 }
 
-// sign adds the payee's signatures and executes the result.
-func sign(tx *wire.MsgTx, claims []Claim) error {
-	prevouts := map[wire.OutPoint]*wire.TxOut{}
-	for _, c := range claims {
+// sign adds the payee's signatures, each over the whole transaction, and
+// executes the result.
+func sign(tx *wire.MsgTx, ordered []Claim) error {
+	prevouts := make(map[wire.OutPoint]*wire.TxOut, len(ordered))
+	for _, c := range ordered {
 		prevouts[c.Channel.Outpoint] = c.Channel.Prevout()
 	}
 	fetcher := txscript.NewMultiPrevOutFetcher(prevouts)
-	for i, c := range claims {
-		s := c.Channel.spender
-		digest, err := s.sighash(c.Channel, tx, i, fetcher, s.closing())
+	for i, c := range ordered {
+		kind := c.Channel.kind
+		digest, err := kind.digest(tx, i, fetcher, settling, kind.whole())
 		if err != nil {
 			return err
 		}
-		sig, err := s.sign(c.PayeeKey, digest)
+		sig, err := c.Channel.signFlagged(c.PayeeKey, digest, kind.whole())
 		if err != nil {
 			return err
 		}
-		if err := s.complete(tx.TxIn[i], c.HalfSig, flagged(sig, s.closing())); err != nil {
+		if err := kind.complete(tx.TxIn[i], settling, bytes.Clone(c.HalfSig), sig); err != nil {
 			return err
 		}
 	}
 	return Execute(tx, prevouts)
 }
 
-// flagged appends a sighash flag; DEFAULT has none.
-func flagged(sig []byte, flag txscript.SigHashType) []byte {
-	if flag == txscript.SigHashDefault {
-		return sig
-	}
-	return append(sig, byte(flag))
-}
-
 // SettlementVSize is the size in vB of this channel's settlement alone, with
 // signatures at their longest.
 func (c *Channel) SettlementVSize(rest int64, payoutScript []byte) int64 {
-	claims := []Claim{{Channel: c, Rest: rest}}
-	tx := wire.NewMsgTx(c.TxVersion)
-	tx.AddTxIn(c.input())
-	if rest > 0 {
-		tx.AddTxOut(&wire.TxOut{Value: rest, PkScript: c.RestScript})
-	}
+	tx := c.commitment(rest)
 	tx.AddTxOut(&wire.TxOut{PkScript: payoutScript})
-	return estimate(tx, claims)
+	return estimate(tx, []Claim{{Channel: c, Rest: rest}})
 }

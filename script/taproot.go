@@ -1,6 +1,7 @@
 package script
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/btcsuite/btcd/btcec/v2"
@@ -79,12 +80,17 @@ func refundScript(k1 *btcec.PublicKey, expiry uint32) ([]byte, error) {
 
 func (t *taproot) outputScript() []byte { return t.script }
 
-func (t *taproot) sighash(_ *Channel, tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher, flag txscript.SigHashType) ([]byte, error) {
-	return txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), flag, tx, i, prev, t.update)
+// leaf is the script of a path and its control block.
+func (t *taproot) leaf(p path) (txscript.TapLeaf, []byte) {
+	if p == refunding {
+		return t.refund, t.refundControl
+	}
+	return t.update, t.updateControl
 }
 
-func (t *taproot) refundSighash(tx *wire.MsgTx, prev txscript.PrevOutputFetcher) ([]byte, error) {
-	return txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), txscript.SigHashDefault, tx, 0, prev, t.refund)
+func (t *taproot) digest(tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher, p path, flag txscript.SigHashType) ([]byte, error) {
+	leaf, _ := t.leaf(p)
+	return txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), flag, tx, i, prev, leaf)
 }
 
 func (t *taproot) sign(key *btcec.PrivateKey, digest []byte) ([]byte, error) {
@@ -106,16 +112,23 @@ func (t *taproot) verify(key *btcec.PublicKey, digest, raw []byte) error {
 	return nil
 }
 
-func (t *taproot) complete(in *wire.TxIn, payerSig, payeeSig []byte) error {
-	in.Witness = wire.TxWitness{payeeSig, payerSig, t.update.Script, t.updateControl}
+// complete leaves the payee's signature out where the payer spends alone.
+func (t *taproot) complete(in *wire.TxIn, p path, payerSig, payeeSig []byte) error {
+	leaf, control := t.leaf(p)
+	if p == refunding {
+		in.Witness = wire.TxWitness{payerSig, bytes.Clone(leaf.Script), bytes.Clone(control)}
+	} else {
+		in.Witness = wire.TxWitness{payeeSig, payerSig, bytes.Clone(leaf.Script), bytes.Clone(control)}
+	}
 	return nil
 }
 
-func (t *taproot) placeholder(flag txscript.SigHashType) []byte {
-	if flag == txscript.SigHashDefault {
-		return make([]byte, 64)
-	}
-	return make([]byte, 65)
+func (t *taproot) longest(flag txscript.SigHashType) []byte {
+	return flagged(make([]byte, schnorr.SignatureSize), flag)
 }
 
-func (t *taproot) closing() txscript.SigHashType { return txscript.SigHashDefault }
+func (t *taproot) whole() txscript.SigHashType { return txscript.SigHashDefault }
+
+func (t *taproot) cosigned() bool { return false }
+
+func (t *taproot) treeRoot() ([]byte, error) { return t.root[:], nil }
