@@ -8,7 +8,6 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
-	"github.com/btcsuite/btcwallet/wallet/txsizes"
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/script"
@@ -93,7 +92,7 @@ func (w *Wallet) replacement(ctx context.Context, s savedTx, old *wire.MsgTx, ra
 	if err != nil {
 		return nil, err
 	}
-	size := int64(txsizes.EstimateVirtualSize(0, len(coins), 0, 0, f.Tx.TxOut, 0))
+	size := vsize(len(f.Tx.TxIn), f.Tx.TxOut...)
 	if least := s.Fee + script.FeeRatePerVB(1).Fee(size); f.Fee < least {
 		f.Tx.TxOut[0].Value -= least - f.Fee
 		f.Fee = least

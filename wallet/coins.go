@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/btcsuite/btcd/blockchain"
-	"github.com/btcsuite/btcd/btcutil/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/store"
@@ -164,7 +163,7 @@ func (w *Wallet) noCoinbase(ctx context.Context, txid chainhash.Hash) (bool, err
 	if err != nil {
 		return false, err
 	}
-	if blockchain.IsCoinBase(btcutil.NewTx(info.Tx)) {
+	if in := info.Tx.TxIn; len(in) == 1 && in[0].PreviousOutPoint == (wire.OutPoint{Index: wire.MaxPrevOutIndex}) {
 		return false, nil
 	}
 	w.mu.Lock()

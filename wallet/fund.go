@@ -10,8 +10,6 @@ import (
 
 	"github.com/btcsuite/btcd/btcutil/v2"
 	"github.com/btcsuite/btcd/wire/v2"
-	"github.com/btcsuite/btcwallet/wallet/txauthor"
-	"github.com/btcsuite/btcwallet/wallet/txsizes"
 
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/store"
@@ -26,8 +24,6 @@ const (
 	maxInputs = 1000
 	// maxRate in sat per 1000 vB; above it a rate is a mistake.
 	maxRate = script.FeeRate(10_000_000)
-	// roundUp in sat per 1000 vB makes up for txauthor's rounding down of fees.
-	roundUp = 10
 	// maxAttempts bounds how often a lost race for the same coin is run again.
 	maxAttempts = 100
 	maxSat      = int64(btcutil.MaxSatoshi)
@@ -137,77 +133,6 @@ func usable(all []coin) []coin {
 		}
 	}
 	return some
-}
-
-// worth drops coins that cost more to spend at this rate than they hold.
-func worth(coins []coin, rate script.FeeRate) (some []coin, total int64) {
-	for _, c := range coins {
-		if c.Value > rate.Fee(int64(txsizes.GetMinInputVirtualSize(c.pkScript))) {
-			some, total = append(some, c), total+c.Value
-		}
-	}
-	return some, total
-}
-
-// author selects coins, largest first, and adds the change.
-func (w *Wallet) author(ctx context.Context, coins []coin, outputs []*wire.TxOut, rate script.FeeRate) (*Funded, error) {
-	coins, available := worth(coins, rate)
-	f := &Funded{Prevouts: map[wire.OutPoint]*wire.TxOut{}}
-	var picked []coin
-	source := func(target btcutil.Amount) (total btcutil.Amount, ins []*wire.TxIn, values []btcutil.Amount, scripts [][]byte, err error) {
-		picked = picked[:0]
-		for _, c := range coins {
-			if total >= target {
-				break
-			}
-			picked = append(picked, c)
-			total += btcutil.Amount(c.Value)
-			ins = append(ins, input(c))
-			values = append(values, btcutil.Amount(c.Value))
-			scripts = append(scripts, c.pkScript)
-		}
-		if total < target {
-			err = &InsufficientError{Needed: int64(target), Available: available}
-		}
-		return total, ins, values, scripts, err
-	}
-	change := &txauthor.ChangeSource{ScriptSize: txsizes.P2TRPkScriptSize, NewScript: func() ([]byte, error) {
-		s, op, err := w.fresh(ctx, true)
-		f.change = op
-		return s.pkScript, err
-	}}
-	copies := make([]*wire.TxOut, len(outputs))
-	for i, out := range outputs {
-		copies[i] = wire.NewTxOut(out.Value, bytes.Clone(out.PkScript))
-	}
-	made, err := txauthor.NewUnsignedTransaction(copies, btcutil.Amount(rate+roundUp), source, change)
-	if err != nil {
-		return nil, err
-	}
-	f.Tx, f.ChangeIndex = made.Tx, made.ChangeIndex
-	if f.ChangeIndex < 0 {
-		f.change = nil
-	}
-	f.spend(picked)
-	return f, nil
-}
-
-func input(c coin) *wire.TxIn {
-	return &wire.TxIn{PreviousOutPoint: c.Outpoint, Sequence: sequence}
-}
-
-// spend notes what the inputs spend, and the fee that follows.
-func (f *Funded) spend(coins []coin) {
-	f.Tx.Version = txVersion
-	f.Prevouts = make(map[wire.OutPoint]*wire.TxOut, len(coins))
-	for _, c := range coins {
-		f.Prevouts[c.Outpoint] = wire.NewTxOut(c.Value, c.pkScript)
-		f.paths = append(f.paths, c.path)
-		f.Fee += c.Value
-	}
-	for _, out := range f.Tx.TxOut {
-		f.Fee -= out.Value
-	}
 }
 
 func encodeSaved(k kind, f *Funded) ([]byte, error) {

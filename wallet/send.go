@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/btcsuite/btcd/wire/v2"
-	"github.com/btcsuite/btcwallet/wallet/txsizes"
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/script"
@@ -52,25 +51,7 @@ func (w *Wallet) Send(ctx context.Context, pkScript []byte, amount int64, rate s
 	return f, nil
 }
 
-// sweep spends all coins into one output.
-func sweep(coins []coin, pkScript []byte, rate script.FeeRate) (*Funded, error) {
-	coins, total := worth(coins, rate)
-	out := wire.NewTxOut(0, bytes.Clone(pkScript))
-	size := txsizes.EstimateVirtualSize(0, len(coins), 0, 0, []*wire.TxOut{out}, 0)
-	out.Value = total - rate.Fee(int64(size))
-	if dust := script.Dust(pkScript); len(coins) == 0 || out.Value < dust {
-		return nil, &InsufficientError{Needed: rate.Fee(int64(size)) + dust, Available: total}
-	}
-	f := &Funded{Tx: wire.NewMsgTx(txVersion), ChangeIndex: -1}
-	f.Tx.AddTxOut(out)
-	for _, c := range coins {
-		f.Tx.AddTxIn(input(c))
-	}
-	f.spend(coins)
-	return f, nil
-}
-
-// saved reads a transaction that this wallet built. Errors: store.ErrNotFound.
+// decodeSaved reads a transaction that this wallet built. Errors: store.ErrDamaged.
 func decodeSaved(e store.Entry) (savedTx, *wire.MsgTx, error) {
 	var s savedTx
 	damaged := func(err error) (savedTx, *wire.MsgTx, error) {
