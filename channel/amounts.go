@@ -89,3 +89,7 @@ func (t Terms) deliverable(ledger, paid uint64) error {
 func MinimumCharge(vsize int64, payoutScript []byte, rate script.FeeRate) uint64 {
 	return uint64(script.Dust(payoutScript) + rate.Fee(vsize))
 }
+
+// MinimumPayout is the largest dust limit of a script that a rest or a payout
+// may go to, in sat: what a deposit leaves room for.
+const MinimumPayout = 330

@@ -191,3 +191,12 @@ func (p *Payee) leavePool(ctx context.Context, h *held) ([]store.Op, error) {
 	}
 	return []store.Op{op}, nil
 }
+
+// Status is where a channel stands. Errors: ErrUnknown.
+func (p *Payee) Status(ctx context.Context, id string) (Receipt, error) {
+	r, err := p.Record(ctx, id)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt(r, 0), nil
+}

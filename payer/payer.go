@@ -253,3 +253,8 @@ func (p *Payer) change(ctx context.Context, id string, rule func(*held) (channel
 	}
 	return next, nil
 }
+
+// List reads the channels of a payer's store without a driver, sorted by id.
+func List(ctx context.Context, s Store) ([]channel.PayerRecord, error) {
+	return (&Payer{cfg: Config{Store: s}}).Records(ctx)
+}
