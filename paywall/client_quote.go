@@ -1,0 +1,214 @@
+package paywall
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/mpp"
+	"github.com/spillway/spillway/mpp/bitcoin"
+	"github.com/spillway/spillway/script"
+)
+
+// Quoted is a challenge that was read and checked.
+type Quoted struct {
+	URL       string // the resource, after redirects within its origin
+	Challenge mpp.Challenge
+	Request   bitcoin.Request
+	Offer     channel.Offer
+	Problem   *mpp.Problem // the body of the 402, for a person; may be nil
+}
+
+// Raw is the challenge as it is saved with a channel: its JSON.
+func (q *Quoted) Raw() (string, error) {
+	b, err := json.Marshal(q.Challenge)
+	return string(b), err
+}
+
+// Expect is what a buyer agreed to. Every challenge is held against it before
+// anything is signed.
+type Expect struct {
+	// Recipient is the provider's identity, in hex; "" takes any.
+	Recipient string
+	// Check has a say about the price; nil takes any. Its error comes back as
+	// it is: wrap ErrPriceChanged where that is what happened.
+	Check func(*Quoted) error
+}
+
+func (e Expect) check(q *Quoted) error {
+	if e.Recipient != "" && q.Request.Recipient != e.Recipient {
+		return misbehaved("it wants to be paid as %s, the provider is %s", q.Request.Recipient, e.Recipient)
+	}
+	if e.Check == nil {
+		return nil
+	}
+	return e.Check(q)
+}
+
+// Quote asks for the price and the terms of a resource without paying. It follows
+// redirects within the origin only. Nothing of it is kept by the provider.
+// Errors: ErrUnreachable, ErrRedirected, ErrNotProvider, ErrMisbehaved, ErrRefused.
+func (c *Client) Quote(ctx context.Context, target string, e Expect) (*Quoted, error) {
+	if _, err := resourceOf(target); err != nil {
+		return nil, err
+	}
+	resp, at, err := c.net.follow(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	q, err := c.quoteOf(resp, at, e)
+	return q, errors.Join(err, closeAnswer(resp.Body))
+}
+
+// quoteOf reads the answer to an unpaid request.
+func (c *Client) quoteOf(resp *http.Response, at string, e Expect) (*Quoted, error) {
+	switch {
+	case resp.StatusCode == http.StatusPaymentRequired:
+	case resp.StatusCode < 300:
+		return nil, fmt.Errorf("%w: %s is free", ErrNotProvider, at)
+	default:
+		return nil, refusal(resp)
+	}
+	q, err := c.challengeOf(resp, at, e)
+	if err != nil {
+		return nil, err
+	}
+	if body, err := readAnswer(resp.Body, mpp.MaxProblem); err == nil {
+		q.Problem, err = mpp.ParseProblem(body)
+		if err != nil {
+			q.Problem = nil // only for a person; the challenge is what counts
+		}
+	}
+	return q, nil
+}
+
+// challengeOf takes our method's challenge out of a 402, checks it, and keeps it
+// for the next request.
+func (c *Client) challengeOf(resp *http.Response, at string, e Expect) (*Quoted, error) {
+	list, err := mpp.ParseChallenges(resp.Header.Values(mpp.HeaderChallenge))
+	if errors.Is(err, mpp.ErrNoChallenge) {
+		return nil, fmt.Errorf("%w: a 402 without a challenge", ErrNotProvider)
+	} else if err != nil {
+		return nil, misbehaved("%w", err)
+	}
+	for _, ch := range list {
+		if ch.Method != bitcoin.Method || ch.Intent != bitcoin.Intent {
+			continue
+		}
+		q, err := c.read(ch, at)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.check(q); err != nil {
+			return nil, err
+		}
+		c.remember(q)
+		return q, nil
+	}
+	return nil, fmt.Errorf("%w: it does not take payments over bitcoin channels", ErrNotProvider)
+}
+
+// read decodes a challenge and checks all that does not depend on what is bought:
+// currency, network, recipient's form, expiry of the challenge.
+func (c *Client) read(ch mpp.Challenge, at string) (*Quoted, error) {
+	if ch.Expired(c.cfg.Now()) {
+		return nil, misbehaved("its challenge ended at %s already; is the clock right?", ch.Expires)
+	}
+	if ch.Digest != "" {
+		return nil, misbehaved("its challenge is bound to a body that was not sent")
+	}
+	req, err := bitcoin.ParseRequest(ch.Request)
+	if err != nil {
+		return nil, misbehaved("%w", err)
+	}
+	if req.MethodDetails.Network != c.cfg.Network {
+		return nil, misbehaved("%w: it is paid on %q, not on %q", channel.ErrTerms, req.MethodDetails.Network, c.cfg.Network)
+	}
+	opaque, err := bitcoin.ParseOpaque(ch.Opaque)
+	if err != nil {
+		return nil, misbehaved("%w", err)
+	}
+	return &Quoted{URL: at, Challenge: ch, Request: req, Offer: offerOf(req, opaque.Nonce)}, nil
+}
+
+// offerOf is the offer in a request. Channel types that are not known here are
+// left out.
+func offerOf(r bitcoin.Request, nonce channel.Nonce) channel.Offer {
+	d := r.MethodDetails
+	o := channel.Offer{
+		Network: d.Network, TxVersion: d.TxVersion, PayeeKey: d.PayeePubKey, Nonce: nonce,
+		Tip: d.TipHeight, Expiry: d.ExpiryHeight, Margin: d.MarginBlocks,
+		MinDeposit: d.MinDeposit, MaxDeposit: d.MaxDeposit, Confirmations: d.MinConfirmations,
+		ZeroConf: d.ZeroConfLimit * 1000, Credit: d.CreditMsat, MinimumCharge: d.MinimumCharge,
+	}
+	for _, t := range d.ChannelTypes {
+		switch t {
+		case bitcoin.Taproot, bitcoin.Multisig, bitcoin.MultisigP2SH:
+			o.Constructions = append(o.Constructions, script.Construction(t))
+		}
+	}
+	return o
+}
+
+// current is a challenge that can be echoed now: the newest one that is known, or
+// a fresh one. One that is known is checked again: what is expected may differ.
+func (c *Client) current(ctx context.Context, target string, e Expect) (*Quoted, error) {
+	if q := c.recall(target); q != nil {
+		if err := e.check(q); err == nil {
+			return q, nil
+		}
+		c.forget(target)
+	}
+	q, err := c.Quote(ctx, target, e)
+	if err != nil {
+		return nil, err
+	}
+	if Origin(q.URL) != Origin(target) {
+		return nil, &RedirectError{From: target, To: q.URL}
+	}
+	return q, nil
+}
+
+// refusal turns an answer that is neither a success nor a challenge into an error.
+func refusal(resp *http.Response) error {
+	if to, err := redirectOf(resp, resp.Request.URL.String()); err != nil {
+		return err
+	} else if to != "" {
+		return &RedirectError{From: resp.Request.URL.String(), To: to}
+	}
+	problem := problemOf(resp)
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable:
+		return &BusyError{Status: resp.StatusCode, RetryAfter: retryAfterOf(resp.Header)}
+	case resp.StatusCode >= 500:
+		return unreachable("HTTP status %d: %w", resp.StatusCode, problemText(problem))
+	case resp.StatusCode == http.StatusGone && problem != nil &&
+		(problem.Type == mpp.ProblemChannelNotFound || problem.Type == mpp.ProblemChannelFinalized):
+		return fmt.Errorf("%w: %w", ErrGone, problem)
+	}
+	return &RefusedError{Status: resp.StatusCode, Problem: problem}
+}
+
+func problemText(p *mpp.Problem) error {
+	if p == nil {
+		return errors.New("it gave no reason")
+	}
+	return p
+}
+
+// problemOf reads a refusal's problem; nil where there is none.
+func problemOf(resp *http.Response) *mpp.Problem {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, mpp.MaxProblem))
+	if err != nil {
+		return nil
+	}
+	p, err := mpp.ParseProblem(body)
+	if err != nil {
+		return nil
+	}
+	return p
+}
