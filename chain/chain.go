@@ -1,8 +1,7 @@
-// Package chain says what Spillway asks of a blockchain, and what a backend can
-// do. The backends lie below it; chaintest is the suite that each passes.
-//
-// It holds no backend, and it decides nothing: what an answer means for a
-// channel is for package channel to say.
+// Package chain is what Spillway asks of a blockchain: a tip, transactions, spends, coins, a way to
+// broadcast and a fee rate, with the capabilities of the backend said openly. It defines words and errors
+// only: it never connects to anything, keeps no state and trusts no backend. The backends are in the packages
+// below it, and each passes the suite in chaintest.
 package chain
 
 import (
@@ -16,93 +15,109 @@ import (
 	"github.com/spillway/spillway/script"
 )
 
-// Errors of every backend, for errors.Is.
-var (
-	// ErrNotFound: the transaction is neither in a block nor in the mempool.
-	ErrNotFound = errors.New("the chain does not know this")
-	// ErrRejected: the node refused a transaction; the error is a *RejectError.
-	ErrRejected = errors.New("the node refused the transaction")
-	// ErrUnavailable: the backend can't be reached or answers nonsense.
-	ErrUnavailable = errors.New("the blockchain cannot be asked")
+// Bounds of every fee rate that a backend answers, in satoshi per 1000 vB: what a backend says is clamped into
+// them, so that neither a silent nor a lying one sets an absurd fee.
+const (
+	MinFeeRate script.FeeRate = 1_000     // 1 sat/vB, the relay floor of the network
+	MaxFeeRate script.FeeRate = 2_000_000 // 2,000 sat/vB
 )
 
-// RejectError carries the node's own words.
-type RejectError struct{ Reason string }
+// Sentinels of every backend, to be asked for with errors.Is.
+var (
+	// ErrNotFound says that a transaction is neither in the mempool nor in a block of the best chain, or that
+	// there is no block at a height.
+	ErrNotFound = errors.New("chain: not found")
+	// ErrRejected says that a node refused a transaction; the error is then a *RejectError.
+	ErrRejected = errors.New("chain: rejected")
+	// ErrUnavailable says that a backend can't be reached, is closed, or answers nonsense. It says nothing about
+	// the chain: the question is asked again later.
+	ErrUnavailable = errors.New("chain: backend unavailable")
+)
 
+// RejectError is a refusal by a node, in its own words. errors.Is(err, ErrRejected) holds.
+type RejectError struct {
+	// Reason is what the node said, or a general phrase where Capabilities.RejectReasons is false.
+	Reason string
+}
+
+// Error implements error.
 func (e *RejectError) Error() string { return ErrRejected.Error() + ": " + e.Reason }
 
-// Is makes errors.Is(err, ErrRejected) true.
+// Is makes every RejectError an ErrRejected.
 func (e *RejectError) Is(target error) bool { return target == ErrRejected }
 
-// Tip is the best block.
+// Tip is the newest block of the best chain.
 type Tip struct {
-	Height uint32
-	Hash   chainhash.Hash
-	Time   time.Time
+	Height uint32         // blocks above genesis
+	Hash   chainhash.Hash // of the block
+	Time   time.Time      // the timestamp in the block's header; a miner may set it up to two hours wrong
 }
 
-// TxInfo is a transaction and where it stands.
+// TxInfo is a transaction and where it is.
 type TxInfo struct {
 	Tx        *wire.MsgTx
-	Confirmed bool
-	Height    uint32 // 0 while unconfirmed
-	BlockHash chainhash.Hash
+	Confirmed bool           // in a block of the best chain; false: in the mempool
+	Height    uint32         // of that block, 0 while unconfirmed
+	BlockHash chainhash.Hash // of that block, zero while unconfirmed
 }
 
-// Spend is what spends an output.
+// Spend is the input that spends an output.
 type Spend struct {
-	Txid      chainhash.Hash
-	Vin       uint32
-	Confirmed bool
-	Height    uint32 // 0 while unconfirmed
+	Txid      chainhash.Hash // the spending transaction
+	Vin       uint32         // index of the input in it
+	Confirmed bool           // in a block of the best chain; false: in the mempool
+	Height    uint32         // of that block, 0 while unconfirmed
 }
 
-// UTXO is an output that nothing spends, in a block or in the mempool.
+// UTXO is an output that neither a block nor the mempool spends.
 type UTXO struct {
 	Outpoint  wire.OutPoint
 	Value     int64 // sat
 	PkScript  []byte
 	Confirmed bool
-	Height    uint32 // 0 while unconfirmed
+	Height    uint32 // of its block, 0 while unconfirmed
 }
 
-// Capabilities is what a backend can do; what needs more asks.
+// Capabilities is what a backend can do beyond blocks and confirmed transactions.
 type Capabilities struct {
-	Mempool       bool // unconfirmed transactions are seen
-	FeeEstimates  bool // rates come from a mempool, not from a default
-	RejectReasons bool // a refusal says why
-	Packages      bool // a parent and its child can be handed in together
+	Mempool       bool // sees unconfirmed transactions and spends: zero-conf and a refund seen early need it
+	FeeEstimates  bool // FeeRate follows the fee market; otherwise it is a fixed guess
+	RejectReasons bool // RejectError carries the node's own words
+	Packages      bool // can submit parent and child together
 }
 
-// Backend is a blockchain.
+// Backend is a blockchain as Spillway sees it. Every method is safe for concurrent use, honours ctx and answers
+// with ErrUnavailable (wrapping the cause) when the backend can't answer. No answer is final: a reorg changes
+// any of them, and callers ask again at every tip.
 type Backend interface {
-	// Tip is the best block.
+	// Tip is the newest block.
 	Tip(ctx context.Context) (Tip, error)
-	// BlockHash is the hash of the best chain's block at a height. Errors: ErrNotFound.
+	// BlockHash is the hash of the best chain's block at a height. Errors: ErrNotFound above the tip.
 	BlockHash(ctx context.Context, height uint32) (chainhash.Hash, error)
-	// Tx is a transaction. Errors: ErrNotFound.
+	// Tx finds a transaction in the mempool or the best chain. Errors: ErrNotFound.
 	Tx(ctx context.Context, txid chainhash.Hash) (TxInfo, error)
-	// Spend is what spends an output, also in the mempool; nil: nothing does.
+	// Spend finds what spends an output, in a block or in the mempool; nil, nil while nothing does, also where
+	// the output itself is unknown.
 	Spend(ctx context.Context, op wire.OutPoint) (*Spend, error)
-	// UTXOs are a script's unspent outputs.
+	// UTXOs lists the unspent outputs with exactly this script, confirmed ones first by height.
 	UTXOs(ctx context.Context, pkScript []byte) ([]UTXO, error)
-	// History is every transaction that pays to a script or spends from it, newest first.
+	// History lists the transactions that pay to or spend from a script: unconfirmed first, then by height,
+	// newest first.
 	History(ctx context.Context, pkScript []byte) ([]TxInfo, error)
-	// Broadcast hands a transaction to the network. One that is known or mined
-	// is a success. Errors: *RejectError.
+	// Broadcast gives a transaction to the network; nil also when it is known already, in the mempool or in a
+	// block. Errors: *RejectError (errors.Is ErrRejected).
 	Broadcast(ctx context.Context, tx *wire.MsgTx) error
-	// FeeRate is the rate for a confirmation within so many blocks, never
-	// below 1 sat/vB and never above MaxFeeRate.
+	// FeeRate estimates the rate that confirms within so many blocks, within MinFeeRate and MaxFeeRate. Less than
+	// one block is taken as one, more than 1,008 as 1,008.
 	FeeRate(ctx context.Context, blocks int) (script.FeeRate, error)
-	// Capabilities says what this backend can do.
+	// Capabilities says what the backend can do.
 	Capabilities() Capabilities
 }
 
-// MinFeeRate and MaxFeeRate bound what a backend's estimate is believed.
-const (
-	MinFeeRate = script.FeeRate(1_000)
-	MaxFeeRate = script.FeeRate(2_000_000)
-)
+// ClampFeeRate brings a rate into MinFeeRate…MaxFeeRate.
+func ClampFeeRate(r script.FeeRate) script.FeeRate {
+	return max(MinFeeRate, min(r, MaxFeeRate))
+}
 
-// ClampFeeRate puts an estimate within these bounds.
-func ClampFeeRate(r script.FeeRate) script.FeeRate { return min(max(r, MinFeeRate), MaxFeeRate) }
+// ClampTarget brings a confirmation target into 1…1,008 blocks.
+func ClampTarget(blocks int) int { return max(1, min(blocks, 1008)) }
