@@ -80,7 +80,7 @@ func start(t testing.TB, path string) (*Node, error) {
 		return nil, err
 	}
 	dir := t.TempDir()
-	cmd := exec.Command(path, "-regtest", "-corepolicy=1", "-server=1", "-listen=0", "-txindex=1",
+	cmd := exec.Command(path, "-regtest", "-corepolicy=1", "-acceptnonstdtxn=0", "-server=1", "-listen=0", "-txindex=1",
 		"-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-rpcport="+strconv.Itoa(port),
 		"-fallbackfee=0.00001", "-disablewallet=1", "-persistmempool=0", "-datadir="+dir)
 	var log bytes.Buffer

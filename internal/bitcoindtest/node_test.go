@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/btcsuite/btcd/wire/v2"
 )
 
 func TestNodeFundsMinesAndAnswers(t *testing.T) {
@@ -47,6 +49,15 @@ func TestRefusalsAreErrors(t *testing.T) {
 	tx.TxIn[0].Witness[0][0] ^= 1
 	if err := n.Send(tx); !errors.As(err, &refused) {
 		t.Fatalf("a wrong signature: %v", err)
+	}
+}
+
+// The relay rules are the field's: bare OP_TRUE outputs are not relayed.
+func TestNodeIsStandard(t *testing.T) {
+	n := Start(t)
+	tx := n.FundingTx(&wire.TxOut{Value: 5000, PkScript: []byte{0x51}})
+	if ok, reason := n.TestAccept(tx); ok || reason != "scriptpubkey" {
+		t.Fatalf("accepted: %v, %q", ok, reason)
 	}
 }
 
