@@ -233,3 +233,16 @@ func answer(w http.ResponseWriter, v any) error {
 	_, err = w.Write(raw)
 	return err
 }
+
+// Head answers an unpaid HEAD: 402 with a challenge, and no body, so that the
+// handler's Content-Length stands.
+func (s *Server) Head(w http.ResponseWriter, r *http.Request, q Quote) {
+	c, err := s.Challenge(r.Context(), q, nil)
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+	w.Header().Set(mpp.HeaderChallenge, c.String())
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusPaymentRequired)
+}

@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/payee"
+)
+
+// AdminDriver is what the admin API does on channels.
+type AdminDriver interface {
+	Records(ctx context.Context) ([]channel.PayeeRecord, error)
+	Settle(ctx context.Context, id string, update *channel.Update, payerAsks bool) (*channel.Broadcast, error)
+}
+
+// Admin is the operator's API of a running provider: listen on loopback only.
+// Every request carries the token as a bearer credential.
+//
+//	GET  /channels              the records
+//	POST /channels/settle?id=   settles one channel now, answers the broadcast
+func Admin(driver AdminDriver, token string, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /channels", func(w http.ResponseWriter, r *http.Request) {
+		records, err := driver.Records(r.Context())
+		reply(w, r, log, records, err)
+	})
+	mux.HandleFunc("POST /channels/settle", func(w http.ResponseWriter, r *http.Request) {
+		b, err := driver.Settle(r.Context(), r.URL.Query().Get("id"), nil, false)
+		reply(w, r, log, b, err)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		want := "Bearer " + token
+		if token == "" || subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(want)) != 1 {
+			fail(w, r, http.StatusUnauthorized, "the token in the provider's data folder is needed")
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func reply(w http.ResponseWriter, r *http.Request, log *slog.Logger, v any, err error) {
+	switch {
+	case errors.Is(err, payee.ErrUnknown):
+		fail(w, r, http.StatusNotFound, err.Error())
+		return
+	case errors.Is(err, channel.ErrNothingAtStake), errors.Is(err, channel.ErrTooSmall), errors.Is(err, channel.ErrFinalized):
+		fail(w, r, http.StatusConflict, err.Error())
+		return
+	case err != nil:
+		log.Error("admin", "path", r.URL.Path, "error", err)
+		fail(w, r, http.StatusInternalServerError, err.Error())
+		return
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		fail(w, r, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	write(w, raw)
+}
