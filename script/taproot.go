@@ -38,18 +38,37 @@ func newTaproot(k1, k2 *btcec.PublicKey, expiry uint32) (*taproot, error) {
 		return nil, fmt.Errorf("%w: %v", ErrBadKey, err)
 	}
 	t := &taproot{update: txscript.NewBaseTapLeaf(u), refund: txscript.NewBaseTapLeaf(r)}
-	tree := txscript.AssembleTaprootScriptTree(t.update, t.refund)
-	t.root = tree.RootNode.TapHash()
-	for i, dst := range []*[]byte{&t.updateControl, &t.refundControl} {
-		leaf := []txscript.TapLeaf{t.update, t.refund}[i]
-		proof := tree.LeafMerkleProofs[tree.LeafProofIndex[leaf.TapHash()]]
-		control := proof.ToControlBlock(agg.PreTweakedKey)
-		if *dst, err = control.ToBytes(); err != nil {
-			return nil, err
-		}
+	out, err := newTree(agg.PreTweakedKey, t.update, t.refund)
+	if err != nil {
+		return nil, err
 	}
-	t.script, err = txscript.PayToTaprootScript(txscript.ComputeTaprootOutputKey(agg.PreTweakedKey, t.root[:]))
-	return t, err
+	t.script, t.root = out.script, out.root
+	t.updateControl, t.refundControl = out.controls[0], out.controls[1]
+	return t, nil
+}
+
+// tree is a taproot output with scripts. BIP341.
+type tree struct {
+	script   []byte
+	root     [32]byte
+	controls [][]byte // control blocks, in the order of the leaves
+}
+
+// newTree builds an output of an internal key and one or two leaves.
+func newTree(internal *btcec.PublicKey, leaves ...txscript.TapLeaf) (out tree, err error) {
+	assembled := txscript.AssembleTaprootScriptTree(leaves...)
+	out.root = assembled.RootNode.TapHash()
+	for _, leaf := range leaves {
+		proof := assembled.LeafMerkleProofs[assembled.LeafProofIndex[leaf.TapHash()]]
+		block := proof.ToControlBlock(internal)
+		raw, err := block.ToBytes()
+		if err != nil {
+			return tree{}, err
+		}
+		out.controls = append(out.controls, raw)
+	}
+	out.script, err = txscript.PayToTaprootScript(txscript.ComputeTaprootOutputKey(internal, out.root[:]))
+	return out, err
 }
 
 // updateScript is leaf U, 68 bytes:
