@@ -236,3 +236,8 @@ func (p *Payee) MACKeyFor(nonce channel.Nonce, payer channel.Key) ([32]byte, err
 	}
 	return bitcoin.MACKey(key, payer)
 }
+
+// List reads the channels of a payee's store without a driver, sorted by id.
+func List(ctx context.Context, s Store) ([]channel.PayeeRecord, error) {
+	return (&Payee{cfg: Config{Store: s}}).Records(ctx)
+}
