@@ -82,9 +82,9 @@ func (r *Receipt) UnmarshalJSON(data []byte) error {
 }
 
 func readReceipt(f *fields) (Receipt, error) {
-	for name, want := range map[string]string{"method": Method, "intent": Intent, "status": mpp.ReceiptSuccess} {
-		if got := f.text(name, need); f.err == nil && got != want {
-			f.fail(name, "is not %q", want)
+	for _, e := range [][2]string{{"method", Method}, {"intent", Intent}, {"status", mpp.ReceiptSuccess}} {
+		if got := f.text(e[0], need); f.err == nil && got != e[1] {
+			f.fail(e[0], "is not %q", e[1])
 		}
 	}
 	r := Receipt{
