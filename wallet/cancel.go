@@ -146,7 +146,7 @@ func (w *Wallet) passOn(ctx context.Context, tx *wire.MsgTx, from, to string) ([
 		if !ok || r.Txid != from {
 			return nil, fmt.Errorf("%w: %s is promised elsewhere", store.ErrConflict, key)
 		}
-		value, err := json.Marshal(reservation{Txid: to, Value: r.Value})
+		value, err := json.Marshal(reservation{Txid: to, Value: r.Value, Height: r.Height})
 		if err != nil {
 			return nil, err
 		}

@@ -45,9 +45,10 @@ func (c coin) usable() bool { return !c.reserved && c.mature && (c.Confirmed || 
 
 // reservation is what bucketReserved holds for an outpoint.
 type reservation struct {
-	Txid  string `json:"txid"`  // of the transaction that the coin is promised to
-	Value int64  `json:"value"` // sat
-	rev   uint64
+	Txid   string `json:"txid"`   // of the transaction that the coin is promised to
+	Value  int64  `json:"value"`  // sat
+	Height uint32 `json:"height"` // tip when it was reserved
+	rev    uint64
 }
 
 func (w *Wallet) reservations(ctx context.Context) (map[string]reservation, error) {

@@ -38,6 +38,7 @@ type Funded struct {
 
 	paths  []path // of the inputs
 	change *store.Op
+	height uint32 // tip when it was made
 }
 
 // kind says what a saved transaction is for.
@@ -108,6 +109,11 @@ func (w *Wallet) reserve(ctx context.Context, k kind, build func([]coin) (*Funde
 		if err != nil {
 			return nil, err
 		}
+		tip, err := w.cfg.Chain.Tip(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f.height = tip.Height
 		if err := w.complete(f); err != nil {
 			return nil, err
 		}
@@ -152,7 +158,7 @@ func (w *Wallet) commit(ctx context.Context, k kind, f *Funded) error {
 	}
 	ops := []store.Op{{Bucket: bucketTx, Key: txid, Value: saved, Expect: store.Any}}
 	for _, in := range f.Tx.TxIn {
-		value, err := json.Marshal(reservation{Txid: txid, Value: f.Prevouts[in.PreviousOutPoint].Value})
+		value, err := json.Marshal(reservation{Txid: txid, Value: f.Prevouts[in.PreviousOutPoint].Value, Height: f.height})
 		if err != nil {
 			return err
 		}
@@ -162,77 +168,4 @@ func (w *Wallet) commit(ctx context.Context, k kind, f *Funded) error {
 		ops = append(ops, *f.change)
 	}
 	return w.cfg.Store.Commit(ctx, ops...)
-}
-
-// Release gives the coins of a transaction back that was never broadcast, and its
-// change script with them. Coins that are promised to another transaction stay
-// reserved; releasing twice is no error. Errors: of the store.
-func (w *Wallet) Release(ctx context.Context, tx *wire.MsgTx) error {
-	txid := tx.TxHash().String()
-	for {
-		ops, err := w.release(ctx, tx, txid)
-		if err != nil || len(ops) == 0 {
-			return err
-		}
-		if err := w.cfg.Store.Commit(ctx, ops...); !errors.Is(err, store.ErrConflict) {
-			return err
-		}
-	}
-}
-
-func (w *Wallet) release(ctx context.Context, tx *wire.MsgTx, txid string) ([]store.Op, error) {
-	held, err := w.reservations(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var ops []store.Op
-	for _, in := range tx.TxIn {
-		key := in.PreviousOutPoint.String()
-		if r, ok := held[key]; ok && r.Txid == txid {
-			ops = append(ops, store.Op{Bucket: bucketReserved, Key: key, Expect: r.rev})
-		}
-	}
-	if len(ops) == 0 {
-		return nil, nil
-	}
-	e, err := w.cfg.Store.Get(ctx, bucketTx, txid)
-	if err == nil {
-		ops = append(ops, store.Op{Bucket: bucketTx, Key: txid, Expect: e.Revision})
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return nil, err
-	}
-	x, err := w.index(ctx, true)
-	if err != nil || x.Next == 0 {
-		return ops, err
-	}
-	last, err := w.slot(path{change: true, index: x.Next - 1})
-	if err != nil || x.Used >= x.Next {
-		return ops, err
-	}
-	for _, out := range tx.TxOut {
-		if bytes.Equal(out.PkScript, last.pkScript) {
-			x.Next--
-			op, err := x.op(true)
-			return append(ops, op), err
-		}
-	}
-	return ops, nil
-}
-
-// Reservation is a coin that is promised to a transaction.
-type Reservation struct {
-	Outpoint wire.OutPoint
-	Txid     string // of that transaction
-	Value    int64  // sat
-}
-
-// Reservations lists the reserved coins, so that what belongs to no channel and
-// no payment (after a crash between reserving and saving the channel) can be
-// found and released. Errors: of the store.
-func (w *Wallet) Reservations(ctx context.Context) ([]Reservation, error) {
-	held, err := w.reservations(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return sortReservations(held)
 }

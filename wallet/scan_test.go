@@ -152,6 +152,41 @@ func TestSend(t *testing.T) {
 	}
 }
 
+// Coins that a killed process had reserved for a channel that was never saved are
+// free again after some blocks; those of channels and of payments are not.
+func TestReleaseOrphans(t *testing.T) {
+	l := newLedger()
+	s := memory.New()
+	w := open(t, l, s)
+	for range 3 {
+		l.pays(receive(t, w), 100_000, true)
+	}
+	orphan, channel := fund(t, w, 1000), fund(t, w, 1000)
+	if _, err := w.Send(t.Context(), elsewhere, 1000, perVB); err != nil {
+		t.Fatal(err)
+	}
+	known := func(txid string) bool { return txid == channel.Tx.TxHash().String() }
+	w = open(t, l, s)
+	for _, c := range []struct {
+		blocks uint32
+		freed  int
+	}{{5, 0}, {1, 1}, {10, 0}} {
+		l.height += c.blocks
+		if freed, err := w.ReleaseOrphans(t.Context(), 6, known); err != nil || freed != c.freed {
+			t.Fatalf("%d blocks later: %d, %v", c.blocks, freed, err)
+		}
+	}
+	held, err := w.Reservations(t.Context())
+	if err != nil || len(held) != 2 {
+		t.Fatalf("%v, %v", held, err)
+	}
+	for _, r := range held {
+		if r.Txid == orphan.Tx.TxHash().String() {
+			t.Fatal("still reserved")
+		}
+	}
+}
+
 // A payment that the chain refuses leaves its coins free.
 func TestSendRefused(t *testing.T) {
 	l := newLedger()

@@ -2,16 +2,13 @@ package wallet
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/script"
-	"github.com/spillway/spillway/store"
 )
 
 // complete signs every input and executes the result under standard flags.
@@ -93,25 +90,4 @@ func (w *Wallet) owned(ctx context.Context) (map[string]path, error) {
 		}
 	}
 	return own, nil
-}
-
-func parseOutpoint(key string) (wire.OutPoint, error) {
-	op, err := wire.NewOutPointFromString(key)
-	if err != nil {
-		return wire.OutPoint{}, fmt.Errorf("%w: %s/%s: %w", store.ErrDamaged, bucketReserved, key, err)
-	}
-	return *op, nil
-}
-
-func sortReservations(held map[string]reservation) ([]Reservation, error) {
-	list := make([]Reservation, 0, len(held))
-	for key, r := range held {
-		op, err := parseOutpoint(key)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, Reservation{Outpoint: op, Txid: r.Txid, Value: r.Value})
-	}
-	slices.SortFunc(list, func(a, b Reservation) int { return cmp.Compare(a.Outpoint.String(), b.Outpoint.String()) })
-	return list, nil
 }
