@@ -1,0 +1,39 @@
+package download
+
+import (
+	"fmt"
+	"math/bits"
+
+	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/mpp/bitcoin"
+	"github.com/spillway/spillway/paywall"
+)
+
+// checkPrice compares a challenge's price with the manifest's: satoshi for a
+// number of chunks, or for a number of bytes. Errors: paywall.ErrPriceChanged.
+func checkPrice(m *content.Manifest, q *paywall.Quoted) error {
+	amount, per := q.Request.Amount, q.Request.MethodDetails.UnitsPerAmount
+	var same bool
+	switch q.Request.UnitType {
+	case bitcoin.UnitChunk:
+		// amount sat for per chunks: amount·1000 = price·per
+		ahi, alo := bits.Mul64(amount, 1000)
+		bhi, blo := bits.Mul64(m.ChunkMsat, per)
+		same = ahi == bhi && alo == blo
+	case bitcoin.UnitByte:
+		hi, lo := bits.Mul64(amount*1000, m.ChunkBytes)
+		first := min(m.ChunkBytes, m.Size)
+		if m.Chunks() == 1 {
+			hi, lo = bits.Mul64(amount*1000, first)
+		}
+		if hi < per {
+			quo, rem := bits.Div64(hi, lo, per)
+			same = quo+min(rem, 1) == m.ChunkMsat
+		}
+	}
+	if !same {
+		return fmt.Errorf("%w: %d sat for %d %ss is asked, the manifest says %d msat for a chunk of %d bytes",
+			paywall.ErrPriceChanged, amount, per, q.Request.UnitType, m.ChunkMsat, m.ChunkBytes)
+	}
+	return nil
+}

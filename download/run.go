@@ -1,0 +1,283 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/content/bao"
+	"github.com/spillway/spillway/paywall"
+)
+
+// run is one run of a purchase.
+type run struct {
+	b        *Buyer
+	p        *Plan
+	lim      Limits
+	expect   paywall.Expect
+	progress func(Event)
+
+	j       *held
+	sink    Sink
+	id      string // the channel; "": none yet
+	opened  string // the channel that this run opened
+	evicted int    // channels that were given up in this run
+	charged uint64 // msat, what the provider's newest receipt says
+	chunk   uint64 // that comes in
+	have    uint64 // bytes that were there when the run began
+	savedAt uint64 // offset in the chunk up to which the journal was saved
+	target  string // URL of the slice that was asked for last
+	key     string // and its Idempotency-Key
+
+	payments uint64 // updates that paid for chunks
+	reread   bool   // the part file was found damaged once
+
+	spent, refundable uint64 // sat, for events
+}
+
+// Run buys what a plan says, within these limits. It can be stopped anywhere;
+// the same purchase goes on from there, also in another process. On success the
+// file is whole under its name; where the last payment or the close did not get
+// through, Result.Unsettled says why.
+// Errors: channel.ErrBudget and ErrPrepay before anything is locked or paid;
+// paywall.ErrPriceChanged, *WrongBytesError, paywall.ErrUnreachable,
+// wallet.ErrInsufficient and the others of the packages below.
+func (b *Buyer) Run(ctx context.Context, p *Plan, lim Limits, progress func(Event)) (res *Result, err error) {
+	if !p.Complete {
+		if err := p.Check(lim); err != nil {
+			return nil, err
+		}
+	}
+	own := *p // a plan can be run again
+	r := &run{b: b, p: &own, lim: lim, expect: expect(&own.Manifest), progress: progress}
+	for _, name := range []string{"file " + p.Path, "provider " + paywall.Origin(p.URL) + " " + p.Manifest.Provider.String()} {
+		unlock, err := b.cfg.Locks.Lock(ctx, name, func() { r.event(Event{Phase: Waiting}) })
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, unlock()) }()
+	}
+	if r.j, err = b.load(ctx, &own.Manifest, own.URL, own.Path); err != nil {
+		return nil, err
+	}
+	if !p.Complete {
+		if err := r.fill(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r.settle(ctx)
+}
+
+// fill makes the file whole and gives it its name.
+func (r *run) fill(ctx context.Context) (err error) {
+	if err := r.openSink(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.sink.Close()) }()
+	r.have = r.verified().Total()
+	for {
+		if err := r.buy(ctx); err != nil {
+			return errors.Join(err, r.keep(ctx))
+		}
+		again, err := r.finish(ctx)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// openSink opens the part file with what the journal says is in it. Where the
+// file is gone or was changed in size, it begins anew: what was charged is
+// served again free.
+func (r *run) openSink() (err error) {
+	if info, err := os.Lstat(content.PartPath(r.p.Path, r.p.Manifest.Root)); err == nil && r.j.Verified.Total() > 0 &&
+		info.ModTime().UnixNano() != r.j.PartMtime {
+		r.j.Suspect = true // a crash after the last save, or somebody else
+	}
+	r.sink, err = r.b.cfg.OpenSink(r.p.Path, r.p.Manifest.Size, r.p.Manifest.Root, r.j.Verified)
+	if errors.Is(err, content.ErrPartMissing) {
+		r.b.cfg.Log.Warn("the partial file is gone or was changed; what is missing is fetched again", "path", r.p.Path, "reason", err)
+		r.j.Verified, r.j.Suspect = &content.Ranges{}, false
+		r.sink, err = r.b.cfg.OpenSink(r.p.Path, r.p.Manifest.Size, r.p.Manifest.Root, nil)
+	}
+	return err
+}
+
+// buy fetches and pays chunk by chunk until nothing is missing and the last
+// payment is signed.
+func (r *run) buy(ctx context.Context) error {
+	m := &r.p.Manifest
+	if len(r.verified().Missing(0, m.Size)) == 0 {
+		return r.lastIfDue(ctx)
+	}
+	if err := r.ensure(ctx); err != nil {
+		return err
+	}
+	for {
+		gaps := r.verified().Missing(0, m.Size)
+		if len(gaps) == 0 {
+			return r.lastIfDue(ctx)
+		}
+		n := gaps[0].Start / m.ChunkBytes
+		err := r.buyChunk(ctx, n)
+		switch {
+		case err == nil:
+		case errors.Is(err, paywall.ErrGone) || errors.Is(err, paywall.ErrExpiring):
+			if err := r.replace(ctx, err); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// replace gives up a channel that the provider takes nothing more on, and opens
+// another, within the budget, once in a run.
+func (r *run) replace(ctx context.Context, why error) error {
+	if err := r.b.evict(ctx, r.id, why); err != nil {
+		return errors.Join(why, err)
+	}
+	if r.evicted++; r.evicted > 1 {
+		return fmt.Errorf("a second channel in one run: %w", why)
+	}
+	if err := r.keep(ctx); err != nil {
+		return errors.Join(why, err)
+	}
+	r.id = ""
+	return r.ensure(ctx)
+}
+
+// lastIfDue signs the last update of a purchase where a run stopped before that.
+func (r *run) lastIfDue(ctx context.Context) error {
+	if r.j.LastPaid || !r.j.bought() {
+		return nil
+	}
+	r.id = r.j.Uses[len(r.j.Uses)-1].Channel
+	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
+	if err != nil {
+		return err
+	}
+	if rec.Phase != channel.Funding && rec.Phase != channel.Open && rec.Phase != channel.Settling {
+		return nil // it is over; nothing more can be paid in it
+	}
+	next := r.j.clone()
+	next.Verified, next.LastPaid = r.verified(), true
+	return r.pay(ctx, rec, next, 0, true)
+}
+
+// finish names the file once it is whole. A part file that was touched by
+// somebody else is read back first; again is true where it turned out damaged.
+func (r *run) finish(ctx context.Context) (again bool, err error) {
+	if r.j.Suspect {
+		err := r.sink.CheckRoot(ctx, r.p.Manifest.Root, func(done uint64) { r.event(Event{Phase: Hashing, Bytes: done}) })
+		if errors.Is(err, bao.ErrSourceWrong) && !r.reread {
+			return true, r.startOver(ctx)
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return false, r.sink.Finish(r.p.Want.Replace)
+}
+
+// startOver forgets the bytes of a part file that was damaged behind our back.
+// What was paid stays paid: those chunks are served again free.
+func (r *run) startOver(ctx context.Context) (err error) {
+	r.b.cfg.Log.Warn("the partial file was damaged; it is fetched again", "path", r.p.Path)
+	r.reread = true
+	next := r.j.clone()
+	next.Verified, next.Suspect, next.PartMtime = &content.Ranges{}, false, 0
+	if err := r.b.save(ctx, r.j, next); err != nil {
+		return err
+	}
+	if err := r.sink.Discard(); err != nil {
+		return err
+	}
+	return r.openSink()
+}
+
+// keep saves what was verified when a run stops, also one that was interrupted.
+// A chunk that is whole but not paid is not saved as whole: the next run asks
+// for its last bytes again, free, and pays it then.
+func (r *run) keep(ctx context.Context) error {
+	v := r.verified()
+	m := &r.p.Manifest
+	off, length := m.ChunkRange(r.chunk)
+	if length > 0 && v.Contains(off, off+length) && !r.paidFor(r.chunk) {
+		cut := &content.Ranges{}
+		for _, have := range v.List() {
+			end := off + length
+			cut.Add(have.Start, min(have.End, end-min(length, uint64(m.GroupBytes))))
+			cut.Add(max(have.Start, end), have.End)
+		}
+		v = cut
+	}
+	if v.Total() == 0 || v.Equal(r.j.Verified) {
+		return nil
+	}
+	return r.saveVerified(context.WithoutCancel(ctx), v)
+}
+
+// paidFor reports whether a chunk is in any channel's ledger.
+func (r *run) paidFor(n uint64) bool {
+	for _, u := range r.j.Uses {
+		if u.Chunks.Contains(n, n+1) {
+			return true
+		}
+	}
+	return false
+}
+
+// saveVerified makes these bytes durable and then remembers them.
+func (r *run) saveVerified(ctx context.Context, v *content.Ranges) error {
+	next := r.j.clone()
+	next.Verified = v
+	if err := r.sync(&next); err != nil {
+		return err
+	}
+	return r.b.save(ctx, r.j, next)
+}
+
+// sync makes what was written durable and notes the file's time.
+func (r *run) sync(next *journal) error {
+	if r.sink == nil {
+		return nil // the file is complete
+	}
+	if err := r.sink.Sync(); err != nil {
+		return err
+	}
+	info, err := os.Lstat(r.sink.PartPath())
+	if err != nil {
+		return err
+	}
+	next.PartMtime = info.ModTime().UnixNano()
+	return nil
+}
+
+// measure looks up what an event says about money.
+func (r *run) measure(ctx context.Context) error {
+	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
+	if err != nil {
+		return err
+	}
+	r.refundable = rec.Refundable()
+	r.spent, err = r.b.spent(ctx, &r.j.journal, "")
+	return err
+}
+
+// event reports where the purchase stands.
+func (r *run) event(ev Event) {
+	if r.progress == nil {
+		return
+	}
+	m := &r.p.Manifest
+	ev.Size, ev.Chunks, ev.Channel = m.Size, m.Chunks(), r.id
+	ev.Chunk, ev.Paid, ev.Refundable = r.chunk, r.spent, r.refundable
+	if ev.Bytes == 0 && r.sink != nil {
+		ev.Bytes = r.sink.Verified().Total()
+	}
+	r.progress(ev)
+}
