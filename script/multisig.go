@@ -12,10 +12,6 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 )
 
-// longestECDSA is a DER signature with low S at its longest, with its flag, in
-// bytes: two of header, 2+33 for R, 2+32 for S, 1. BIP66, BIP146.
-const longestECDSA = 72
-
 // multisig is what P2WSH and P2SH share: the script and the signatures.
 type multisig struct {
 	output []byte
@@ -33,9 +29,8 @@ func multisigScript(k1, k2 *btcec.PublicKey) ([]byte, error) {
 
 func (m *multisig) outputScript() []byte { return m.output }
 
-// sign is deterministic: RFC 6979.
 func (m *multisig) sign(key *btcec.PrivateKey, digest []byte) ([]byte, error) {
-	return ecdsa.Sign(key, digest).Serialize(), nil
+	return signLowR(key, digest), nil
 }
 
 func (m *multisig) verify(key *btcec.PublicKey, digest, raw []byte) error {
@@ -52,7 +47,12 @@ func (m *multisig) verify(key *btcec.PublicKey, digest, raw []byte) error {
 	return nil
 }
 
-func (m *multisig) longest(txscript.SigHashType) []byte { return make([]byte, longestECDSA) }
+func (m *multisig) longest(by signer, _ txscript.SigHashType) []byte {
+	if by == ourselves {
+		return make([]byte, longestLowRECDSA)
+	}
+	return make([]byte, longestECDSA)
+}
 
 func (m *multisig) whole() txscript.SigHashType { return txscript.SigHashAll }
 
@@ -67,8 +67,8 @@ func (m *multisig) treeRoot() ([]byte, error) {
 //	output:  OP_0 <sha256 of the script>
 //
 // Witness of a settlement or refund: the empty item that CHECKMULTISIG takes
-// off, K1's signature (72), K2's (72), the script (71): 220 weight with lengths
-// and count.
+// off, K1's signature (71), K2's (71), the script (71): 218 weight with lengths
+// and count. A signature made elsewhere may have 72 bytes.
 type p2wsh struct{ multisig }
 
 func newP2WSH(k1, k2 *btcec.PublicKey) (*p2wsh, error) {
@@ -103,7 +103,8 @@ func (w *p2wsh) complete(in *wire.TxIn, _ path, payerSig, payeeSig []byte) error
 //	output:  OP_HASH160 <hash160 of the script> OP_EQUAL
 //
 // Input script of a settlement or refund: OP_0 (1), pushes of K1's signature
-// (73), K2's (73) and the script (72): 219 bytes, each of weight 4.
+// (72), K2's (72) and the script (72): 217 bytes, each of weight 4. A signature
+// made elsewhere may be a byte longer.
 type p2sh struct{ multisig }
 
 func newP2SH(k1, k2 *btcec.PublicKey) (*p2sh, error) {

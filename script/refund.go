@@ -37,7 +37,7 @@ func (c *Channel) refundTx(out *wire.TxOut) *wire.MsgTx {
 // RefundVSize is the refund's size in vB with signatures at their longest.
 func (c *Channel) RefundVSize(payoutScript []byte) int64 {
 	draft := c.refundTx(&wire.TxOut{PkScript: payoutScript})
-	if err := c.kind.complete(draft.TxIn[0], refunding, c.kind.longest(c.kind.whole()), c.kind.longest(refundFlag)); err != nil {
+	if err := c.kind.complete(draft.TxIn[0], refunding, c.kind.longest(ourselves, c.kind.whole()), c.kind.longest(otherSide, refundFlag)); err != nil {
 		return maxBatch // cannot be: the pushes are of fixed size
 	}
 	return VSize(draft)

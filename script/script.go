@@ -97,6 +97,15 @@ const (
 	refunding             // the payer, from the expiry on
 )
 
+// signer is who makes a signature: this package, or whatever program the other
+// side runs.
+type signer int
+
+const (
+	ourselves signer = iota
+	otherSide
+)
+
 // construction is what differs between the three kinds of channel.
 type construction interface {
 	// outputScript is T1's output script.
@@ -109,7 +118,7 @@ type construction interface {
 	// complete puts signatures, in wire form, into an input.
 	complete(in *wire.TxIn, p path, payerSig, payeeSig []byte) error
 	// longest is a stand-in for a signature at its longest, in wire form.
-	longest(flag txscript.SigHashType) []byte
+	longest(by signer, flag txscript.SigHashType) []byte
 	// whole is the flag of a signature over the whole transaction.
 	whole() txscript.SigHashType
 	// cosigned reports whether the refund needs the payee's signature too.

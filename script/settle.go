@@ -134,7 +134,7 @@ func estimate(tx *wire.MsgTx, ordered []Claim) int64 {
 	draft := tx.Copy()
 	for i, c := range ordered {
 		kind := c.Channel.kind
-		if err := kind.complete(draft.TxIn[i], settling, kind.longest(halfFlag(c.Rest)), kind.longest(kind.whole())); err != nil {
+		if err := kind.complete(draft.TxIn[i], settling, kind.longest(otherSide, halfFlag(c.Rest)), kind.longest(ourselves, kind.whole())); err != nil {
 			return maxBatch + 1 // cannot be: the pushes are of fixed size
 		}
 	}

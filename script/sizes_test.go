@@ -9,8 +9,8 @@ import (
 	"github.com/spillway/spillway/script"
 )
 
-// longest makes every ECDSA signature of a multisig input as long as one can
-// be, 72 bytes with its flag; taproot's are always the same length.
+// longest makes every ECDSA signature of a multisig input as long as this
+// package makes them, 71 bytes with their flag; taproot's never differ.
 func longest(t testing.TB, tx *wire.MsgTx, channels ...party) *wire.MsgTx {
 	t.Helper()
 	kinds := map[wire.OutPoint]script.Construction{}
@@ -18,12 +18,12 @@ func longest(t testing.TB, tx *wire.MsgTx, channels ...party) *wire.MsgTx {
 		kinds[c.Outpoint] = c.Construction
 	}
 	tx = tx.Copy()
-	sig := make([]byte, 72)
+	sig := make([]byte, 71)
 	for _, in := range tx.TxIn {
 		switch kinds[in.PreviousOutPoint] {
 		case script.Multisig:
-			if len(in.Witness[1]) > 72 || len(in.Witness[2]) > 72 {
-				t.Fatal("an ECDSA signature of more than 72 bytes")
+			if len(in.Witness[1]) > 71 || len(in.Witness[2]) > 71 {
+				t.Fatal("an ECDSA signature of more than 71 bytes")
 			}
 			in.Witness[1], in.Witness[2] = sig, sig
 		case script.MultisigP2SH:
@@ -57,6 +57,15 @@ func batch(t testing.TB, kind script.Construction, n int) float64 {
 	return vbytes(longest(t, tx, channels...)) / float64(n)
 }
 
+// near checks that an estimate is enough, and at most one byte of a foreign
+// signature too much.
+func near(t testing.TB, kind script.Construction, estimate int64, longest, tx *wire.MsgTx) {
+	t.Helper()
+	if estimate < script.VSize(longest) || estimate > script.VSize(longest)+1 || script.VSize(tx) > estimate {
+		t.Errorf("%s: estimated at %d vB, is %.2f, at its longest %.2f", kind, estimate, vbytes(tx), vbytes(longest))
+	}
+}
+
 // TestSizes measures the table of docs/protocol.md, section 15.
 func TestSizes(t *testing.T) {
 	const rest, none = 500_000, -1
@@ -67,16 +76,12 @@ func TestSizes(t *testing.T) {
 			t.Fatal(err)
 		}
 		estimate, exact := c.SettlementVSize(rest, payout), longest(t, tx, c)
-		if estimate != script.VSize(exact) || script.VSize(tx) > estimate {
-			t.Errorf("%s: estimated at %d vB, is %.2f", c.Construction, estimate, vbytes(exact))
-		}
+		near(t, c.Construction, estimate, exact, tx)
 		return exact
 	}
 	refund := func(c party) *wire.MsgTx {
 		tx := longest(t, c.refund(t, fee), c)
-		if got := c.RefundVSize(p2tr("refund")); got != script.VSize(tx) {
-			t.Errorf("%s: a refund estimated at %d vB, is %.2f", c.Construction, got, vbytes(tx))
-		}
+		near(t, c.Construction, c.RefundVSize(p2tr("refund")), tx, tx)
 		return tx
 	}
 	small := func(f *script.Funding) { f.RestScript = p2wpkh("rest") }
@@ -84,41 +89,42 @@ func TestSizes(t *testing.T) {
 		name    string
 		measure func(kind script.Construction) float64
 		want    [3]float64 // taproot, P2WSH, P2SH
+		table   [3]float64 // no size may be above this one
 	}{
-		{"open", func(k script.Construction) float64 { return vbytes(opening(open(t, k, "open"))) }, [3]float64{154, 154, 143}},
+		{"open", func(k script.Construction) float64 { return vbytes(opening(open(t, k, "open"))) }, [3]float64{154, 154, 143}, [3]float64{154, 154, 143}},
 		{"settlement", func(k script.Construction) float64 {
 			return vbytes(claimed(open(t, k, "settle"), rest, p2tr("payout")))
-		}, [3]float64{204.25, 192.5, 356}},
+		}, [3]float64{204.25, 192, 354}, [3]float64{204.25, 192.5, 356}},
 		{"settlement, two P2WPKH outputs", func(k script.Construction) float64 {
 			return vbytes(claimed(open(t, k, "small", small), rest, p2wpkh("payout")))
-		}, [3]float64{180.25, 168.5, 332}},
+		}, [3]float64{180.25, 168, 330}, [3]float64{180.25, 168, 332}},
 		{"settlement with rest zero", func(k script.Construction) float64 {
 			return vbytes(claimed(open(t, k, "all"), 0, p2tr("payout")))
-		}, [3]float64{161.25, 149.5, 313}},
-		{"refund", func(k script.Construction) float64 { return vbytes(refund(open(t, k, "refund"))) }, [3]float64{137.5, 149.5, 313}},
+		}, [3]float64{161.25, 149, 311}, [3]float64{161.25, 149.5, 312}},
+		{"refund", func(k script.Construction) float64 { return vbytes(refund(open(t, k, "refund"))) }, [3]float64{137.5, 149, 311}, [3]float64{137.5, 149.5, 313}},
 		{"a P2TR fee input", func(k script.Construction) float64 {
 			tx := claimed(open(t, k, "fee input"), rest, p2tr("payout"))
 			with := tx.Copy()
 			with.AddTxIn(&wire.TxIn{Witness: wire.TxWitness{make([]byte, 64)}})
 			return vbytes(with) - vbytes(tx)
-		}, [3]float64{57.5, 57.5, 58.25}},
+		}, [3]float64{57.5, 57.5, 58.25}, [3]float64{57.5, 57.5, 58.25}},
 		{"per channel in a batch of 10", func(k script.Construction) float64 {
 			if k == script.MultisigP2SH {
 				return none // one rest only: TestPitfall49
 			}
 			return batch(t, k, 10)
-		}, [3]float64{156.1, 144.35, none}},
+		}, [3]float64{156.1, 143.85, none}, [3]float64{156.1, 144.1, none}},
 		{"per channel in a batch of 50", func(k script.Construction) float64 {
 			if k == script.MultisigP2SH {
 				return none
 			}
 			return batch(t, k, 50)
-		}, [3]float64{151.82, 140.07, none}},
+		}, [3]float64{151.82, 139.57, none}, [3]float64{151.82, 139.8, none}},
 	}
 	for _, row := range rows {
 		for i, kind := range constructions {
-			if got := row.measure(kind); got != row.want[i] {
-				t.Errorf("%s, %s: %.2f vB, want %.2f", row.name, kind, got, row.want[i])
+			if got := row.measure(kind); got != row.want[i] || got > row.table[i] {
+				t.Errorf("%s, %s: %.2f vB, want %.2f and at most %.2f", row.name, kind, got, row.want[i], row.table[i])
 			}
 		}
 	}

@@ -142,7 +142,7 @@ func (t *taproot) complete(in *wire.TxIn, p path, payerSig, payeeSig []byte) err
 	return nil
 }
 
-func (t *taproot) longest(flag txscript.SigHashType) []byte {
+func (t *taproot) longest(_ signer, flag txscript.SigHashType) []byte {
 	return flagged(make([]byte, schnorr.SignatureSize), flag)
 }
 
