@@ -228,12 +228,13 @@ func (p *Payer) broadcast(ctx context.Context, raw []byte) error {
 	return p.cfg.Chain.Broadcast(ctx, tx)
 }
 
-// Abandon gives up a channel whose opening never left, and frees its coins.
+// Abandon gives up a channel whose opening never left, and frees its coins. It may
+// be repeated, where freeing them failed.
 // Errors: channel.ErrFinalized once the opening may have left.
 func (p *Payer) Abandon(ctx context.Context, id string) error {
 	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next := h.record
-		if next.Phase != channel.Prepared {
+		if again := next.Phase == channel.Abandoned && !next.FundingSent; next.Phase != channel.Prepared && !again {
 			return next, nil, fmt.Errorf("%w: the opening of channel %s has left", channel.ErrFinalized, id)
 		}
 		next.Phase = channel.Abandoned
