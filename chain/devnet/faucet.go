@@ -1,6 +1,7 @@
 package devnet
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -66,7 +67,7 @@ func (n *Node) Faucet(ctx context.Context, pkScript []byte, sat int64) (txid cha
 func (n *Node) payFromFaucet(pkScript []byte, sat int64) (*wire.MsgTx, error) {
 	coins := n.faucetCoins()
 	tx := wire.NewMsgTx(2)
-	tx.AddTxOut(wire.NewTxOut(sat, pkScript))
+	tx.AddTxOut(wire.NewTxOut(sat, bytes.Clone(pkScript)))
 	prevouts := txscript.NewMultiPrevOutFetcher(nil)
 	var in int64
 	for _, c := range coins {

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
-	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
@@ -128,13 +127,3 @@ func (r *reopened) FeeRate(ctx context.Context, blocks int) (script.FeeRate, err
 	return r.node.FeeRate(ctx, blocks)
 }
 func (r *reopened) Capabilities() chain.Capabilities { return r.node.Capabilities() }
-
-// anyoneElse is a script that tests pay to and never spend from.
-func anyoneElse(t testing.TB) []byte {
-	t.Helper()
-	s, err := txscript.NewScriptBuilder().AddOp(txscript.OP_0).AddData(make([]byte, 20)).Script()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
