@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spillway/spillway/chain/esplora"
+	"github.com/spillway/spillway/download"
+	"github.com/spillway/spillway/payer"
+	"github.com/spillway/spillway/paywall"
+	"github.com/spillway/spillway/watch"
+)
+
+// buyer is the payer's side, opened: its folder, its driver, its client, and
+// its watch.
+type buyer struct {
+	*role
+	app    *app
+	payer  *payer.Payer
+	client *paywall.Client
+	buy    *download.Buyer
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// openBuyer opens the payer's folder.
+func (a *app) openBuyer(ctx context.Context) (*buyer, error) {
+	r, err := a.openRole(ctx, "payer")
+	if err != nil {
+		return nil, err
+	}
+	b, err := a.newBuyer(r, paywall.DefaultHTTP())
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return b, nil
+}
+
+// newBuyer wires a payer's drivers over its opened folder.
+func (a *app) newBuyer(r *role, web *http.Client) (_ *buyer, err error) {
+	b := &buyer{role: r, app: a, stop: func() {}}
+	b.payer, err = payer.New(payer.Config{
+		Store: r.store, Keys: r.keys, Wallet: r.wallet, Chain: r.chain, Network: a.flags.network,
+		Policy: a.policy(), Rand: rand.Reader, Log: a.out.logger(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.client, err = paywall.NewClient(paywall.ClientConfig{HTTP: web, Payer: b.payer, Network: a.flags.network})
+	if err != nil {
+		return nil, err
+	}
+	b.buy, err = download.New(download.Config{
+		Client: b.client, Payer: b.payer, Store: r.store, Chain: r.chain, Network: a.flags.network, Policy: a.policy(),
+		Locks: &download.FileLocks{Dir: filepath.Join(r.dir, "locks")}, Log: a.out.logger(),
+	})
+	return b, err
+}
+
+// watch keeps the payer's channels in step with the chain until Close.
+func (b *buyer) watch() {
+	ctx, cancel := context.WithCancel(context.Background())
+	b.stop = cancel
+	w := &watch.Watch{Chain: b.chain, Drivers: []watch.Driver{b.payer}, Log: b.app.out.logger()}
+	b.work.Add(1)
+	go func() {
+		defer b.work.Done()
+		every(ctx, time.Second, w, func(err error) { b.app.out.say("watch: %v", err) })
+	}()
+}
+
+// Close stops the watch and closes the folder.
+func (b *buyer) Close() error {
+	b.stop()
+	b.work.Wait()
+	return b.role.Close()
+}
+
+// fillFromFaucet has the devnet's faucet pay what the wallet lacks. On a real
+// network nothing is ever given.
+func (b *buyer) fillFromFaucet(ctx context.Context, need int64) error {
+	client, ok := b.chain.(*esplora.Client)
+	if !ok || !b.app.regtest() {
+		return nil
+	}
+	have, err := b.wallet.Balance(ctx)
+	if err != nil || have.Spendable >= need {
+		return err
+	}
+	pk, err := b.wallet.ReceiveScript(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := client.Faucet(ctx, pk, need-have.Spendable); err != nil {
+		b.app.out.say("The wallet lacks coins and this chain has no faucet that answers: %v", err)
+		return nil // funding will say what is missing
+	}
+	b.app.out.say("The wallet was filled with %s by the devnet's faucet (worth nothing).", money(uint64(need-have.Spendable)*1000))
+	return b.awaitCoins(ctx, need)
+}
+
+// awaitCoins waits until the wallet may spend this much, in sat.
+func (b *buyer) awaitCoins(ctx context.Context, need int64) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		have, err := b.wallet.Balance(ctx)
+		if err != nil {
+			return err
+		}
+		if have.Spendable >= need {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

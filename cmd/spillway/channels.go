@@ -1,0 +1,346 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/payee"
+	"github.com/spillway/spillway/payer"
+	"github.com/spillway/spillway/paywall"
+)
+
+func (a *app) channelsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "channels", Short: "List, show, close and refund channels", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.channelsList(cmd.Context()) },
+	}
+	one := func(use, short string, do func(context.Context, string) error) *cobra.Command {
+		return &cobra.Command{Use: use + " ID", Short: short, Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error { return do(cmd.Context(), args[0]) }}
+	}
+	cmd.AddCommand(
+		&cobra.Command{Use: "list", Short: "All channels of this data folder", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return a.channelsList(cmd.Context()) }},
+		one("show", "One channel, with what its state means", a.channelShow),
+		one("close", "Close a channel: together with the provider, or, as the provider, by settling it", a.channelClose),
+		one("refund", "Take back what was not paid, once the expiry has come", a.channelRefund),
+		one("export", "The refund transaction of a channel, complete, to keep somewhere safe", a.channelExport),
+	)
+	return cmd
+}
+
+// row is a channel as list and show print it.
+type row struct {
+	ID            string `json:"id"`
+	Role          string `json:"role"`
+	Peer          string `json:"peer"`
+	Construction  string `json:"construction"`
+	Network       string `json:"network"`
+	Phase         string `json:"phase"`
+	Capacity      uint64 `json:"capacity_sat"`
+	Paid          uint64 `json:"paid_sat"`
+	Charged       uint64 `json:"charged_msat"`
+	Refundable    uint64 `json:"refundable_sat"`
+	Expiry        uint32 `json:"expiry_height"`
+	Funding       string `json:"funding_txid"`
+	Closing       string `json:"closing_txid"`
+	Confirmations uint32 `json:"confirmations"`
+}
+
+func payerRow(r channel.PayerRecord) row {
+	return row{
+		ID: r.Terms.ID(), Role: "payer", Peer: r.Origin, Construction: string(r.Terms.Construction), Network: r.Terms.Network,
+		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Signed, Charged: r.Owed, Refundable: r.Refundable(),
+		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
+	}
+}
+
+func payeeRow(r channel.PayeeRecord) row {
+	return row{
+		ID: r.Terms.ID(), Role: "payee", Peer: r.Terms.PayerKey.String(), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
+		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Paid, Charged: r.Charged, Refundable: r.Terms.Capacity - r.Paid,
+		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
+	}
+}
+
+// sentence says what a channel's state means.
+func (r row) sentence() string {
+	switch channel.Phase(r.Phase) {
+	case channel.Prepared:
+		return "Prepared: nothing has left this machine yet; it is given up or continued by the next get."
+	case channel.Funding:
+		return "Funding: the funding transaction waits for its confirmations."
+	case channel.Open:
+		if r.Role == "payer" {
+			return fmt.Sprintf("Open: %d sat are unpaid; close it to have them now, or they come back by the refund from height %d on.", r.Refundable, r.Expiry)
+		}
+		return fmt.Sprintf("Open: %d sat are paid and will be settled before height %d at the latest.", r.Paid, r.Expiry)
+	case channel.Settling:
+		return "Settling: the provider's settlement is on its way to the chain."
+	case channel.Closing:
+		return "Closing: both agreed, the transaction is on its way to the chain."
+	case channel.Refunding:
+		return "Refunding: the refund is on its way to the chain."
+	case channel.Closed:
+		return "Closed: the last transaction is buried."
+	case channel.Refunded:
+		return "Refunded: everything unpaid is back and buried."
+	default:
+		return "Abandoned: its funding can never confirm; nothing is locked."
+	}
+}
+
+// channelRows are the channels of both roles in this data folder.
+func (a *app) channelRows(ctx context.Context) ([]row, error) {
+	var rows []row
+	for _, name := range []string{"payer", "payee"} {
+		if !a.exists(name) {
+			continue
+		}
+		err := a.withStore(ctx, name, func(r *role) error {
+			all, err := payer.List(ctx, r.store)
+			for _, rec := range all {
+				rows = append(rows, payerRow(rec))
+			}
+			return err
+		}, func(all []channel.PayeeRecord) {
+			for _, rec := range all {
+				rows = append(rows, payeeRow(rec))
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return rows, a.depths(ctx, rows)
+}
+
+// withStore reads the payer's store, or the provider's channels: from the
+// provider that runs, else from its folder.
+func (a *app) withStore(ctx context.Context, name string, asPayer func(*role) error, asPayee func([]channel.PayeeRecord)) (err error) {
+	if name == "payee" {
+		var all []channel.PayeeRecord
+		err := a.askProvider(ctx, http.MethodGet, "/channels", &all)
+		if err == nil {
+			asPayee(all)
+			return nil
+		} else if !errors.Is(err, errNoProvider) {
+			return err
+		}
+	}
+	r, err := a.openFolder(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if name == "payer" {
+		return asPayer(r)
+	}
+	all, err := payee.List(ctx, r.store)
+	if err == nil {
+		asPayee(all)
+	}
+	return err
+}
+
+// depths adds how deep each funding is, where the chain can be asked.
+func (a *app) depths(ctx context.Context, rows []row) error {
+	live := false
+	for _, r := range rows {
+		live = live || !channel.Phase(r.Phase).Final()
+	}
+	if !live {
+		return nil
+	}
+	c, err := a.connect(ctx)
+	if err != nil {
+		a.out.say("confirmations are not known: %v", err)
+		return nil
+	}
+	tip, err := c.Tip(ctx)
+	if err != nil {
+		a.out.say("confirmations are not known: %v", err)
+		return nil
+	}
+	for i := range rows {
+		id, err := chainhash.NewHashFromStr(rows[i].Funding)
+		if err != nil {
+			return err
+		}
+		info, err := c.Tx(ctx, *id)
+		if errors.Is(err, chain.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if info.Confirmed && info.Height <= tip.Height {
+			rows[i].Confirmations = tip.Height - info.Height + 1
+		}
+	}
+	return nil
+}
+
+func (a *app) channelsList(ctx context.Context) error {
+	rows, err := a.channelRows(ctx)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		a.out.say("There are no channels in %s on %s.", a.flags.data, a.flags.network)
+	}
+	for _, r := range rows {
+		a.out.print("%s  %-5s  %-10s  paid %s of %s  %s", r.ID, r.Role, r.Phase,
+			money(r.Paid*1000), money(r.Capacity*1000), r.Peer)
+	}
+	if rows == nil {
+		rows = []row{}
+	}
+	return a.out.result(map[string]any{"channels": rows})
+}
+
+// find picks one channel by its id or the beginning of it.
+func (a *app) find(ctx context.Context, id string) (row, error) {
+	rows, err := a.channelRows(ctx)
+	if err != nil {
+		return row{}, err
+	}
+	var found []row
+	for _, r := range rows {
+		if r.ID == id || len(id) >= 6 && strings.HasPrefix(r.ID, id) {
+			found = append(found, r)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return row{}, &failure{exit: exitUsage, code: "unknown-channel", message: "no channel " + id + " in this data folder",
+			money: noMoney, next: "List the channels with: spillway channels list"}
+	}
+	if found[0].ID == found[1].ID { // both ends are on this machine: the payer's is meant
+		return found[0], nil
+	}
+	return row{}, usagef("%q begins the ids of %d channels", id, len(found))
+}
+
+func (a *app) channelShow(ctx context.Context, id string) error {
+	r, err := a.find(ctx, id)
+	if err != nil {
+		return err
+	}
+	a.out.print("channel       %s\nrole          %s\npeer          %s\nconstruction  %s on %s\nphase         %s\ncapacity      %d sat\npaid          %d sat\ncharged       %d msat\nunpaid        %d sat\nexpiry        height %d\nfunding       %s (%d confirmations)\nclosing       %s\n\n%s",
+		r.ID, r.Role, r.Peer, r.Construction, r.Network, r.Phase, r.Capacity, r.Paid, r.Charged, r.Refundable, r.Expiry, r.Funding, r.Confirmations, orNone(r.Closing), r.sentence())
+	return a.out.result(r)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func (a *app) channelClose(ctx context.Context, id string) error {
+	found, err := a.find(ctx, id)
+	if err != nil {
+		return err
+	}
+	if found.Role == "payee" {
+		return a.settleAsProvider(ctx, found.ID)
+	}
+	b, err := a.openBuyer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	rec, err := b.payer.Record(ctx, found.ID)
+	if err != nil {
+		return err
+	}
+	a.out.say("Closing channel %s: %d sat go to the provider, the rest comes back.", found.ID, rec.Signed)
+	txid, err := b.client.Close(ctx, found.ID, rec.Origin+"/", paywall.Expect{Recipient: rec.Payee})
+	if err != nil {
+		return err
+	}
+	a.out.print("closed by %s", txid)
+	return a.out.result(map[string]any{"channel_id": found.ID, "closing_txid": txid, "paid_sat": rec.Signed, "refundable_sat": rec.Refundable()})
+}
+
+func (a *app) settleAsProvider(ctx context.Context, id string) error {
+	var b channel.Broadcast
+	err := a.askProvider(ctx, http.MethodPost, "/channels/settle?id="+url.QueryEscape(id), &b)
+	if errors.Is(err, errNoProvider) {
+		return &failure{exit: exitUsage, code: "no-provider", message: err.Error(), money: "The channel stays as it is.",
+			next: "Start the provider with: spillway serve PATH, then close the channel; it also settles by itself before the expiry."}
+	} else if err != nil {
+		return err
+	}
+	a.out.print("settled by %s: %d sat less a fee of %d sat", b.Txid, b.Amount, b.Fee)
+	return a.out.result(map[string]any{"channel_id": id, "closing_txid": b.Txid, "paid_sat": b.Amount, "fees_sat": b.Fee})
+}
+
+func (a *app) channelRefund(ctx context.Context, id string) (err error) {
+	b, err := a.openBuyer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	found, err := a.find(ctx, id)
+	if err != nil {
+		return err
+	}
+	rec, err := b.payer.Record(ctx, found.ID)
+	if err != nil {
+		return err
+	}
+	if rec.Phase == channel.Prepared {
+		if err := b.payer.Abandon(ctx, found.ID); err != nil {
+			return err
+		}
+		a.out.print("given up: nothing had left this machine, the coins are free again")
+		return a.out.result(map[string]any{"channel_id": found.ID, "phase": string(channel.Abandoned)})
+	}
+	refund, err := b.payer.Refund(ctx, found.ID)
+	if err != nil {
+		return err
+	}
+	a.out.print("refund %s is on its way: %d sat less a fee of %d sat", refund.Txid, rec.Terms.Capacity, refund.Fee)
+	return a.out.result(map[string]any{"channel_id": found.ID, "refund_txid": refund.Txid, "fees_sat": refund.Fee, "refundable_sat": rec.Terms.Capacity})
+}
+
+func (a *app) channelExport(ctx context.Context, id string) (err error) {
+	b, err := a.openBuyer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	found, err := a.find(ctx, id)
+	if err != nil {
+		return err
+	}
+	rec, err := b.payer.Record(ctx, found.ID)
+	if err != nil {
+		return err
+	}
+	tx, err := b.payer.EarlyRefund(ctx, found.ID)
+	if err != nil {
+		return err
+	}
+	raw, err := channel.EncodeTx(tx)
+	if err != nil {
+		return err
+	}
+	a.out.say("The refund of channel %s, valid from height %d on:", found.ID, rec.Terms.Expiry)
+	a.out.print("%s", hex.EncodeToString(raw))
+	return a.out.result(map[string]any{"channel_id": found.ID, "refund_txid": tx.TxHash().String(), "hex": hex.EncodeToString(raw), "valid_from_height": rec.Terms.Expiry})
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/content/bao"
+	"github.com/spillway/spillway/keys"
+	"github.com/spillway/spillway/store"
+	"github.com/spillway/spillway/wallet"
+)
+
+// Exit codes, a contract with scripts.
+const (
+	exitDone        = 0
+	exitDefect      = 1 // a defect of ours
+	exitUsage       = 2
+	exitConsent     = 3 // budget, prepayment, real money
+	exitCoins       = 4 // not enough coins
+	exitMisbehaved  = 5 // the other side: wrong bytes, proof, quote, signature
+	exitUnreachable = 6 // the other side
+	exitChain       = 7 // the chain backend fails or is stale
+	exitLocal       = 8 // local state: locked, damaged, passphrase, disk, permissions
+	exitRefused     = 9 // by the other side: price changed, unknown file, channel refused
+	exitInterrupted = 130
+)
+
+// failure is an error as a person and a script see it.
+type failure struct {
+	exit    int
+	code    string // stable, for scripts
+	message string // what happened
+	money   string // what it means for the money
+	next    string // what to do next
+	err     error
+}
+
+func (f *failure) Error() string { return f.message }
+func (f *failure) Unwrap() error { return f.err }
+
+func usage(err error) error {
+	return &failure{exit: exitUsage, code: "usage", message: err.Error(), money: "Nothing was paid or locked.",
+		next: "See the command's --help.", err: err}
+}
+
+func usagef(format string, args ...any) error { return usage(fmt.Errorf(format, args...)) }
+
+// kind is one row of the table from errors to failures.
+type kind struct {
+	is    error
+	exit  int
+	code  string
+	money string
+	next  string
+}
+
+const (
+	noMoney  = "Nothing was paid or locked."
+	keptHere = "No payment is lost: everything signed or received is saved before it is used."
+	refundOK = "What is locked and unpaid stays yours: it comes back when the channel closes, or with the refund after its expiry."
+)
+
+// kinds is looked through in order; the first match counts.
+var kinds = []kind{
+	{store.ErrLocked, exitLocal, "locked", noMoney, "Stop the other process on this data folder, or name another with --data."},
+	{store.ErrFull, exitLocal, "disk-full", keptHere, "Free some space and run the command again."},
+	{syscall.ENOSPC, exitLocal, "disk-full", keptHere, "Free some space and run the command again."},
+	{store.ErrDamaged, exitLocal, "damaged", keptHere, "Keep the folder as it is, copy it, and look at what the message names before going on."},
+	{store.ErrReadOnly, exitLocal, "read-only", keptHere, "Make the data folder writable."},
+	{keys.ErrPassphrase, exitLocal, "passphrase", noMoney, "Check the passphrase and its file; the seed itself is untouched."},
+	{keys.ErrPermissions, exitLocal, "permissions", noMoney, "Make the seed file private: chmod 600."},
+	{keys.ErrNoSeed, exitLocal, "no-wallet", noMoney, "Create one with: spillway wallet create"},
+	{wallet.ErrInsufficient, exitCoins, "not-enough-coins", noMoney, "Send coins to: spillway wallet address"},
+	{chain.ErrRejected, exitChain, "rejected", refundOK, "The node gave the reason; run the command again when it is mended."},
+	{chain.ErrUnavailable, exitChain, "chain-unavailable", refundOK, "Check --chain; on regtest start one with: spillway devnet"},
+	{channel.ErrBudget, exitConsent, "budget", refundOK, "Raise --budget if it is worth more to you."},
+	{channel.ErrPrepay, exitConsent, "prepayment", refundOK, "Allow it with --max-prepay if you trust the provider with that much."},
+	{channel.ErrAmountExceeds, exitConsent, "capacity", refundOK, "Close this channel and open a larger one."},
+	{channel.ErrSignature, exitMisbehaved, "signature", refundOK, "Try another provider."},
+	{channel.ErrNotYet, exitRefused, "too-early", refundOK, "Run the command again at that height."},
+	{channel.ErrTerms, exitRefused, "terms", refundOK, "Ask for other terms, or try another provider."},
+	{channel.ErrNothingAtStake, exitRefused, "nothing-paid", "Nothing was paid in this channel.", "There is nothing to do."},
+	{channel.ErrTooSmall, exitRefused, "too-small", "The amount stays in the channel.", "Wait until more was paid or fees are lower."},
+	{channel.ErrFinalized, exitRefused, "finalized", "The channel's last state stands.", "Look at it with: spillway channels show ID"},
+	{bao.ErrWrongBytes, exitMisbehaved, "wrong-bytes", "The chunk with the wrong bytes was not paid. " + refundOK, "Try another provider; what was verified is kept."},
+	{fs.ErrPermission, exitLocal, "permissions", keptHere, "Check who may write there."},
+	{fs.ErrNotExist, exitUsage, "not-found", noMoney, "Check the path."},
+	{context.DeadlineExceeded, exitUnreachable, "timeout", keptHere, "Run the same command again; it goes on from here."},
+}
+
+// explain turns any error into a failure.
+func explain(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	if f := explainRemote(err); f != nil {
+		return f
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.is) {
+			return &failure{exit: k.exit, code: k.code, message: sentence(err), money: k.money, next: k.next, err: err}
+		}
+	}
+	if strings.HasPrefix(err.Error(), "unknown command") {
+		return usage(err).(*failure)
+	}
+	return &failure{exit: exitDefect, code: "defect", message: sentence(err), money: keptHere,
+		next: "This is most likely a defect of ours: please report the message.", err: err}
+}
+
+func sentence(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/download"
+	"github.com/spillway/spillway/script"
+)
+
+// getFlags are the flags of get.
+type getFlags struct {
+	to, budget, prepay, channel, root string
+	keep, yes                         bool
+}
+
+func (a *app) getCommand() *cobra.Command {
+	var f getFlags
+	cmd := &cobra.Command{
+		Use:   "get URL…",
+		Short: "Buy files, chunk by chunk",
+		Long: `Buys files from a provider. Each chunk is verified before it is paid for; what
+is locked and not spent comes back. A purchase that stopped goes on when the
+same command is given again: nothing is paid twice.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.get(cmd.Context(), f, args) },
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&f.to, "output", "o", "", "file or folder to write to (default: the file's name, here)")
+	fl.StringVar(&f.budget, "budget", "", "most that may be paid to the provider for each file, such as 100000sat")
+	fl.StringVar(&f.prepay, "max-prepay", "0sat", "most that may be paid before it was received and verified")
+	fl.StringVar(&f.channel, "channel", "", "taproot, multisig or multisig-p2sh (default: taproot)")
+	fl.StringVar(&f.root, "root", "", "take only the content of this BLAKE3 root")
+	fl.BoolVar(&f.keep, "keep-channel", false, "leave the channel open for the next purchase")
+	fl.BoolVar(&f.yes, "yes", false, "do not ask")
+	return cmd
+}
+
+// want reads the flags for one URL.
+func (f getFlags) want(url string, many bool) (download.Want, error) {
+	w := download.Want{URL: url, Dir: "."}
+	switch f.channel {
+	case "", string(script.Taproot), string(script.Multisig), string(script.MultisigP2SH):
+		w.Construction = script.Construction(f.channel)
+	default:
+		return w, usagef("--channel is taproot, multisig or multisig-p2sh, not %q", f.channel)
+	}
+	if f.root != "" {
+		root, err := content.ParseHash(f.root)
+		if err != nil {
+			return w, usage(err)
+		}
+		w.Root = &root
+	}
+	info, err := os.Stat(f.to)
+	switch {
+	case f.to == "":
+	case err == nil && info.IsDir():
+		w.Dir = f.to
+	case strings.HasSuffix(f.to, "/") || many:
+		if err := os.MkdirAll(f.to, 0o755); err != nil {
+			return w, localError(err)
+		}
+		w.Dir = f.to
+	default:
+		w.Path = f.to
+	}
+	return w, nil
+}
+
+// sat reads an amount that must be whole satoshi.
+func sat(name, text string) (uint64, error) {
+	msat, err := content.ParseAmountMsat(text)
+	if err != nil {
+		return 0, usage(fmt.Errorf("--%s: %w", name, err))
+	}
+	if msat%1000 != 0 {
+		return 0, usagef("--%s is whole satoshi, not %s", name, text)
+	}
+	return msat / 1000, nil
+}
+
+func (f getFlags) limits() (lim download.Limits, err error) {
+	lim = download.Limits{Budget: channel.MaxSat, KeepChannel: f.keep}
+	if f.budget != "" {
+		if lim.Budget, err = sat("budget", f.budget); err != nil {
+			return lim, err
+		}
+	}
+	lim.MaxPrepay, err = sat("max-prepay", f.prepay)
+	return lim, err
+}
+
+func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
+	lim, err := f.limits()
+	if err != nil {
+		return err
+	}
+	wants := make([]download.Want, len(urls))
+	for i, url := range urls {
+		if wants[i], err = f.want(url, len(urls) > 1); err != nil {
+			return err
+		}
+	}
+	b, err := a.openBuyer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	if b.fresh {
+		a.out.say("A wallet was made in %s (on regtest without a passphrase).", b.dir)
+	}
+	b.watch()
+	for i, w := range wants {
+		each := lim
+		each.KeepChannel = lim.KeepChannel || i < len(wants)-1
+		if err := a.getOne(ctx, b, f, w, each, i == len(wants)-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// getOne plans, says what will happen to the money, asks, and buys.
+func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want, lim download.Limits, last bool) error {
+	begin := time.Now()
+	show := newMeter(a.out, 0, 0)
+	plan, err := b.buy.Plan(ctx, w, show.event)
+	show.done()
+	if err != nil {
+		return err
+	}
+	if err := a.consent(plan, f, &lim); err != nil {
+		return err
+	}
+	if plan.Channel == "" && plan.Capacity > 0 {
+		if err := b.fillFromFaucet(ctx, int64(plan.Capacity)+4*plan.FundingFee+1000); err != nil {
+			return err
+		}
+	}
+	budget := lim.Budget
+	if f.budget == "" {
+		budget = 0
+	}
+	show = newMeter(a.out, plan.Capacity, budget)
+	res, err := b.buy.Run(ctx, plan, lim, show.event)
+	show.done()
+	if err != nil {
+		return err
+	}
+	a.receipt(res, plan)
+	typ := "result"
+	if !last {
+		typ = "file"
+	}
+	return a.out.event(typ, map[string]any{
+		"url": res.URL, "file": res.Path, "size": res.Manifest.Size, "root": res.Manifest.Root.String(), "chunks": res.Manifest.Chunks(),
+		"payments": res.Payments, "bought_bytes": res.Bought, "reused_bytes": res.Reused, "paid_sat": res.Paid,
+		"channel_id": res.Channel, "funding_txid": res.Funding, "closing_txid": res.Closing, "fees_sat": res.Fees,
+		"seconds": time.Since(begin).Seconds(),
+	})
+}
+
+// consent says what the purchase locks and costs, and asks where nobody has said
+// how much may be paid. It refuses what the limits do not allow.
+func (a *app) consent(p *download.Plan, f getFlags, lim *download.Limits) error {
+	if p.Complete {
+		a.out.say("%s is here already and whole.", p.Path)
+		return nil
+	}
+	a.describe(p)
+	if err := p.Check(*lim); err != nil {
+		return err
+	}
+	if f.budget != "" || f.yes || a.regtest() || p.Pay == 0 {
+		return nil
+	}
+	file, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return &failure{exit: exitConsent, code: "no-budget", message: fmt.Sprintf("this costs %d sat and no --budget was given", p.Spent+p.Pay),
+			money: noMoney, next: fmt.Sprintf("Give --budget %dsat if that is worth it to you.", p.Spent+p.Pay)}
+	}
+	a.out.say("Pay up to %s? [y/N] ", money((p.Spent+p.Pay)*1000))
+	line, err := bufio.NewReader(file).ReadString('\n')
+	if err != nil || !strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "y") {
+		return &failure{exit: exitConsent, code: "declined", message: "not bought", money: noMoney, next: "Run the command again to buy it."}
+	}
+	lim.Budget = p.Spent + p.Pay
+	return nil
+}
+
+// describe says what touches money, before it happens.
+func (a *app) describe(p *download.Plan) {
+	m := p.Manifest
+	a.out.say("%s: %s in %d chunks for %s, root %s", m.Name, size(m.Size), m.Chunks(), money(p.TotalMsat), m.Root)
+	if p.Have > 0 {
+		a.out.say("%s of it are here and verified.", size(p.Have))
+	}
+	if p.Pay > 0 {
+		a.out.say("Costs %s from here on (at most; the minimum charge of the channel is %d sat).", money(p.Pay*1000), p.MinimumCharge)
+	}
+	switch {
+	case p.Channel != "":
+		a.out.say("Uses channel %s, which is open.", p.Channel)
+	case p.Capacity > 0:
+		a.out.say("Locks %s in a %s channel until the close; if the provider vanishes all that is unpaid comes back from height %d on (%d blocks).",
+			money(p.Capacity*1000), p.Construction, p.Expiry, p.Expiry-min(p.Expiry, p.Tip))
+		a.out.say("Fees on the chain: about %d sat for the funding; a refund, if ever needed, about %d sat.", p.FundingFee, p.RefundFee)
+	}
+}
+
+// receipt says what was paid.
+func (a *app) receipt(r *download.Result, p *download.Plan) {
+	a.out.print("%s\n  root      %s (verified)\n  paid      %s in %d payments of this run\n  fees      %d sat on the chain\n  channel   %s\n  funding   %s\n  closing   %s",
+		r.Path, r.Manifest.Root, money(r.Paid*1000), r.Payments, r.Fees, orNone(r.Channel), orNone(r.Funding), orNone(r.Closing))
+	if r.Unsettled != nil {
+		a.out.say("The file is whole, but the last payment or the close did not get through (%v). Run the command again, or: spillway channels close %s", r.Unsettled, r.Channel)
+	}
+}

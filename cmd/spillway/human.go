@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// money writes msat for people: in BTC from a million satoshi on, exactly.
+func money(msat uint64) string {
+	sat, rest := msat/1000, msat%1000
+	switch {
+	case msat == 0:
+		return "nothing"
+	case sat >= 1_000_000 && rest == 0:
+		frac := strings.TrimRight(fmt.Sprintf("%08d", sat%100_000_000), "0")
+		if frac != "" {
+			frac = "." + frac
+		}
+		return fmt.Sprintf("%s%s BTC", thousands(sat/100_000_000), frac)
+	case rest == 0:
+		return thousands(sat) + " sat"
+	case sat == 0:
+		return fmt.Sprintf("%d msat", rest)
+	default:
+		return fmt.Sprintf("%s.%s sat", thousands(sat), strings.TrimRight(fmt.Sprintf("%03d", rest), "0"))
+	}
+}
+
+// thousands groups digits.
+func thousands(n uint64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// size writes bytes for people.
+func size(n uint64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f /= 1024
+		i++
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}

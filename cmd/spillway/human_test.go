@@ -1,0 +1,22 @@
+package main
+
+import "testing"
+
+func TestMoney(t *testing.T) {
+	for msat, want := range map[uint64]string{
+		0: "nothing", 5: "5 msat", 1000: "1 sat", 1500: "1.5 sat", 1_234_567_000: "0.01234567 BTC", 999_999_000: "999,999 sat",
+		10_000_000_000_000: "100 BTC", 100_000_000_000: "1 BTC", 150_000_000_000: "1.5 BTC", 1_000_001: "1,000.001 sat",
+	} {
+		if got := money(msat); got != want {
+			t.Errorf("money(%d) = %q, want %q", msat, got, want)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1 << 20: "1.0 MiB", 3 << 29: "1.5 GiB"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
+}

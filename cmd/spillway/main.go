@@ -1,0 +1,110 @@
+// Command spillway sells and buys data for bitcoin, chunk by chunk, over
+// self-custodial on-chain payment channels.
+//
+// The command only wires packages together: it reads flags, opens folders and
+// listeners, starts the goroutines that the drivers never start, and tells a
+// person or a script what happens. No rule about money lives here.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main without the process: it returns the exit code. See errors.go.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{out: newOutput(stdout, stderr), stdin: stdin}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = &failure{exit: exitInterrupted, code: "interrupted", message: "interrupted",
+			money: "Nothing is lost: what was received and verified is kept, what was signed is recorded.",
+			next:  "Run the same command again; it goes on from here."}
+	}
+	return a.out.fail(err)
+}
+
+// app is one invocation: its common flags and where it writes.
+type app struct {
+	out   *output
+	stdin io.Reader
+	flags struct {
+		data, network, chain, passphraseFile string
+		json, quiet, verbose                 bool
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "spillway",
+		Short: "Sell and buy data for bitcoin, by the chunk, over on-chain payment channels",
+		Long: `Spillway sells and buys data for bitcoin, chunk by chunk, over payment channels
+that live on the chain itself: no Lightning node, no custodian, no account.
+
+The payer locks money in a funding transaction, holding a refund that becomes
+valid later; after every chunk that it has received and verified it signs a
+little more to the provider; at the end one transaction settles.
+
+Start with:  spillway demo`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd); err != nil {
+				return err
+			}
+			a.out.configure(a.flags.json, a.flags.quiet, a.flags.verbose)
+			return a.checkFlags()
+		},
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&a.flags.data, "data", "", "data folder (default: the user's data directory)")
+	f.StringVar(&a.flags.network, "network", "regtest", "regtest, signet, testnet4 or mainnet")
+	f.StringVar(&a.flags.chain, "chain", "", "the blockchain: the URL of an Esplora (on regtest default: the devnet at 127.0.0.1:3002)")
+	f.StringVar(&a.flags.passphraseFile, "passphrase-file", "", "file that holds the passphrase of the seed")
+	f.BoolVar(&a.flags.json, "json", false, "one JSON object a line on stdout")
+	f.BoolVar(&a.flags.quiet, "quiet", false, "say nothing but the result")
+	f.BoolVar(&a.flags.verbose, "verbose", false, "say more, on stderr")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.getCommand(), a.quoteCommand(),
+		a.channelsCommand(), a.walletCommand(), a.versionCommand())
+	for _, c := range root.Commands() {
+		wrapArgs(c)
+	}
+	return root
+}
+
+// wrapArgs turns every complaint about arguments into a usage error.
+func wrapArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage(err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		wrapArgs(sub)
+	}
+}

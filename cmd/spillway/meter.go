@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spillway/spillway/download"
+)
+
+// meter shows a purchase: one line that is drawn again on a terminal, and plain
+// sentences elsewhere.
+type meter struct {
+	out      *output
+	mu       sync.Mutex
+	start    time.Time
+	from     uint64 // bytes that were there at the start
+	started  bool
+	last     time.Time
+	phase    download.Phase
+	capacity uint64
+	budget   uint64 // sat, 0: not told
+	drawn    bool
+}
+
+func newMeter(out *output, capacity, budget uint64) *meter {
+	return &meter{out: out, capacity: capacity, budget: budget}
+}
+
+// event takes what a purchase tells of itself.
+func (m *meter) event(ev download.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if !m.started && ev.Phase == download.Buying {
+		m.start, m.from, m.started = now, ev.Bytes, true
+	}
+	if ev.Phase != m.phase {
+		m.change(ev)
+	}
+	if m.out.quiet || m.out.json || !m.out.terminal || ev.Phase != download.Buying && ev.Phase != download.Hashing {
+		return
+	}
+	if now.Sub(m.last) < 100*time.Millisecond && ev.Bytes < ev.Size {
+		return
+	}
+	m.last = now
+	m.draw(m.line(ev, now))
+}
+
+// change says what begins.
+func (m *meter) change(ev download.Event) {
+	m.phase = ev.Phase
+	m.clear()
+	switch ev.Phase {
+	case download.Waiting:
+		m.out.say("Another purchase from this provider is running; waiting for it.")
+	case download.Opening:
+		m.out.say("Opening the channel…")
+	case download.Confirming:
+		m.out.say("Waiting for the funding transaction's confirmations…")
+	case download.Retrying:
+		m.out.say("The connection broke (%v); trying again in %v.", ev.Reason, ev.Wait.Round(time.Millisecond))
+	case download.Settling:
+		m.out.say("All chunks are here and verified; paying the rest and closing.")
+	}
+}
+
+// line is the picture: how much is here, how fast, and whose the money is.
+func (m *meter) line(ev download.Event, now time.Time) string {
+	rate, left := "", ""
+	if took := now.Sub(m.start).Seconds(); m.started && took > 0.2 && ev.Bytes > m.from {
+		perSecond := float64(ev.Bytes-m.from) / took
+		rate = size(uint64(perSecond)) + "/s"
+		left = (time.Duration(float64(ev.Size-ev.Bytes)/perSecond) * time.Second).String()
+	}
+	line := fmt.Sprintf("%s %s/%s  chunk %d/%d  %s %s", bar(ev.Bytes, ev.Size, 24), size(ev.Bytes),
+		size(ev.Size), min(ev.Chunk+1, ev.Chunks), ev.Chunks, rate, left)
+	if ev.Phase == download.Buying {
+		line += fmt.Sprintf("  paid %s", money(ev.Paid*1000))
+		if m.budget > 0 {
+			line += " of " + money(m.budget*1000)
+		}
+		line += ", refundable " + money(ev.Refundable*1000)
+	}
+	return line
+}
+
+// bar draws part of a whole.
+func bar(part, whole uint64, width int) string {
+	full := width
+	if whole > 0 {
+		full = int(float64(min(part, whole)) / float64(whole) * float64(width))
+	}
+	return strings.Repeat("█", full) + strings.Repeat("░", width-full)
+}
+
+func (m *meter) draw(line string) {
+	m.out.mu.Lock()
+	defer m.out.mu.Unlock()
+	fmt.Fprintf(m.out.stderr, "\r\x1b[2K%s", line)
+	m.drawn = true
+}
+
+// clear ends the line that was drawn.
+func (m *meter) clear() {
+	if !m.drawn {
+		return
+	}
+	m.out.mu.Lock()
+	defer m.out.mu.Unlock()
+	fmt.Fprint(m.out.stderr, "\n")
+	m.drawn = false
+}
+
+// done ends the picture.
+func (m *meter) done() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clear()
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+
+	"golang.org/x/term"
+)
+
+// output is where an invocation writes: results to stdout, everything that
+// happens on the way to stderr.
+type output struct {
+	mu       sync.Mutex
+	stdout   io.Writer
+	stderr   io.Writer
+	json     bool
+	quiet    bool
+	verbose  bool
+	terminal bool // stderr is one: bars may be drawn
+	color    bool
+}
+
+func newOutput(stdout, stderr io.Writer) *output {
+	o := &output{stdout: stdout, stderr: stderr}
+	if f, ok := stderr.(*os.File); ok {
+		o.terminal = term.IsTerminal(int(f.Fd()))
+	}
+	o.color = o.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return o
+}
+
+func (o *output) configure(json, quiet, verbose bool) {
+	o.json, o.quiet, o.verbose = json, quiet, verbose
+}
+
+// say tells a person what happens.
+func (o *output) say(format string, args ...any) {
+	if o.quiet {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	fmt.Fprintf(o.stderr, format+"\n", args...)
+}
+
+// print writes a result for a person; with --json it is left out, the line of
+// type result carries the same.
+func (o *output) print(format string, args ...any) {
+	if o.json {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	fmt.Fprintf(o.stdout, format+"\n", args...)
+}
+
+// event writes one JSON line where --json is set. v is a struct or a map; typ
+// becomes its "type".
+func (o *output) event(typ string, v any) error {
+	if !o.json {
+		return nil
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	head, err := json.Marshal(typ)
+	if err != nil {
+		return err
+	}
+	line := append([]byte(`{"type":`), head...)
+	if len(raw) > 2 {
+		line = append(append(line, ','), raw[1:]...)
+	} else {
+		line = append(line, '}')
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, err = fmt.Fprintf(o.stdout, "%s\n", line)
+	return err
+}
+
+// result writes the last line of a command that worked.
+func (o *output) result(v any) error { return o.event("result", v) }
+
+// fail writes an error in three parts and returns the exit code.
+func (o *output) fail(err error) int {
+	f := explain(err)
+	if o.json {
+		line := map[string]any{"code": f.code, "exit": f.exit, "message": f.message, "money": f.money, "next": f.next}
+		if err := o.event("error", line); err != nil {
+			return exitDefect
+		}
+		return f.exit
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	fmt.Fprintf(o.stderr, "%s %s\n", o.paint("31", "spillway:"), f.message)
+	fmt.Fprintf(o.stderr, "  money: %s\n  next:  %s\n", f.money, f.next)
+	return f.exit
+}
+
+// paint colours a text where that is wanted.
+func (o *output) paint(code, text string) string {
+	if !o.color {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// logger is what the packages log to: stderr, only with --verbose.
+func (o *output) logger() *slog.Logger {
+	if !o.verbose {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(&lockedWriter{o}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type lockedWriter struct{ o *output }
+
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.o.mu.Lock()
+	defer w.o.mu.Unlock()
+	return w.o.stderr.Write(p)
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/download"
+	"github.com/spillway/spillway/paywall"
+)
+
+// remoteKinds are errors between a buyer and a provider; the first match counts.
+var remoteKinds = []kind{
+	{download.ErrWrongBytes, exitMisbehaved, "wrong-bytes", "The chunk with the wrong bytes was not paid. " + refundOK, "Try another provider; what was verified is kept."},
+	{channel.ErrBudget, exitConsent, "budget", refundOK, "Raise --budget if it is worth more to you."},
+	{channel.ErrPrepay, exitConsent, "prepayment", refundOK, "Allow it with --max-prepay if you trust the provider with that much."},
+	{download.ErrOtherContent, exitRefused, "other-content", noMoney, "Check the address and --root."},
+	{download.ErrOtherProvider, exitRefused, "other-provider", noMoney, "Check the address."},
+	{download.ErrExists, exitUsage, "file-exists", noMoney, "Name another file with -o, or remove the one that is there."},
+	{download.ErrQuote, exitMisbehaved, "quote", noMoney, "Try another provider."},
+	{download.ErrDeposit, exitRefused, "deposit", noMoney, "Ask the provider for larger channels."},
+	{paywall.ErrMisbehaved, exitMisbehaved, "misbehaved", "Nothing was signed for it. " + refundOK, "Try another provider, or the same one later."},
+	{paywall.ErrRedirected, exitRefused, "redirected", "Nothing was paid across origins.", "Use the address that the message names, if you trust it."},
+	{paywall.ErrPriceChanged, exitRefused, "price-changed", "Only what was agreed to was paid. " + refundOK, "Look at the new price with: spillway quote URL"},
+	{paywall.ErrInsufficient, exitConsent, "prepayment", refundOK, "Allow it with --max-prepay if you trust the provider with that much."},
+	{paywall.ErrExpiring, exitRefused, "expiring", refundOK, "Run the command again: it opens another channel."},
+	{paywall.ErrGone, exitRefused, "channel-gone", refundOK, "Run the command again: it opens another channel."},
+	{paywall.ErrNotProvider, exitUnreachable, "not-a-provider", noMoney, "Check the address."},
+	{paywall.ErrUnconfirmed, exitChain, "unconfirmed", refundOK, "Run the command again when the funding is confirmed."},
+	{paywall.ErrUnreachable, exitUnreachable, "unreachable", keptHere + " " + refundOK, "Check the address and run the same command again; it goes on from here."},
+	{paywall.ErrRefused, exitRefused, "refused", refundOK, "The message has the provider's reason."},
+}
+
+// explainRemote is nil for what is no error of the other side.
+func explainRemote(err error) *failure {
+	for _, k := range remoteKinds {
+		if errors.Is(err, k.is) {
+			return &failure{exit: k.exit, code: k.code, message: sentence(err), money: k.money, next: k.next, err: err}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/btcsuite/btcd/chaincfg/v2"
+
+	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/esplora"
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/keys"
+	"github.com/spillway/spillway/store"
+	"github.com/spillway/spillway/store/sqlite"
+	"github.com/spillway/spillway/wallet"
+	"github.com/spillway/spillway/watch"
+)
+
+// role is one side's folder, opened: a provider and a payer on one machine do
+// not meet.
+type role struct {
+	name   string // payer or payee
+	dir    string
+	params *chaincfg.Params
+	keys   *keys.Keyring
+	store  store.Store
+	chain  chain.Backend
+	wallet *wallet.Wallet
+	fresh  bool // the wallet was made just now
+	close  []func() error
+}
+
+// folder is where a role keeps its things on the chosen network.
+func (a *app) folder(name string) string {
+	return filepath.Join(a.flags.data, name, a.flags.network)
+}
+
+// exists reports whether a role has a folder on the chosen network.
+func (a *app) exists(name string) bool {
+	info, err := os.Stat(filepath.Join(a.folder(name), "spillway.db"))
+	return err == nil && info.Mode().IsRegular()
+}
+
+// openFolder opens a role's folder and store, without seed or chain.
+func (a *app) openFolder(ctx context.Context, name string) (_ *role, err error) {
+	params, err := a.params()
+	if err != nil {
+		return nil, err
+	}
+	r := &role{name: name, dir: a.folder(name), params: params}
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return nil, localError(err)
+	}
+	r.store, err = sqlite.Open(ctx, filepath.Join(r.dir, "spillway.db"), sqlite.Options{Shared: name == "payer"})
+	if err != nil {
+		return nil, err
+	}
+	r.close = append(r.close, r.store.Close)
+	return r, nil
+}
+
+// openRole opens a role's folder: its store, its seed and the chain. Only on
+// regtest a missing seed is made. The store is locked before: two first starts
+// must not make two seeds.
+func (a *app) openRole(ctx context.Context, name string) (_ *role, err error) {
+	r, err := a.openFolder(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	if err := a.openSeed(r); err != nil {
+		return nil, err
+	}
+	if r.chain, err = a.openChain(ctx, r); err != nil {
+		return nil, err
+	}
+	r.wallet, err = wallet.New(ctx, wallet.Config{Keys: r.keys, Chain: r.chain, Store: r.store, Params: r.params, Logger: a.out.logger()})
+	return r, err
+}
+
+// Close closes what the role opened, last first.
+func (r *role) Close() error {
+	var failed []error
+	for i := len(r.close) - 1; i >= 0; i-- {
+		failed = append(failed, r.close[i]())
+	}
+	r.close = nil
+	return errors.Join(failed...)
+}
+
+// openSeed reads the role's seed; on regtest it makes one where there is none.
+func (a *app) openSeed(r *role) error {
+	words, err := a.readSeed(r.dir)
+	if errors.Is(err, keys.ErrNoSeed) && a.regtest() {
+		if words, err = keys.NewMnemonic(rand.Reader); err != nil {
+			return err
+		}
+		if err = a.writeSeed(r.dir, words); err == nil {
+			r.fresh = true
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.keys, err = keys.FromMnemonic(words, r.params)
+	return err
+}
+
+// chainURL is where the blockchain is asked.
+func (a *app) chainURL() (string, error) {
+	if a.flags.chain != "" {
+		return a.flags.chain, nil
+	}
+	if !a.regtest() {
+		return "", usagef("--chain is needed on %s: the URL of an Esplora", a.flags.network)
+	}
+	return "http://" + devnetAddress, nil
+}
+
+// openChain connects to the blockchain that was chosen; a provider on regtest
+// starts a devnet where none answers.
+func (a *app) openChain(ctx context.Context, r *role) (chain.Backend, error) {
+	if a.flags.chain == "" && a.regtest() && r.name == "payee" && !a.answers(ctx) {
+		d, err := a.startDevnet(filepath.Join(a.flags.data, "devnet"), devnetAddress, 10*time.Second)
+		if err != nil {
+			return nil, err
+		}
+		a.out.say("No devnet answered, so one was started: Esplora API at %s (its coins are worth nothing)", d.url)
+		r.close = append(r.close, d.Close)
+	}
+	return a.connect(ctx)
+}
+
+// connect connects to the blockchain and makes sure that it answers.
+func (a *app) connect(ctx context.Context) (*esplora.Client, error) {
+	url, err := a.chainURL()
+	if err != nil {
+		return nil, err
+	}
+	params, err := a.params()
+	if err != nil {
+		return nil, err
+	}
+	c, err := esplora.New(esplora.Config{URL: url, Network: params})
+	if err != nil {
+		return nil, usage(err)
+	}
+	if _, err := c.Tip(ctx); err != nil {
+		return nil, fmt.Errorf("the blockchain at %s: %w", url, err)
+	}
+	return c, nil
+}
+
+// answers reports whether the chosen blockchain answers.
+func (a *app) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := a.connect(ctx)
+	return err == nil
+}
+
+// policy is the default policy of the chosen network.
+func (a *app) policy() channel.Policy { return channel.DefaultPolicy(a.flags.network) }
+
+// every runs a watch's steps until the context ends. Failures are reported
+// once for each new text, and the next step tries again.
+func every(ctx context.Context, period time.Duration, w *watch.Watch, report func(error)) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	last := ""
+	for {
+		text := ""
+		if err := w.Step(ctx); err != nil && ctx.Err() == nil {
+			if text = err.Error(); text != last {
+				report(err)
+			}
+		}
+		last = text
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// localError marks an error of the local disk.
+func localError(err error) error {
+	return &failure{exit: exitLocal, code: "local", message: err.Error(), money: keptHere,
+		next: "Check the folder's permissions and free space.", err: err}
+}

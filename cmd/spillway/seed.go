@@ -1,0 +1,54 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/spillway/spillway/keys"
+)
+
+// Names of seed files in a role's folder.
+const (
+	plainSeed  = "seed"     // regtest without a passphrase, mode 0600
+	sealedSeed = "seed.age" // sealed with a passphrase
+)
+
+// passphrase reads the passphrase from its file or from the environment, never
+// from the arguments.
+func (a *app) passphrase() (string, error) {
+	text, err := keys.Passphrase(a.flags.passphraseFile, 0, "SPILLWAY_PASSPHRASE")
+	if err != nil {
+		return "", localError(err)
+	}
+	return text, nil
+}
+
+// readSeed reads the seed of a folder. Errors: keys.ErrNoSeed, ErrPassphrase.
+func (a *app) readSeed(dir string) (string, error) {
+	words, err := keys.ReadPlain(filepath.Join(dir, plainSeed))
+	if !errors.Is(err, keys.ErrNoSeed) {
+		return words, err
+	}
+	pass, err := a.passphrase()
+	if err != nil {
+		return "", err
+	}
+	return keys.Open(filepath.Join(dir, sealedSeed), pass)
+}
+
+// writeSeed writes a seed to a folder that has none: sealed where there is a
+// passphrase; only on regtest a plain file will do.
+func (a *app) writeSeed(dir, words string) error {
+	pass, err := a.passphrase()
+	if err != nil {
+		return err
+	}
+	if pass != "" {
+		return keys.Seal(filepath.Join(dir, sealedSeed), words, pass)
+	}
+	if !a.regtest() {
+		return &failure{exit: exitUsage, code: "no-passphrase", message: "a wallet on " + a.flags.network + " is sealed with a passphrase",
+			money: noMoney, next: "Give one with --passphrase-file or SPILLWAY_PASSPHRASE."}
+	}
+	return keys.WritePlain(filepath.Join(dir, plainSeed), words)
+}

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/internal/gateway"
+	"github.com/spillway/spillway/payee"
+	"github.com/spillway/spillway/paywall"
+	"github.com/spillway/spillway/watch"
+)
+
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	price, chunk, listen, tlsCert, tlsKey string
+	chunks                                uint64
+	credit                                uint64
+	insecure                              bool
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve PATH…",
+		Short: "Sell files, chunk by chunk",
+		Long: `Sells the files at the given paths. One folder's contents appear at /, several
+paths by their base names. Hidden files and links that lead outside are not
+offered; files that change are hashed again.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.serve(cmd.Context(), f, args) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.price, "price", "1sat/64KiB", "price: AMOUNT/SIZE or AMOUNT/file")
+	fl.StringVar(&f.chunk, "chunk", "1MiB", "size of a chunk, the unit that is delivered, verified and paid")
+	fl.Uint64Var(&f.chunks, "chunks", 0, "divide each file into this many chunks instead")
+	fl.Uint64Var(&f.credit, "credit", 1, "chunks that may be delivered before they are paid; 0: payment first")
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:4402", "address to listen on")
+	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate file for TLS")
+	fl.StringVar(&f.tlsKey, "tls-key", "", "key file for TLS")
+	fl.BoolVar(&f.insecure, "insecure-http", false, "listen beyond loopback without TLS all the same")
+	return cmd
+}
+
+// offer reads price and chunk from the flags.
+func (f serveFlags) offer() (content.PriceSpec, content.ChunkSpec, error) {
+	price, err := content.ParsePrice(f.price)
+	if err != nil {
+		return price, content.ChunkSpec{}, usage(err)
+	}
+	if f.chunks > 0 {
+		return price, content.ChunkSpec{Count: f.chunks}, nil
+	}
+	size, err := content.ParseBytes(f.chunk)
+	if err != nil {
+		return price, content.ChunkSpec{}, usage(err)
+	}
+	if size == 0 {
+		return price, content.ChunkSpec{}, usagef("a chunk has at least one byte")
+	}
+	return price, content.ChunkSpec{Bytes: size}, nil
+}
+
+// checkListen refuses a listener beyond loopback without TLS.
+func (f serveFlags) checkListen() error {
+	host, _, err := net.SplitHostPort(f.listen)
+	if err != nil {
+		return usage(err)
+	}
+	if (f.tlsCert == "") != (f.tlsKey == "") {
+		return usagef("--tls-cert and --tls-key go together")
+	}
+	ip := net.ParseIP(host)
+	loopback := host == "localhost" || ip != nil && ip.IsLoopback()
+	if !loopback && f.tlsCert == "" && !f.insecure {
+		return usagef("%s is beyond loopback: give --tls-cert and --tls-key, or --insecure-http if a proxy in front does TLS", f.listen)
+	}
+	return nil
+}
+
+// provider is a running seller: its listener, its watch, its admin API.
+type provider struct {
+	app      *app
+	role     *role
+	payee    *payee.Payee
+	files    *content.Catalogue
+	identity string
+	url      string
+	server   *http.Server
+	admin    *adminServer
+	stop     context.CancelFunc
+	work     sync.WaitGroup
+	served   chan error
+}
+
+// startProvider opens the provider's folder and starts everything of it.
+func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string) (_ *provider, err error) {
+	price, chunk, err := f.offer()
+	if err != nil {
+		return nil, err
+	}
+	if err := f.checkListen(); err != nil {
+		return nil, err
+	}
+	r, err := a.openRole(ctx, "payee")
+	if err != nil {
+		return nil, err
+	}
+	p := &provider{app: a, role: r, served: make(chan error, 1), stop: func() {}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	if err := p.build(ctx, price, chunk, f, paths); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", f.listen)
+	if err != nil {
+		return nil, &failure{exit: exitLocal, code: "listen", message: err.Error(), money: noMoney,
+			next: "Free the address or choose another with --listen.", err: err}
+	}
+	p.url = "http://" + l.Addr().String()
+	if f.tlsCert != "" {
+		cert, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
+		if err != nil {
+			return nil, errors.Join(usage(err), l.Close())
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+		p.url = "https://" + l.Addr().String()
+	}
+	if p.admin, err = startAdmin(r.dir, p.payee, a.out.logger()); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	p.run(l)
+	return p, nil
+}
+
+// build wires the drivers and the handler.
+func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk content.ChunkSpec, f serveFlags, paths []string) error {
+	a, r := p.app, p.role
+	identity, err := r.keys.Identity()
+	if err != nil {
+		return err
+	}
+	p.identity = hex.EncodeToString(identity[32:])
+	p.files, err = content.NewCatalogue(content.CatalogueConfig{
+		Paths: paths, Exclude: []string{a.flags.data}, CacheDir: filepath.Join(r.dir, "outboards"),
+		Identity: identity, Price: price, Chunk: chunk, Progress: a.hashing(), Logger: a.out.logger(),
+	})
+	if err != nil {
+		return usage(err)
+	}
+	payout, err := p.payout(ctx)
+	if err != nil {
+		return err
+	}
+	p.payee, err = payee.New(payee.Config{
+		Store: r.store, Keys: r.keys, Chain: r.chain, Network: a.flags.network, Payout: payout, Policy: a.policy(),
+		Dearest: p.dearest, Now: time.Now, Rand: rand.Reader, Log: a.out.logger(),
+	})
+	if err != nil {
+		return err
+	}
+	secret, err := r.keys.ChallengeSecret(0)
+	if err != nil {
+		return err
+	}
+	wall, err := paywall.NewServer(paywall.ServerConfig{
+		Payee: p.payee, Network: a.flags.network, Secret: secret, Realm: "spillway-" + p.identity[:16], Recipient: p.identity, Log: a.out.logger(),
+	})
+	if err != nil {
+		return err
+	}
+	g, err := gateway.New(gateway.Config{
+		Catalogue: p.files, Paywall: wall, Provider: p.identity, Network: a.flags.network, CreditChunks: f.credit, Log: a.out.logger(),
+	})
+	if err != nil {
+		return err
+	}
+	p.server = &http.Server{
+		Handler: g, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 128 << 10, ErrorLog: log.New(&lockedWriter{a.out}, "", 0),
+	}
+	if !a.out.verbose {
+		p.server.ErrorLog.SetOutput(io.Discard)
+	}
+	return nil
+}
+
+// dearest is the price of the dearest chunk on sale, in msat.
+func (p *provider) dearest() (msat uint64) {
+	for _, e := range p.files.List("") {
+		m := e.Manifest()
+		msat = max(msat, m.ChunkMsat, m.LastChunkMsat)
+	}
+	return msat
+}
+
+// run starts the watch, the look at the files, and the listener.
+func (p *provider) run(l net.Listener) {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stop = cancel
+	w := &watch.Watch{Chain: p.role.chain, Drivers: []watch.Driver{p.payee}, Log: p.app.out.logger()}
+	p.work.Add(3)
+	go func() {
+		defer p.work.Done()
+		every(ctx, time.Second, w, func(err error) { p.app.out.say("watch: %v", err) })
+	}()
+	go func() {
+		defer p.work.Done()
+		p.refresh(ctx)
+	}()
+	go func() {
+		defer p.work.Done()
+		p.served <- p.server.Serve(l)
+	}()
+}
+
+// refresh looks at the files again every few seconds.
+func (p *provider) refresh(ctx context.Context) {
+	tick := time.NewTicker(3 * time.Second)
+	defer tick.Stop()
+	for {
+		changes, err := p.files.Refresh(ctx)
+		if err != nil && ctx.Err() == nil {
+			p.app.out.say("catalogue: %v", err)
+		}
+		for _, s := range changes.Skipped {
+			p.app.out.say("not offered: %s", s)
+		}
+		for _, name := range append(changes.Added, changes.Changed...) {
+			p.announce(name)
+		}
+		for _, name := range changes.Removed {
+			p.app.out.say("no longer offered: %s", name)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Close stops the listener, lets what is being sent finish for a moment, and
+// closes the folder.
+func (p *provider) Close() error {
+	var failed []error
+	if p.server != nil && p.url != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		if err := p.server.Shutdown(ctx); err != nil {
+			failed = append(failed, p.server.Close())
+		}
+		cancel()
+	}
+	p.stop()
+	p.work.Wait()
+	if p.admin != nil {
+		failed = append(failed, p.admin.Close())
+	}
+	if p.files != nil {
+		failed = append(failed, p.files.Close())
+	}
+	return errors.Join(append(failed, p.role.Close())...)
+}
+
+func (a *app) serve(ctx context.Context, f serveFlags, paths []string) error {
+	p, err := a.startProvider(ctx, f, paths)
+	if err != nil {
+		return err
+	}
+	a.out.say("Selling at %s for %s in chunks of %s, on %s.", p.url, f.price, f.chunkText(), a.flags.network)
+	a.out.say("Provider %s. Earnings go to the provider's wallet in %s.", p.identity, p.role.dir)
+	a.out.say("Buy with: spillway get %s/FILE   Stop with Ctrl-C: channels stay open and go on at the next start.", p.url)
+	if err := a.out.event("serving", map[string]any{"url": p.url, "provider": p.identity, "network": a.flags.network}); err != nil {
+		return errors.Join(err, p.Close())
+	}
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-p.served:
+		p.served <- http.ErrServerClosed
+	}
+	a.out.say("Stopping: finishing what is being sent.")
+	if err := errors.Join(err, p.Close()); err != nil {
+		return err
+	}
+	return a.out.result(map[string]any{"url": p.url})
+}
+
+func (f serveFlags) chunkText() string {
+	if f.chunks > 0 {
+		return fmt.Sprintf("1/%d of a file", f.chunks)
+	}
+	return f.chunk
+}

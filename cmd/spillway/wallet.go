@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/keys"
+	"github.com/spillway/spillway/payer"
+	"github.com/spillway/spillway/store"
+	"github.com/spillway/spillway/store/sqlite"
+)
+
+func (a *app) walletCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "wallet",
+		Short: "The wallet that funds channels: create, address, balance, send, history",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var provider bool
+	cmd.PersistentFlags().BoolVar(&provider, "provider", false, "the provider's wallet, where its earnings arrive, instead of the payer's")
+	role := func() string {
+		if provider {
+			return "payee"
+		}
+		return "payer"
+	}
+	cmd.AddCommand(
+		&cobra.Command{Use: "create", Short: "Make a wallet and show its words once", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return a.walletCreate(cmd.Context(), role()) }},
+		&cobra.Command{Use: "address", Short: "A fresh address to send coins to", Args: cobra.NoArgs,
+			RunE: a.withRole(role, a.walletAddress)},
+		&cobra.Command{Use: "balance", Short: "What the wallet holds, and what is locked in channels", Args: cobra.NoArgs,
+			RunE: a.withRole(role, a.walletBalance)},
+		&cobra.Command{Use: "history", Short: "What came in and went out", Args: cobra.NoArgs,
+			RunE: a.withRole(role, a.walletHistory)},
+		a.walletSend(role), a.walletRestore(role),
+	)
+	return cmd
+}
+
+// withRole opens a role's folder around a command.
+func (a *app) withRole(role func() string, do func(context.Context, *role) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) (err error) {
+		r, err := a.openRole(cmd.Context(), role())
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, r.Close()) }()
+		return do(cmd.Context(), r)
+	}
+}
+
+func (a *app) walletCreate(ctx context.Context, name string) error {
+	words, err := keys.NewMnemonic(rand.Reader)
+	if err != nil {
+		return err
+	}
+	if err := a.putSeed(ctx, name, words); err != nil {
+		return err
+	}
+	a.out.say("A new wallet for %s. These words are the money: write them down, in this order.\nThey are shown this once; whoever has them can spend everything.", a.flags.network)
+	a.out.print("%s", words)
+	return a.out.result(map[string]any{"network": a.flags.network, "role": name, "words": words})
+}
+
+func (a *app) walletRestore(role func() string) *cobra.Command {
+	return &cobra.Command{
+		Use: "restore", Short: "Make a wallet from its words, read from standard input", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			raw, err := io.ReadAll(io.LimitReader(a.stdin, 4096))
+			if err != nil {
+				return err
+			}
+			words := strings.Join(strings.Fields(string(raw)), " ")
+			params, err := a.params()
+			if err != nil {
+				return err
+			}
+			if _, err := keys.FromMnemonic(words, params); err != nil {
+				return usage(err)
+			}
+			if err := a.putSeed(cmd.Context(), role(), words); err != nil {
+				return err
+			}
+			r, err := a.openRole(cmd.Context(), role())
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, r.Close()) }()
+			if err := r.wallet.Rescan(cmd.Context()); err != nil {
+				return err
+			}
+			return a.walletBalance(cmd.Context(), r)
+		},
+	}
+}
+
+// putSeed writes a seed into a role's folder that has none.
+func (a *app) putSeed(ctx context.Context, name, words string) (err error) {
+	dir := a.folder(name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return localError(err)
+	}
+	s, err := sqlite.Open(ctx, filepath.Join(dir, "spillway.db"), sqlite.Options{Shared: name == "payer"})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if _, err := a.readSeed(dir); err == nil || !errors.Is(err, keys.ErrNoSeed) {
+		if err != nil {
+			return err
+		}
+		return &failure{exit: exitLocal, code: "wallet-exists", message: "there is a wallet in " + dir + " already",
+			money: "It was not touched.", next: "Use it, or name another folder with --data."}
+	}
+	return a.writeSeed(dir, words)
+}
+
+func (a *app) walletAddress(ctx context.Context, r *role) error {
+	addr, _, err := r.wallet.Address(ctx)
+	if err != nil {
+		return err
+	}
+	a.out.print("%s", addr)
+	return a.out.result(map[string]any{"address": addr, "network": a.flags.network})
+}
+
+func (a *app) walletBalance(ctx context.Context, r *role) error {
+	b, err := r.wallet.Balance(ctx)
+	if err != nil {
+		return err
+	}
+	locked, refundable, err := lockedIn(ctx, r.store)
+	if err != nil {
+		return err
+	}
+	a.out.print("confirmed    %s\npending      %s\nspendable    %s\nin channels  %s (unpaid: %s)",
+		money(uint64(b.Confirmed)*1000), money(uint64(b.Unconfirmed)*1000),
+		money(uint64(b.Spendable)*1000), money(locked*1000), money(refundable*1000))
+	return a.out.result(map[string]any{
+		"confirmed_sat": b.Confirmed, "pending_sat": b.Unconfirmed, "spendable_sat": b.Spendable,
+		"reserved_sat": b.Reserved, "locked_sat": locked, "refundable_sat": refundable,
+	})
+}
+
+// lockedIn sums what a payer has in channels that are not over, and what of it
+// is not paid, in sat.
+func lockedIn(ctx context.Context, s store.Store) (locked, refundable uint64, err error) {
+	records, err := payer.List(ctx, s)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, c := range records {
+		if !c.Phase.Final() && c.Phase != channel.Prepared {
+			locked += c.Terms.Capacity
+			refundable += c.Refundable()
+		}
+	}
+	return locked, refundable, nil
+}
+
+func (a *app) walletHistory(ctx context.Context, r *role) error {
+	all, err := r.wallet.History(ctx)
+	if err != nil {
+		return err
+	}
+	rows := make([]map[string]any, 0, len(all))
+	for _, e := range all {
+		where := "unconfirmed"
+		if e.Confirmed {
+			where = fmt.Sprintf("height %d", e.Height)
+		}
+		a.out.print("%s  %+15d sat  %s", e.Txid, e.Net, where)
+		rows = append(rows, map[string]any{"txid": e.Txid.String(), "net_sat": e.Net, "fee_sat": e.Fee, "confirmed": e.Confirmed, "height": e.Height})
+	}
+	return a.out.result(map[string]any{"transactions": rows})
+}
+
+func (a *app) walletSend(role func() string) *cobra.Command {
+	return &cobra.Command{
+		Use: "send ADDRESS AMOUNT", Short: "Send coins, such as 50000sat or 0.1btc", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			msat, err := content.ParseAmountMsat(args[1])
+			if err != nil {
+				return usage(err)
+			}
+			if msat%1000 != 0 || msat == 0 {
+				return usagef("an amount on the chain is whole satoshi, not %s", args[1])
+			}
+			r, err := a.openRole(cmd.Context(), role())
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, r.Close()) }()
+			pk, err := r.wallet.ParseAddress(args[0])
+			if err != nil {
+				return usage(err)
+			}
+			rate, err := r.chain.FeeRate(cmd.Context(), 3)
+			if err != nil {
+				return err
+			}
+			sent, err := r.wallet.Send(cmd.Context(), pk, int64(msat/1000), rate)
+			if err != nil {
+				return err
+			}
+			a.out.print("sent %s for a fee of %d sat: %s", money(msat), sent.Fee, sent.Tx.TxHash())
+			return a.out.result(map[string]any{"txid": sent.Tx.TxHash().String(), "amount_sat": msat / 1000, "fee_sat": sent.Fee})
+		},
+	}
+}
