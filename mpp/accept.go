@@ -48,7 +48,7 @@ func ParseAccept(headerValues []string) (Accept, error) {
 }
 
 func parseRange(entry string) (Range, error) {
-	fail := func(why string) (Range, error) { return Range{}, fmt.Errorf("%w: %s in %q", ErrAccept, why, entry) }
+	fail := func(why string) (Range, error) { return Range{}, fmt.Errorf("%w: %s in %.60q", ErrAccept, why, entry) }
 	name, params, _ := strings.Cut(entry, ";")
 	method, intent, ok := strings.Cut(strings.Trim(name, " \t"), "/")
 	if !ok {

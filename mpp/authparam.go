@@ -128,7 +128,7 @@ func (p *authParser) first(item *authItem) error {
 func (p *authParser) param(item *authItem, name string) error {
 	name = strings.ToLower(name)
 	if _, ok := item.params[name]; ok {
-		return p.fail("repeated parameter " + name)
+		return p.fail("repeated parameter " + name[:min(len(name), 40)])
 	}
 	if p.at < len(p.s) && p.s[p.at] == '"' {
 		text, err := p.quoted()

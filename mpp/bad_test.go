@@ -219,3 +219,34 @@ func TestBadReceipts(t *testing.T) {
 		}
 	}
 }
+
+// TestErrorsStayShort: no error repeats what a stranger sent at length.
+func TestErrorsStayShort(t *testing.T) {
+	long := strings.Repeat("x", 8000)
+	for name, f := range map[string]func() error{
+		"method":  func() error { _, err := ParseChallenges([]string{with("method", `"`+long+`!"`)}); return err },
+		"intent":  func() error { _, err := ParseChallenges([]string{with("intent", `"`+long+`!"`)}); return err },
+		"header":  func() error { _, err := ParseChallenges([]string{with("header", long)}); return err },
+		"expires": func() error { _, err := ParseChallenges([]string{with("expires", long)}); return err },
+		"opaque": func() error {
+			_, err := ParseChallenges([]string{with("opaque", encoded(`{"`+long+`":1}`))})
+			return err
+		},
+		"parameter": func() error {
+			_, err := ParseChallenges([]string{"Payment " + long + "=1, " + long + "=1"})
+			return err
+		},
+		"duplicate":  func() error { _, err := ParseJSON([]byte(`{"` + long + `":1,"` + long + `":1}`)); return err },
+		"accept":     func() error { _, err := ParseAccept([]string{long[:4000]}); return err },
+		"digest":     func() error { return CheckDigest(long, nil) },
+		"credential": func() error { _, err := ParseCredential([]string{"Payment " + long + "="}); return err },
+		"receipt": func() error {
+			_, err := EncodeReceipt(map[string]string{"method": "m", "reference": "r", "status": long, "timestamp": long})
+			return err
+		},
+	} {
+		if err := f(); err == nil || len(err.Error()) > 400 {
+			t.Errorf("%s: %.500v", name, err)
+		}
+	}
+}

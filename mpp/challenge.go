@@ -97,7 +97,7 @@ func (c Challenge) ExpiresAt() (at time.Time, ok bool, err error) {
 	}
 	at, err = parseTime(c.Expires)
 	if err != nil {
-		return time.Time{}, false, fmt.Errorf("%w: expires %q is no RFC 3339 time", ErrChallengeSyntax, c.Expires)
+		return time.Time{}, false, fmt.Errorf("%w: expires %.40q is no RFC 3339 time", ErrChallengeSyntax, c.Expires)
 	}
 	return at, true, nil
 }
@@ -138,13 +138,13 @@ func (c Challenge) Validate() error {
 	case c.Realm == "":
 		return badChallenge("no realm")
 	case !isMethod(c.Method):
-		return badChallenge("method %q is not lower case", c.Method)
+		return badChallenge("method %.40q is not lower case", c.Method)
 	case !isIntent(c.Intent):
-		return badChallenge("intent %q", c.Intent)
+		return badChallenge("intent %.40q", c.Intent)
 	case len(c.Request) > MaxRequest || len(c.Opaque) > MaxRequest:
 		return fmt.Errorf("%w: request or opaque has more than %d bytes", ErrTooLarge, MaxRequest)
 	case c.Header != "" && c.Header != HeaderAlternateCredential:
-		return badChallenge("header %q can't carry a credential", c.Header)
+		return badChallenge("header %.40q can't carry a credential", c.Header)
 	}
 	for _, s := range c.slots() {
 		if strings.Contains(s, "|") {

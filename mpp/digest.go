@@ -27,7 +27,7 @@ func CheckDigest(digest string, body []byte) error {
 		got = name + "=" + value[1:len(value)-1]
 	}
 	if subtle.ConstantTimeCompare([]byte(got), []byte(want)) != 1 {
-		return fmt.Errorf("%w: %q", ErrDigest, digest)
+		return fmt.Errorf("%w: %.100q", ErrDigest, digest)
 	}
 	return nil
 }

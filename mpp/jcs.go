@@ -70,7 +70,7 @@ func DecodeOpaque(s string) (map[string]string, error) {
 	for name, v := range obj {
 		text, ok := v.(string)
 		if !ok {
-			return nil, fmt.Errorf("%w: opaque %q is not a string", ErrJSON, name)
+			return nil, fmt.Errorf("%w: opaque %.40q is not a string", ErrJSON, name)
 		}
 		flat[name] = text
 	}

@@ -119,7 +119,7 @@ func (p *jsonParser) object(depth int) (map[string]any, error) {
 			return nil, err
 		}
 		if _, ok := m[name]; ok {
-			return nil, p.fail("duplicate name " + strconv.Quote(name))
+			return nil, p.fail(fmt.Sprintf("duplicate name %.40q", name))
 		}
 		p.space()
 		if p.peek() != ':' {

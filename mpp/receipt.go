@@ -58,10 +58,10 @@ func checkReceipt(obj map[string]any) error {
 		}
 	}
 	if obj["status"] != ReceiptSuccess {
-		return malformed("receipt: status %q", obj["status"])
+		return malformed("receipt: status %.40q", obj["status"])
 	}
 	if _, err := parseTime(obj["timestamp"].(string)); err != nil {
-		return malformed("receipt: timestamp %q is no RFC 3339 time", obj["timestamp"])
+		return malformed("receipt: timestamp %.40q is no RFC 3339 time", obj["timestamp"])
 	}
 	return nil
 }

@@ -214,7 +214,7 @@ func (r Request) Validate() error {
 	case !isHex(r.Recipient, 32):
 		f.fail("recipient", "is not 32 bytes of lower-case hex")
 	case !slices.Contains([]string{UnitChunk, UnitByte, UnitRequest, UnitSecond, UnitEvent}, r.UnitType):
-		f.fail("unitType", "is unknown: %q", r.UnitType)
+		f.fail("unitType", "is unknown: %.40q", r.UnitType)
 	case len(r.Description) > maxText:
 		f.fail("description", "has more than %d bytes", maxText)
 	case r.SuggestedDeposit > MaxSat:
@@ -233,7 +233,7 @@ func (d MethodDetails) check(f *fields) {
 	case d.Version != Version:
 		f.fail("version", "%d is not understood", d.Version)
 	case !isNetwork(d.Network):
-		f.fail("network", "%q is not a network's name", d.Network)
+		f.fail("network", "%.40q is not a network's name", d.Network)
 	case len(d.ChannelTypes) == 0 || len(d.ChannelTypes) > maxTypes || slices.Contains(d.ChannelTypes, ""):
 		f.fail("channelTypes", "is not a list of 1 to %d names", maxTypes)
 	case d.TxVersion != 2 && d.TxVersion != 3:
@@ -287,7 +287,7 @@ func (d MethodDetails) checkExtras(f *fields) {
 	case d.StepBlocks > maxHeight:
 		f.fail("stepBlocks", "is no number of blocks")
 	case d.Mode != "" && d.Mode != ModeReversal && d.Mode != ModeLadder:
-		f.fail("mode", "is unknown: %q", d.Mode)
+		f.fail("mode", "is unknown: %.40q", d.Mode)
 	}
 }
 
