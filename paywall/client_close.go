@@ -17,8 +17,8 @@ const closeAttempts = 4
 // Close closes a channel together with the provider and returns the id of the
 // transaction that splits it: the cooperative close of a taproot channel, the
 // settlement that the provider returns of a multisig channel. It is on the
-// network when this returns. target is any resource of the provider's. A close
-// that failed is begun again with a new nonce: none is used twice.
+// network when this returns. target is any resource of the provider's, "" the one
+// that the channel was opened at. A close that failed is begun again with a new nonce: none is used twice.
 // Errors: channel.ErrOwes while something verified is not paid, ErrMisbehaved for
 // a transaction or signature that is wrong, ErrRefused, ErrUnreachable.
 func (c *Client) Close(ctx context.Context, id, target string, e Expect) (txid string, err error) {
@@ -26,9 +26,7 @@ func (c *Client) Close(ctx context.Context, id, target string, e Expect) (txid s
 	if err != nil {
 		return "", err
 	}
-	if e.Recipient == "" {
-		e.Recipient = r.Payee
-	}
+	target, e = saved(r, target, e)
 	if r.Close != nil {
 		return r.Close.Txid, c.returnClose(ctx, r, target, e, errNotAsked)
 	}
@@ -45,6 +43,17 @@ func (c *Client) Close(ctx context.Context, id, target string, e Expect) (txid s
 			return "", err
 		}
 	}
+}
+
+// saved fills in what a channel's record knows of its provider.
+func saved(r channel.PayerRecord, target string, e Expect) (string, Expect) {
+	if target == "" {
+		target = r.Origin
+	}
+	if e.Recipient == "" {
+		e.Recipient = r.Payee
+	}
+	return target, e
 }
 
 // closeOnce is one attempt: a new nonce, the provider's answer, and what it makes.

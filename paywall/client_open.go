@@ -68,7 +68,7 @@ func tell(progress func(OpenEvent), ev OpenEvent) {
 
 // Reopen takes a saved channel to where the provider has stored it, from wherever
 // it stopped: a saved opening is repeated unchanged, T1 is never built anew.
-// target is any resource of the provider's.
+// target is any resource of the provider's, "" the one that it was prepared at.
 // Errors: ErrMisbehaved for a refund signature that is wrong (nothing was locked
 // then), ErrRefused, ErrUnreachable, chain.ErrRejected where the chain refuses T1.
 func (c *Client) Reopen(ctx context.Context, id, target string, e Expect, progress func(OpenEvent)) error {
@@ -81,9 +81,7 @@ func (c *Client) Reopen(ctx context.Context, id, target string, e Expect, progre
 	case r.Accepted:
 		return nil
 	}
-	if e.Recipient == "" {
-		e.Recipient = r.Payee
-	}
+	target, e = saved(r, target, e)
 	if err := c.freshEnough(r); err != nil {
 		return err
 	}

@@ -70,6 +70,11 @@ func (c *Client) Voucher(ctx context.Context, p Paid) (bitcoin.Receipt, error) {
 // from then on. Errors: as Fetch; ErrMisbehaved for an update that is not ours.
 func (c *Client) Resume(ctx context.Context, id, target string, e Expect) (bitcoin.ResumeAnswer, error) {
 	var answer bitcoin.ResumeAnswer
+	rec, err := c.cfg.Payer.Record(ctx, id)
+	if err != nil {
+		return answer, err
+	}
+	target, e = saved(rec, target, e)
 	a := ask{method: http.MethodPost, id: id, target: target, payload: bitcoin.Resume{ChannelID: id}, expect: e}
 	if err := c.alone(ctx, a, &answer); err != nil {
 		return answer, err
