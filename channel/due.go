@@ -107,6 +107,9 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 	}
 	size := ch.SettlementVSize(int64(r.Terms.Capacity-r.Paid), payout)
 	limit := stakeRate(int64(r.Paid)-script.Dust(payout), size)
+	if v.Spend != nil && !r.own(v.Spend.Txid) {
+		v.Rate = max(v.Rate, v.outbid(size)) // a refund came first: at less no node takes the settlement
+	}
 	rate, remake := nextRate(r.Settlement, r.Paid, v, v.Tip >= r.Terms.deadline(), limit)
 	switch {
 	case !remake && v.Spend != nil && v.Spend.Txid == r.Settlement.Txid:

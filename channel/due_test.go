@@ -134,6 +134,40 @@ func TestPayerDue(t *testing.T) {
 	}
 }
 
+// TestPitfall13_Outbids: a settlement that comes after the refund pays enough to take
+// its place in a mempool, also where it was made before at less, and never more
+// than is at stake.
+func TestPitfall13_Outbids(t *testing.T) {
+	for _, c := range []struct{ fee, size int64 }{{138, 138}, {1380, 138}, {138, 1000}, {20_000, 138}} {
+		for _, last := range []func(*PayeeRecord){func(*PayeeRecord) {}, settlement(1000, 40_000, expiry-1)} {
+			r := record(paid(40_000), last)
+			ch := r.Terms.built(t)
+			v := at(expiry, spentBy("refund", 0))
+			v.Spend.Fee, v.Spend.VSize = c.fee, c.size
+			next, actions := r.Due(ch, payout, v, policy())
+			if kinds(actions) != "make-settlement" {
+				t.Fatalf("%q", kinds(actions))
+			}
+			size := ch.SettlementVSize(int64(capacity-r.Paid), payout)
+			fee, rate := actions[0].Rate.Fee(size), int64(actions[0].Rate)
+			if fee < c.fee+size || rate*c.size <= c.fee*1000 || fee > 40_000-330 {
+				t.Fatalf("a fee of %d for %d vB against %d for %d", fee, size, c.fee, c.size)
+			}
+			next.Settlement = saved(actions[0], next.Paid, v.Tip)
+			if _, again := next.Due(ch, payout, v, policy()); kinds(again) != "send" {
+				t.Fatalf("asked again: %q", kinds(again))
+			}
+		}
+	}
+	r := record(paid(5000))
+	v := at(expiry, spentBy("refund", 0))
+	v.Spend.Fee, v.Spend.VSize = 90_000, 138 // the refund burns more than there is to win
+	_, actions := r.Due(r.Terms.built(t), payout, v, policy())
+	if len(actions) != 1 || actions[0].Rate != limitOf(r.Terms.built(t), r) {
+		t.Fatalf("%+v", actions)
+	}
+}
+
 // A spend that a reorg takes away is no spend: what is due is due again.
 func TestReorgAsksAgain(t *testing.T) {
 	r := record(paid(5000), settlement(1000, 5000, lastBlock+1))
@@ -177,6 +211,7 @@ func drawView(t *rapid.T) View {
 	}
 	if rapid.Bool().Draw(t, "spent") {
 		v.Spend = &SpendView{Txid: rapid.SampledFrom([]string{"settlement", "close", "refund", "other"}).Draw(t, "by")}
+		v.Spend.Fee, v.Spend.VSize = rapid.Int64Range(-1, 100_000).Draw(t, "spend's fee"), rapid.Int64Range(0, 500).Draw(t, "spend's size")
 		if rapid.Bool().Draw(t, "spend mined") {
 			v.Spend.Height = rapid.Uint32Range(fundedAt, v.Tip).Draw(t, "spend height")
 		}

@@ -24,6 +24,21 @@ type FundingView struct {
 type SpendView struct {
 	Txid   string
 	Height uint32 // 0: in the mempool
+	// Fee (sat) and VSize (vB) of a spend in the mempool, where they are known:
+	// what replaces it has to pay more.
+	Fee, VSize int64
+}
+
+// outbid is the least rate at which a transaction of this size (vB) replaces
+// what spends the output in the mempool: a higher rate, and a fee that pays for
+// both (BIP125). 0 where there is nothing to replace.
+func (v View) outbid(size int64) script.FeeRate {
+	if v.Spend == nil || v.Spend.Height > 0 || v.Spend.VSize <= 0 || v.Spend.Fee < 0 || v.Spend.Fee > MaxSat || size <= 0 {
+		return 0
+	}
+	both := (v.Spend.Fee+size)*1000/size + 1
+	above := v.Spend.Fee*1000/v.Spend.VSize + int64(minStep)
+	return script.FeeRate(max(both, above))
 }
 
 // Depth is the number of confirmations of T1, 0 while it is in no block.

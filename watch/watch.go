@@ -142,8 +142,26 @@ func look(ctx context.Context, c Chain, op wire.OutPoint, funding []byte, tip ch
 	v.Spend = &channel.SpendView{Txid: spend.Txid.String()}
 	if spend.Confirmed {
 		v.Spend.Height = spend.Height
+		return v, info.Tx, nil
 	}
-	return v, info.Tx, nil
+	return v, info.Tx, price(ctx, c, v.Spend, spend.Txid, info.Tx, op.Index)
+}
+
+// price adds the fee and the size of a spend in the mempool, where they can be
+// told: of one that spends the channel alone.
+func price(ctx context.Context, c Chain, s *channel.SpendView, txid chainhash.Hash, t1 *wire.MsgTx, index uint32) error {
+	info, err := c.Tx(ctx, txid)
+	if errors.Is(err, chain.ErrNotFound) {
+		return nil // gone meanwhile; the next step sees what is true then
+	}
+	if err != nil || len(info.Tx.TxIn) != 1 || int(index) >= len(t1.TxOut) {
+		return err
+	}
+	s.Fee, s.VSize = t1.TxOut[index].Value, script.VSize(info.Tx)
+	for _, out := range info.Tx.TxOut {
+		s.Fee -= out.Value
+	}
+	return nil
 }
 
 // conflict is how deep a transaction is buried that spends one of T1's inputs
