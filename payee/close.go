@@ -108,8 +108,14 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 		if err := next.Terms.VerifyUpdate(h.script, *update); err != nil {
 			return nil, err
 		}
-		if next, _, err = next.Update(*update); err != nil {
+		raised := false
+		if next, raised, err = next.Update(*update); err != nil {
 			return h.record.Settlement, err
+		}
+		if raised { // it is money, whatever becomes of the rest
+			if err := p.save(ctx, h, next); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if payerAsks && next.Owed() > 0 {

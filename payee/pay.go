@@ -57,7 +57,7 @@ func (p *Payee) Pay(ctx context.Context, q Request) (Receipt, error) {
 func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error) {
 	view, err := p.view(ctx, h)
 	if err != nil {
-		return receipt(h.record, 0), err
+		return p.keep(ctx, h, q.Update, err)
 	}
 	marks, err := p.loadPages(ctx, h.id, q.Items)
 	if err != nil {
@@ -106,6 +106,18 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		p.cfg.Log.Debug("update", "channel", h.id, "paid_sat", out.Record.Paid, "charged_msat", out.Record.Charged)
 	}
 	return receipt(h.record, fresh), out.Refusal
+}
+
+// keep takes the update of a request that can't be served: it is money all the same.
+func (p *Payee) keep(ctx context.Context, h *held, u *channel.Update, why error) (Receipt, error) {
+	if u == nil {
+		return receipt(h.record, 0), why
+	}
+	next, raised, err := h.record.Update(*u)
+	if err == nil && raised {
+		err = p.save(ctx, h, next)
+	}
+	return receipt(h.record, 0), errors.Join(why, err)
 }
 
 // Resumed is the answer to a resume.
