@@ -15,8 +15,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -80,16 +82,15 @@ func start(t testing.TB, path string) (*Node, error) {
 		return nil, err
 	}
 	dir := t.TempDir()
-	cmd := exec.Command(path, "-regtest", "-corepolicy=1", "-acceptnonstdtxn=0", "-server=1", "-listen=0", "-txindex=1",
+	cmd := exec.Command(path, "-regtest", "-corepolicy=1", "-acceptnonstdtxn=0", "-server=1", "-txindex=1", "-listen=0", "-connect=0", "-dnsseed=0",
 		"-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-rpcport="+strconv.Itoa(port),
 		"-fallbackfee=0.00001", "-disablewallet=1", "-persistmempool=0", "-datadir="+dir)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
+	exited, err := run(cmd)
+	if err != nil {
 		return nil, err
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait(); close(exited) }()
 	stop := func() {
 		_ = cmd.Process.Kill() // it may have exited by itself
 		<-exited
@@ -104,6 +105,25 @@ func start(t testing.TB, path string) (*Node, error) {
 		n.client.CloseIdleConnections()
 	})
 	return n, nil
+}
+
+// run starts a command that the kernel kills when this process ends in whatever
+// way: a test that panics or times out runs no cleanup. The kernel means the
+// thread that started it, so that thread is kept until the command has ended.
+func run(cmd *exec.Cmd) (<-chan error, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, exited := make(chan error, 1), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			exited <- cmd.Wait()
+			close(exited)
+		}
+	}()
+	return exited, <-started
 }
 
 // await reads the cookie and waits until the node answers.
