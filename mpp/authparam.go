@@ -143,7 +143,7 @@ func (p *authParser) param(item *authItem, name string) error {
 	return nil
 }
 
-// quoted reads a quoted-string. Beyond RFC 9110, \uXXXX (a UTF-16 code unit in
+// quoted reads a quoted-string. Beyond RFC 9110, \uhhhh (a UTF-16 code unit in
 // hex) stands for a character that a header can't carry, as [quote] writes it.
 // Bytes above 0x7f are taken as UTF-8 where that is what they are, else as
 // ISO 8859-1.

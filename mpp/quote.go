@@ -8,7 +8,7 @@ import (
 )
 
 // quote writes a quoted-string of plain ASCII (RFC 9110 section 5.6.4). What is
-// not printable ASCII becomes \uXXXX, one for each UTF-16 code unit, so that a
+// not printable ASCII becomes \uhhhh, one for each UTF-16 code unit, so that a
 // header value is always legal and no line break gets in.
 func quote(s string) string {
 	var b strings.Builder
@@ -30,7 +30,7 @@ func quote(s string) string {
 	return b.String()
 }
 
-// unescape reads uXXXX, or two of them that are a surrogate pair, after a
+// unescape reads uhhhh, or two of them that are a surrogate pair, after a
 // backslash; n is how many bytes that were, 0 when it is nothing of the kind.
 func unescape(s string) (r rune, n int) {
 	r, ok := unit(s)
