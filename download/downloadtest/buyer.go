@@ -78,6 +78,7 @@ func (c *Customer) Open() *Opened {
 		Store: c.Store, Keys: c.Keys, Wallet: o.Wallet, Chain: c.M.Node, Network: Network, Policy: c.M.Policy, Rand: rand.Reader, Log: c.M.Log,
 	})
 	Must(t, err)
+	c.releaseOrphans(o)
 	sleep := func(ctx context.Context, d time.Duration) error {
 		if c.OnSleep != nil {
 			return errors.Join(ctx.Err(), c.OnSleep(d))
@@ -97,6 +98,21 @@ func (c *Customer) Open() *Opened {
 	return o
 }
 
+// releaseOrphans frees what a process had reserved when it stopped before the
+// channel was saved.
+func (c *Customer) releaseOrphans(o *Opened) {
+	t := c.M.T
+	t.Helper()
+	records, err := o.Payer.Records(context.Background())
+	Must(t, err)
+	known := map[string]bool{}
+	for _, r := range records {
+		known[r.Terms.Outpoint.Hash.String()] = true
+	}
+	_, err = o.Wallet.ReleaseOrphans(context.Background(), 0, func(txid string) bool { return known[txid] })
+	Must(t, err)
+}
+
 // FaultStore is a store whose n-th commit fails.
 type FaultStore struct {
 	*memory.Store
@@ -104,6 +120,8 @@ type FaultStore struct {
 	commits int
 	FailAt  int  // which commit fails, from one; 0: none
 	Persist bool // it was saved all the same
+	// Watch is shown every commit before it is made; nil: nobody.
+	Watch func([]store.Op)
 }
 
 // Commit implements store.Store.
@@ -111,6 +129,9 @@ func (s *FaultStore) Commit(ctx context.Context, ops ...store.Op) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.commits++
+	if s.Watch != nil {
+		s.Watch(ops)
+	}
 	if s.FailAt == 0 || s.commits != s.FailAt {
 		return s.Store.Commit(ctx, ops...)
 	}

@@ -44,7 +44,8 @@ type Config struct {
 	Credit *uint64           // chunks; default: 1
 	Policy *channel.Policy   // of both sides; default: regtest's
 	Kinds  []script.Construction
-	Log    io.Writer // where both sides log to; default: nowhere
+	Log    io.Writer    // where both sides log to; default: nowhere
+	Node   *devnet.Node // default: a new one
 }
 
 // Market is a chain, a provider, and the coins of one buyer.
@@ -76,14 +77,28 @@ func New(t testing.TB, cfg Config) *Market {
 	if cfg.Log != nil {
 		m.Log = slog.New(slog.NewTextHandler(cfg.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	var err error
-	m.Node, err = devnet.New(devnet.Config{Now: m.Now})
-	Must(t, err)
-	t.Cleanup(func() { Must(t, m.Node.Close()) })
+	if m.Node = cfg.Node; m.Node == nil {
+		m.Node = NewNode(t)
+	}
 	m.provider(cfg)
 	m.Server = httptest.NewServer(http.HandlerFunc(m.serve))
-	t.Cleanup(m.Server.Close)
+	t.Cleanup(m.Close)
 	return m
+}
+
+// Close ends the provider; it may be called before the test ends.
+func (m *Market) Close() {
+	m.Server.Close()
+	Must(m.T, m.Catalogue.Close())
+}
+
+// NewNode starts a chain that several markets can share.
+func NewNode(t testing.TB) *devnet.Node {
+	t.Helper()
+	n, err := devnet.New(devnet.Config{})
+	Must(t, err)
+	t.Cleanup(func() { Must(t, n.Close()) })
+	return n
 }
 
 // Must ends the test on an error.
@@ -157,7 +172,6 @@ func (m *Market) catalogue(identity ed25519.PrivateKey, price string, chunk cont
 		Paths: []string{m.Dir}, CacheDir: m.T.TempDir(), Identity: identity, Price: spec, Chunk: chunk, Logger: m.Log,
 	})
 	Must(m.T, err)
-	m.T.Cleanup(func() { Must(m.T, c.Close()) })
 	_, err = c.Refresh(context.Background())
 	Must(m.T, err)
 	return c
