@@ -61,6 +61,10 @@ type Market struct {
 	Dir       string // of the files on sale
 	Log       *slog.Logger
 
+	keys    *keys.Keyring
+	wall    *paywall.Server
+	credit  uint64
+	chunk   content.ChunkSpec
 	mu      sync.Mutex
 	wrap    func(http.Handler) http.Handler
 	gateway http.Handler
@@ -133,36 +137,50 @@ func (m *Market) provider(cfg Config) {
 	if cfg.Chunk == (content.ChunkSpec{}) {
 		cfg.Chunk = content.ChunkSpec{Bytes: 64 << 10}
 	}
-	credit := uint64(1)
+	m.credit, m.chunk = 1, cfg.Chunk
 	if cfg.Credit != nil {
-		credit = *cfg.Credit
+		m.credit = *cfg.Credit
 	}
 	for name, data := range cfg.Files {
 		m.Put(name, data)
 	}
-	ring := NewKeys(t)
-	identity, err := ring.Identity()
+	m.keys = NewKeys(t)
+	identity, err := m.keys.Identity()
 	Must(t, err)
 	copy(m.Identity[:], identity.Public().(ed25519.PublicKey))
-	m.Catalogue = m.catalogue(identity, cfg.Price, cfg.Chunk)
-	_, payout, err := ring.WalletKey(false, 0)
+	_, payout, err := m.keys.WalletKey(false, 0)
 	Must(t, err)
 	m.Payee, err = payee.New(payee.Config{
-		Store: m.Store, Keys: ring, Chain: m.Node, Network: Network, Payout: payout, Policy: m.Policy,
+		Store: m.Store, Keys: m.keys, Chain: m.Node, Network: Network, Payout: payout, Policy: m.Policy,
 		Constructions: cfg.Kinds, Dearest: m.dearest, Now: m.Now, Rand: rand.Reader, Log: m.Log,
 	})
 	Must(t, err)
-	secret, err := ring.ChallengeSecret(0)
+	secret, err := m.keys.ChallengeSecret(0)
 	Must(t, err)
-	wall, err := paywall.NewServer(paywall.ServerConfig{
+	m.wall, err = paywall.NewServer(paywall.ServerConfig{
 		Payee: m.Payee, Network: Network, Secret: secret, Realm: "market", Recipient: hex.EncodeToString(m.Identity[:]), Now: m.Now, Log: m.Log,
 	})
 	Must(t, err)
-	m.gateway, err = gateway.New(gateway.Config{
-		Catalogue: m.Catalogue, Paywall: wall, Provider: hex.EncodeToString(m.Identity[:]), Network: Network,
-		CreditChunks: credit, PerSecond: 1e6, Slow: 1 << 30, Log: m.Log,
+	m.Reprice(cfg.Price)
+}
+
+// Reprice offers the files at another price from now on.
+func (m *Market) Reprice(price string) {
+	m.T.Helper()
+	identity, err := m.keys.Identity()
+	Must(m.T, err)
+	c := m.catalogue(identity, price, m.chunk)
+	g, err := gateway.New(gateway.Config{
+		Catalogue: c, Paywall: m.wall, Provider: hex.EncodeToString(m.Identity[:]), Network: Network,
+		CreditChunks: m.credit, PerSecond: 1e6, Slow: 1 << 30, Log: m.Log,
 	})
-	Must(t, err)
+	Must(m.T, err)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.Catalogue != nil {
+		Must(m.T, m.Catalogue.Close())
+	}
+	m.Catalogue, m.gateway = c, g
 }
 
 func (m *Market) catalogue(identity ed25519.PrivateKey, price string, chunk content.ChunkSpec) *content.Catalogue {
@@ -179,6 +197,8 @@ func (m *Market) catalogue(identity ed25519.PrivateKey, price string, chunk cont
 
 // dearest is the price of the dearest chunk on sale, in msat.
 func (m *Market) dearest() (most uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, e := range m.Catalogue.List("") {
 		f := e.Manifest()
 		most = max(most, f.ChunkMsat, f.LastChunkMsat)
