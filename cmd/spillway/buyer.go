@@ -24,8 +24,10 @@ type buyer struct {
 	payer  *payer.Payer
 	client *paywall.Client
 	buy    *download.Buyer
-	stop   context.CancelFunc
-	work   sync.WaitGroup
+	// watcher is stepped by watch, and once more when a command is done
+	watcher *watch.Watch
+	stop    context.CancelFunc
+	work    sync.WaitGroup
 }
 
 // openBuyer opens the payer's folder.
@@ -51,6 +53,7 @@ func (a *app) newBuyer(r *role, web *http.Client) (_ *buyer, err error) {
 	if err != nil {
 		return nil, err
 	}
+	b.watcher = &watch.Watch{Chain: r.chain, Drivers: []watch.Driver{b.payer}, Log: a.out.logger()}
 	b.client, err = paywall.NewClient(paywall.ClientConfig{HTTP: web, Payer: b.payer, Network: a.flags.network})
 	if err != nil {
 		return nil, err
@@ -66,12 +69,19 @@ func (a *app) newBuyer(r *role, web *http.Client) (_ *buyer, err error) {
 func (b *buyer) watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
-	w := &watch.Watch{Chain: b.chain, Drivers: []watch.Driver{b.payer}, Log: b.app.out.logger()}
 	b.work.Add(1)
 	go func() {
 		defer b.work.Done()
-		every(ctx, time.Second, w, func(err error) { b.app.out.say("watch: %v", err) })
+		every(ctx, time.Second, b.watcher, func(err error) { b.app.out.say("watch: %v", err) })
 	}()
+}
+
+// look ends the watch with one last step, so that what is saved is as the chain
+// stands.
+func (b *buyer) look(ctx context.Context) error {
+	b.stop()
+	b.work.Wait()
+	return b.watcher.Step(ctx)
 }
 
 // Close stops the watch and closes the folder.

@@ -59,7 +59,7 @@ type row struct {
 
 func payerRow(r channel.PayerRecord) row {
 	return row{
-		ID: r.Terms.ID(), Role: "payer", Peer: r.Origin, Construction: string(r.Terms.Construction), Network: r.Terms.Network,
+		ID: r.Terms.ID(), Role: "payer", Peer: paywall.Origin(r.Origin), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Signed, Charged: r.Owed, Refundable: r.Refundable(),
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
 	}
@@ -268,7 +268,7 @@ func (a *app) channelClose(ctx context.Context, id string) error {
 		return err
 	}
 	a.out.say("Closing channel %s: %d sat go to the provider, the rest comes back.", found.ID, rec.Signed)
-	txid, err := b.client.Close(ctx, found.ID, rec.Origin+"/", paywall.Expect{Recipient: rec.Payee})
+	txid, err := b.client.Close(ctx, found.ID, paywall.Origin(rec.Origin)+"/", paywall.Expect{Recipient: rec.Payee})
 	if err != nil {
 		return err
 	}

@@ -82,6 +82,9 @@ func (a *app) demo(ctx context.Context, f demoFlags, file string) (err error) {
 	if f.chunks == 0 {
 		return usagef("--chunks is at least 1")
 	}
+	if _, err := construction(f.channel); err != nil {
+		return err
+	}
 	if s.file, err = demoFile(file); err != nil {
 		return err
 	}

@@ -46,14 +46,22 @@ same command is given again: nothing is paid twice.`,
 	return cmd
 }
 
+// construction reads --channel; "" leaves the choice.
+func construction(text string) (script.Construction, error) {
+	switch c := script.Construction(text); c {
+	case "", script.Taproot, script.Multisig, script.MultisigP2SH:
+		return c, nil
+	default:
+		return "", usagef("--channel is taproot, multisig or multisig-p2sh, not %q", text)
+	}
+}
+
 // want reads the flags for one URL.
 func (f getFlags) want(url string, many bool) (download.Want, error) {
 	w := download.Want{URL: url, Dir: "."}
-	switch f.channel {
-	case "", string(script.Taproot), string(script.Multisig), string(script.MultisigP2SH):
-		w.Construction = script.Construction(f.channel)
-	default:
-		return w, usagef("--channel is taproot, multisig or multisig-p2sh, not %q", f.channel)
+	var err error
+	if w.Construction, err = construction(f.channel); err != nil {
+		return w, err
 	}
 	if f.root != "" {
 		root, err := content.ParseHash(f.root)
@@ -128,7 +136,7 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 			return err
 		}
 	}
-	return nil
+	return b.look(ctx)
 }
 
 // getOne plans, says what will happen to the money, asks, and buys.

@@ -22,6 +22,7 @@ type meter struct {
 	capacity uint64
 	budget   uint64 // sat, 0: not told
 	drawn    bool
+	chunk    uint64 // index and one of the chunk that a script was told of
 }
 
 func newMeter(out *output, capacity, budget uint64) *meter {
@@ -39,6 +40,7 @@ func (m *meter) event(ev download.Event) {
 	if ev.Phase != m.phase {
 		m.change(ev)
 	}
+	m.script(ev)
 	if m.out.quiet || m.out.json || !m.out.terminal || ev.Phase != download.Buying && ev.Phase != download.Hashing {
 		return
 	}
@@ -47,6 +49,21 @@ func (m *meter) event(ev download.Event) {
 	}
 	m.last = now
 	m.draw(m.line(ev, now))
+}
+
+// script tells a script of every chunk that is begun.
+func (m *meter) script(ev download.Event) {
+	if !m.out.json || ev.Phase != download.Buying || m.chunk == ev.Chunk+1 {
+		return
+	}
+	m.chunk = ev.Chunk + 1
+	err := m.out.event("progress", map[string]any{
+		"bytes": ev.Bytes, "size": ev.Size, "chunk": ev.Chunk, "chunks": ev.Chunks,
+		"paid_sat": ev.Paid, "refundable_sat": ev.Refundable, "channel_id": ev.Channel,
+	})
+	if err != nil {
+		m.out.say("output: %v", err)
+	}
 }
 
 // change says what begins.

@@ -62,7 +62,7 @@ func (p *provider) announce(name string) {
 func (a *app) hashing() func(content.ScanProgress) {
 	last := time.Now()
 	return func(s content.ScanProgress) {
-		if s.AllBytes < 256<<20 || time.Since(last) < time.Second || s.Name == "" {
+		if s.Bytes == 0 || s.AllBytes < 256<<20 || time.Since(last) < time.Second || s.Name == "" {
 			return
 		}
 		last = time.Now()
