@@ -268,7 +268,12 @@ func (a *app) channelClose(ctx context.Context, id string) error {
 		return err
 	}
 	a.out.say("Closing channel %s: %d sat go to the provider, the rest comes back.", found.ID, rec.Signed)
-	txid, err := b.client.Close(ctx, found.ID, paywall.Origin(rec.Origin)+"/", paywall.Expect{Recipient: rec.Payee})
+	expect := paywall.Expect{Recipient: rec.Payee}
+	txid, err := b.client.Close(ctx, found.ID, rec.Origin, expect)
+	if errors.Is(err, paywall.ErrRefused) || errors.Is(err, paywall.ErrNotProvider) {
+		// the file that the channel was opened for may be gone: the catalogue takes closes too
+		txid, err = b.client.Close(ctx, found.ID, paywall.Origin(rec.Origin)+"/", expect)
+	}
 	if err != nil {
 		return err
 	}

@@ -70,6 +70,18 @@ func (a *app) hashing() func(content.ScanProgress) {
 	}
 }
 
+// walletAnswers are what the operator's wallet commands ask of a provider that
+// runs, whose folder they cannot open.
+func (p *provider) walletAnswers() map[string]func(context.Context) (any, error) {
+	return map[string]func(context.Context) (any, error){
+		"GET /wallet/balance": func(ctx context.Context) (any, error) { return p.role.wallet.Balance(ctx) },
+		"POST /wallet/address": func(ctx context.Context) (any, error) {
+			addr, _, err := p.role.wallet.Address(ctx)
+			return addr, err
+		},
+	}
+}
+
 // adminFile tells the operator's commands where the running provider listens.
 const adminFile = "admin.json"
 
@@ -86,7 +98,7 @@ type adminServer struct {
 
 // startAdmin opens the admin API on loopback and writes its address and token
 // to a file of mode 0600.
-func startAdmin(dir string, driver gateway.AdminDriver, logger *slog.Logger) (*adminServer, error) {
+func startAdmin(dir string, driver gateway.AdminDriver, more map[string]func(context.Context) (any, error), logger *slog.Logger) (*adminServer, error) {
 	var token [32]byte
 	if _, err := rand.Read(token[:]); err != nil {
 		return nil, err
@@ -105,7 +117,7 @@ func startAdmin(dir string, driver gateway.AdminDriver, logger *slog.Logger) (*a
 	if err := errors.Join(removeIfThere(s.path), os.WriteFile(s.path, raw, 0o600)); err != nil {
 		return nil, errors.Join(localError(err), l.Close())
 	}
-	s.server = &http.Server{Handler: gateway.Admin(driver, info.Token, logger), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
+	s.server = &http.Server{Handler: gateway.Admin(driver, info.Token, logger, more), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
 	go func() { s.done <- s.server.Serve(l) }()
 	return s, nil
 }

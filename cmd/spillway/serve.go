@@ -142,7 +142,7 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string) (
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 		p.url = "https://" + l.Addr().String()
 	}
-	if p.admin, err = startAdmin(r.dir, p.payee, a.out.logger()); err != nil {
+	if p.admin, err = startAdmin(r.dir, p.payee, p.walletAnswers(), a.out.logger()); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	p.run(l)

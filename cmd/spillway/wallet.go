@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/store/sqlite"
+	"github.com/spillway/spillway/wallet"
 )
 
 func (a *app) walletCommand() *cobra.Command {
@@ -39,9 +41,9 @@ func (a *app) walletCommand() *cobra.Command {
 		&cobra.Command{Use: "create", Short: "Make a wallet and show its words once", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.walletCreate(cmd.Context(), role()) }},
 		&cobra.Command{Use: "address", Short: "A fresh address to send coins to", Args: cobra.NoArgs,
-			RunE: a.withRole(role, a.walletAddress)},
+			RunE: a.orRunning(&provider, a.runningAddress, a.withRole(role, a.walletAddress))},
 		&cobra.Command{Use: "balance", Short: "What the wallet holds, and what is locked in channels", Args: cobra.NoArgs,
-			RunE: a.withRole(role, a.walletBalance)},
+			RunE: a.orRunning(&provider, a.runningBalance, a.withRole(role, a.walletBalance))},
 		&cobra.Command{Use: "history", Short: "What came in and went out", Args: cobra.NoArgs,
 			RunE: a.withRole(role, a.walletHistory)},
 		a.walletSend(role), a.walletRestore(role),
@@ -59,6 +61,35 @@ func (a *app) withRole(role func() string, do func(context.Context, *role) error
 		defer func() { err = errors.Join(err, r.Close()) }()
 		return do(cmd.Context(), r)
 	}
+}
+
+// orRunning asks the provider that runs on this folder, where one does and the
+// provider's wallet is meant; else the folder is opened.
+func (a *app) orRunning(provider *bool, ask func(context.Context) error, open func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if *provider {
+			if err := ask(cmd.Context()); !errors.Is(err, errNoProvider) {
+				return err
+			}
+		}
+		return open(cmd, args)
+	}
+}
+
+func (a *app) runningAddress(ctx context.Context) error {
+	var addr string
+	if err := a.askProvider(ctx, http.MethodPost, "/wallet/address", &addr); err != nil {
+		return err
+	}
+	return a.printAddress(addr)
+}
+
+func (a *app) runningBalance(ctx context.Context) error {
+	var b wallet.Balance
+	if err := a.askProvider(ctx, http.MethodGet, "/wallet/balance", &b); err != nil {
+		return err
+	}
+	return a.printBalance(b, 0, 0)
 }
 
 func (a *app) walletCreate(ctx context.Context, name string) error {
@@ -132,6 +163,10 @@ func (a *app) walletAddress(ctx context.Context, r *role) error {
 	if err != nil {
 		return err
 	}
+	return a.printAddress(addr)
+}
+
+func (a *app) printAddress(addr string) error {
 	a.out.print("%s", addr)
 	return a.out.result(map[string]any{"address": addr, "network": a.flags.network})
 }
@@ -145,6 +180,11 @@ func (a *app) walletBalance(ctx context.Context, r *role) error {
 	if err != nil {
 		return err
 	}
+	return a.printBalance(b, locked, refundable)
+}
+
+// printBalance prints what is held, and what is locked in channels (sat).
+func (a *app) printBalance(b wallet.Balance, locked, refundable uint64) error {
 	a.out.print("confirmed    %s\npending      %s\nspendable    %s\nin channels  %s (unpaid: %s)",
 		money(uint64(b.Confirmed)*1000), money(uint64(b.Unconfirmed)*1000),
 		money(uint64(b.Spendable)*1000), money(locked*1000), money(refundable*1000))

@@ -23,8 +23,16 @@ type AdminDriver interface {
 //
 //	GET  /channels              the records
 //	POST /channels/settle?id=   settles one channel now, answers the broadcast
-func Admin(driver AdminDriver, token string, log *slog.Logger) http.Handler {
+//
+// and what more holds, by pattern.
+func Admin(driver AdminDriver, token string, log *slog.Logger, more map[string]func(context.Context) (any, error)) http.Handler {
 	mux := http.NewServeMux()
+	for pattern, ask := range more {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			v, err := ask(r.Context())
+			reply(w, r, log, v, err)
+		})
+	}
 	mux.HandleFunc("GET /channels", func(w http.ResponseWriter, r *http.Request) {
 		records, err := driver.Records(r.Context())
 		reply(w, r, log, records, err)
