@@ -64,7 +64,7 @@ func TestPropertyPaysExactlyWhatItVerified(t *testing.T) {
 // obeys checks every commit of the buyer's: nothing is signed above what was
 // verified but the minimum charge, nothing above the budget.
 func (s *shop) obeys(budget uint64) {
-	s.Customer.Store.Watch = func(ops []store.Op) {
+	s.Customer.Store.Watch = func(ops []store.Op) error {
 		for _, op := range ops {
 			if op.Bucket != "payer/channel" {
 				continue
@@ -78,6 +78,7 @@ func (s *shop) obeys(budget uint64) {
 					rec.Signed, rec.Owed, rec.Terms.MinimumCharge, budget)
 			}
 		}
+		return nil
 	}
 }
 

@@ -120,8 +120,8 @@ type FaultStore struct {
 	commits int
 	FailAt  int  // which commit fails, from one; 0: none
 	Persist bool // it was saved all the same
-	// Watch is shown every commit before it is made; nil: nobody.
-	Watch func([]store.Op)
+	// Watch is shown every commit before it is made, and may refuse it.
+	Watch func([]store.Op) error
 }
 
 // Commit implements store.Store.
@@ -130,7 +130,9 @@ func (s *FaultStore) Commit(ctx context.Context, ops ...store.Op) error {
 	defer s.mu.Unlock()
 	s.commits++
 	if s.Watch != nil {
-		s.Watch(ops)
+		if err := s.Watch(ops); err != nil {
+			return err
+		}
 	}
 	if s.FailAt == 0 || s.commits != s.FailAt {
 		return s.Store.Commit(ctx, ops...)
