@@ -94,7 +94,10 @@ func TestPitfall17_OnlyClosesAreSigned(t *testing.T) {
 		"a lock":           func(tx *wire.MsgTx) { tx.LockTime = c.Expiry },
 		"another version":  func(tx *wire.MsgTx) { tx.Version = 2 },
 		"no output":        func(tx *wire.MsgTx) { tx.TxOut = nil },
-		"three outputs":    func(tx *wire.MsgTx) { tx.AddTxOut(&wire.TxOut{Value: 330, PkScript: p2tr("third")}) },
+		"three outputs": func(tx *wire.MsgTx) {
+			tx.TxOut[0].Value -= 330
+			tx.AddTxOut(&wire.TxOut{Value: 330, PkScript: p2tr("third")})
+		},
 		"a dust output":    func(tx *wire.MsgTx) { tx.TxOut[0].Value = 329 },
 		"OP_TRUE":          func(tx *wire.MsgTx) { tx.TxOut[1].PkScript = []byte{txscript.OP_TRUE} },
 		"too much":         func(tx *wire.MsgTx) { tx.TxOut[1].Value += 201 },

@@ -6,6 +6,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/script"
@@ -205,6 +206,16 @@ func TestExecuteRefuses(t *testing.T) {
 		if err := script.Execute(tx, prevouts(c)); !errors.Is(err, row.want) {
 			t.Errorf("%s: %v, want %v", row.name, err, row.want)
 		}
+	}
+	anyone := map[wire.OutPoint]*wire.TxOut{{}: {Value: 1000, PkScript: []byte{txscript.OP_TRUE}}}
+	once := wire.NewMsgTx(2)
+	once.AddTxIn(&wire.TxIn{})
+	if err := script.Execute(once, anyone); err != nil {
+		t.Errorf("an output of anyone's: %v", err)
+	}
+	once.AddTxIn(&wire.TxIn{})
+	if err := script.Execute(once, anyone); !errors.Is(err, script.ErrExecute) {
+		t.Errorf("an output of anyone's, spent twice: %v", err)
 	}
 	if err := script.Execute(nil, nil); !errors.Is(err, script.ErrExecute) {
 		t.Errorf("nothing: %v", err)
