@@ -98,10 +98,10 @@ func TestPitfall17_OnlyClosesAreSigned(t *testing.T) {
 			tx.TxOut[0].Value -= 330
 			tx.AddTxOut(&wire.TxOut{Value: 330, PkScript: p2tr("third")})
 		},
-		"a dust output":    func(tx *wire.MsgTx) { tx.TxOut[0].Value = 329 },
-		"OP_TRUE":          func(tx *wire.MsgTx) { tx.TxOut[1].PkScript = []byte{txscript.OP_TRUE} },
-		"too much":         func(tx *wire.MsgTx) { tx.TxOut[1].Value += 201 },
-		"overflow":         func(tx *wire.MsgTx) { tx.TxOut[1].Value = math.MaxInt64 },
+		"a dust output": func(tx *wire.MsgTx) { tx.TxOut[0].Value = 329 },
+		"OP_TRUE":       func(tx *wire.MsgTx) { tx.TxOut[1].PkScript = []byte{txscript.OP_TRUE} },
+		"too much":      func(tx *wire.MsgTx) { tx.TxOut[1].Value += 201 },
+		"overflow":      func(tx *wire.MsgTx) { tx.TxOut[1].Value = math.MaxInt64 },
 	} {
 		tx := good.Copy()
 		change(tx)
