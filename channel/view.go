@@ -36,8 +36,8 @@ func (v View) outbid(size int64) script.FeeRate {
 	if v.Spend == nil || v.Spend.Height > 0 || v.Spend.VSize <= 0 || v.Spend.Fee < 0 || v.Spend.Fee > MaxSat || size <= 0 {
 		return 0
 	}
-	both := (v.Spend.Fee+size)*1000/size + 1
-	above := v.Spend.Fee*1000/v.Spend.VSize + int64(minStep)
+	both := (v.Spend.Fee+size-1)*1000/size + 1
+	above := v.Spend.Fee*1000/v.Spend.VSize + 1
 	return script.FeeRate(max(both, above))
 }
 

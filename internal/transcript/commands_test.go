@@ -434,22 +434,3 @@ func (w *world) cmdRestore(ctx context.Context, a args) (out string, err error) 
 	}
 	return "", w.payee.MarkRestored(ctx)
 }
-
-// resume: the payee shows the newest update that it holds, the payer takes it and sends its own.
-func (w *world) cmdResume(ctx context.Context, _ args) (string, error) {
-	got, err := w.payee.Resume(ctx, w.id)
-	if err != nil {
-		return "", err
-	}
-	if err := w.payer.Resumed(ctx, w.id, channel.Update{Amount: got.Record.Paid, Signature: got.Record.Signature}); err != nil {
-		return "", err
-	}
-	return w.cmdPay(ctx, args{})
-}
-
-// rate sat=…: the going rate, in sat/vB.
-func (w *world) cmdRate(_ context.Context, a args) (string, error) {
-	sat, err := a.num("sat", 1)
-	w.node.SetFeeRate(script.FeeRatePerVB(int64(sat)))
-	return "", err
-}

@@ -11,6 +11,7 @@ import (
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/payee"
+	"github.com/spillway/spillway/script"
 )
 
 // status: what both sides have saved.
@@ -103,6 +104,25 @@ func (w *world) kindOf(ctx context.Context, b channel.PayerRecord, txid string) 
 		return "refund", nil
 	}
 	return "an unknown spend", nil
+}
+
+// resume: the payee shows the newest update that it holds, the payer takes it and sends its own.
+func (w *world) cmdResume(ctx context.Context, _ args) (string, error) {
+	got, err := w.payee.Resume(ctx, w.id)
+	if err != nil {
+		return "", err
+	}
+	if err := w.payer.Resumed(ctx, w.id, channel.Update{Amount: got.Record.Paid, Signature: got.Record.Signature}); err != nil {
+		return "", err
+	}
+	return w.cmdPay(ctx, args{})
+}
+
+// rate sat=…: the going rate, in sat/vB.
+func (w *world) cmdRate(_ context.Context, a args) (string, error) {
+	sat, err := a.num("sat", 1)
+	w.node.SetFeeRate(script.FeeRatePerVB(int64(sat)))
+	return "", err
 }
 
 // parse reads a command line.
