@@ -153,9 +153,9 @@ func (n *Node) statusOf(err error) (status int, text string) {
 	switch {
 	case errors.As(err, &h):
 		return h.status, h.text
-	case errors.Is(err, ErrRange), errors.Is(err, ErrBlock), errors.Is(err, chain.ErrRejected):
+	case errors.Is(err, ErrRange), errors.Is(err, ErrBlock), errors.Is(err, ErrFaucetEmpty), errors.Is(err, chain.ErrRejected):
 		return http.StatusBadRequest, err.Error()
-	case errors.Is(err, ErrFaucetEmpty), errors.Is(err, chain.ErrUnavailable):
+	case errors.Is(err, chain.ErrUnavailable):
 		return http.StatusServiceUnavailable, err.Error()
 	}
 	n.log.Error("devnet: a request failed", "err", err)

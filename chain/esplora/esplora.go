@@ -180,8 +180,8 @@ func (c *Client) IsDevnet(ctx context.Context) (bool, error) {
 }
 
 // Faucet asks a devnet to pay an amount in satoshi to a script, and gives the txid.
-// Errors: chain.ErrUnavailable, also when the faucet is empty; chain.ErrRejected; chain.ErrNotFound on a server
-// that has no faucet.
+// Errors: chain.ErrRejected, also when the faucet is empty; chain.ErrNotFound on a server that has no faucet;
+// chain.ErrUnavailable.
 func (c *Client) Faucet(ctx context.Context, pkScript []byte, sat int64) (txid chainhash.Hash, err error) {
 	if err := c.CheckNetwork(ctx); err != nil {
 		return txid, err
@@ -215,7 +215,7 @@ func (c *Client) post(ctx context.Context, path string, ask, answer any) error {
 	}
 	body, err := c.do(ctx, http.MethodPost, path, "application/json", raw, maxJSON)
 	var refused *statusError
-	if errors.As(err, &refused) {
+	if errors.As(err, &refused) && !errors.Is(err, chain.ErrUnavailable) {
 		return &chain.RejectError{Reason: refused.text}
 	}
 	if err != nil {
