@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/btcsuite/btcd/txscript/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 )
 
 // asm writes a script in the words of an Esplora: pushes named by their opcode, everything else by its own name.
@@ -70,4 +71,30 @@ func scriptType(script []byte) string {
 		return "multisig"
 	}
 	return "unknown"
+}
+
+// innerScripts writes the scripts that an input reveals: the one that a P2SH output hashes, and the one that a
+// P2WSH output hashes or that is a leaf of a P2TR output's tree. Empty where there is none.
+func innerScripts(in *wire.TxIn, pkScript []byte) (redeem, witness string) {
+	program := pkScript
+	if txscript.IsPayToScriptHash(pkScript) {
+		t := txscript.MakeScriptTokenizer(0, in.SignatureScript)
+		for program = nil; t.Next(); {
+			program = t.Data()
+		}
+		redeem = asm(program)
+	}
+	w := in.Witness
+	switch {
+	case txscript.IsPayToWitnessScriptHash(program) && len(w) > 0:
+		witness = asm(w[len(w)-1])
+	case txscript.IsPayToTaproot(pkScript):
+		if n := len(w); n > 1 && len(w[n-1]) > 0 && w[n-1][0] == txscript.TaprootAnnexTag {
+			w = w[:n-1]
+		}
+		if len(w) > 1 {
+			witness = asm(w[len(w)-2])
+		}
+	}
+	return redeem, witness
 }

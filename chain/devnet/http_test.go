@@ -164,12 +164,19 @@ func TestEsploraValues(t *testing.T) {
 	if j.Weight != 4*tx.SerializeSizeStripped()+tx.SerializeSize()-tx.SerializeSizeStripped() || j.Size != tx.SerializeSize() {
 		t.Errorf("weight %d, size %d", j.Weight, j.Size)
 	}
+	const addr = "bcrt1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqdku202"
+	coin := fmt.Sprintf(`[{"txid":"%s","vout":0,"status":{"confirmed":false},"value":99000}]`, tx.TxHash())
+	sum := sha256.Sum256(anyoneElse())
 	for path, want := range map[string]string{
-		"/tx/" + tx.TxHash().String() + "/hex":   hexTx(t, tx),
-		"/blocks/tip/height":                     "251",
-		"/block-height/0":                        devnet.Params().GenesisHash.String(),
-		"/block/" + genesis() + "/status":        `{"in_best_chain":true,"height":0,"next_best":"` + blockAt(t, h, 1) + `"}`,
-		"/block/" + blockAt(t, h, 3) + "/header": headerOf(t, h, blockAt(t, h, 3)),
+		"/address/" + addr + "/utxo":                          coin,
+		"/scripthash/" + hex.EncodeToString(sum[:]) + "/utxo": coin,
+		"/address/" + strings.ToUpper(addr) + "/txs/chain":    "[]",
+		"/address/" + addr:                                    `{"address":"` + addr + `","chain_stats":{"funded_txo_count":0,"funded_txo_sum":0,"spent_txo_count":0,"spent_txo_sum":0,"tx_count":0},"mempool_stats":{"funded_txo_count":1,"funded_txo_sum":99000,"spent_txo_count":0,"spent_txo_sum":0,"tx_count":1}}`,
+		"/tx/" + tx.TxHash().String() + "/hex":                hexTx(t, tx),
+		"/blocks/tip/height":                                  "251",
+		"/block-height/0":                                     devnet.Params().GenesisHash.String(),
+		"/block/" + genesis() + "/status":                     `{"in_best_chain":true,"height":0,"next_best":"` + blockAt(t, h, 1) + `"}`,
+		"/block/" + blockAt(t, h, 3) + "/header":              headerOf(t, h, blockAt(t, h, 3)),
 	} {
 		if status, body := request(t, h, http.MethodGet, path, ""); status != 200 || body != want {
 			t.Errorf("%s: %d %s, want %s", path, status, body, want)

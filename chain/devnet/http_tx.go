@@ -50,6 +50,8 @@ type inputJSON struct {
 	Witness    []string    `json:"witness,omitempty"`
 	IsCoinbase bool        `json:"is_coinbase"`
 	Sequence   uint32      `json:"sequence"`
+	Redeem     string      `json:"inner_redeemscript_asm,omitempty"`
+	Script     string      `json:"inner_witnessscript_asm,omitempty"`
 }
 
 type txJSON struct {
@@ -87,6 +89,7 @@ func (e *entry) json(params *chaincfg.Params) txJSON {
 		if e.prev[i] != nil {
 			p := toOutput(e.prev[i], params)
 			v.Prevout = &p
+			v.Redeem, v.Script = innerScripts(in, e.prev[i].PkScript)
 		}
 		for _, w := range in.Witness {
 			v.Witness = append(v.Witness, hexOf(w))

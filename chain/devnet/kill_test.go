@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -176,5 +177,37 @@ func TestPitfall74_Killed(t *testing.T) {
 	}
 	if _, err := n.Mine(1); !errors.Is(err, chain.ErrUnavailable) || !errors.Is(err, devnet.ErrClosed) {
 		t.Errorf("mining after Close: %v", err)
+	}
+}
+
+// TestPitfall74_KilledAtBoot kills a process while it makes its first blocks: the folder starts all the same.
+func TestPitfall74_KilledAtBoot(t *testing.T) {
+	for range 8 {
+		dir := t.TempDir()
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), childEnv+"="+dir)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// The folder appears first; then up to some tens of milliseconds of work are cut at a random point.
+		for begun := false; !begun; {
+			_, err := os.Stat(dir + "/chain.log")
+			begun = err == nil
+		}
+		for until := time.Now().Add(time.Duration(rand.IntN(30_000)) * time.Microsecond); time.Now().Before(until); {
+			runtime.Gosched()
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Fatal("the child ended by itself")
+		}
+		n := open(t, devnet.Config{Dir: dir})
+		if h := height(t, n); h < 250 {
+			t.Fatalf("the tip is %d", h)
+		}
+		mine(t, n, 1)
 	}
 }

@@ -207,13 +207,13 @@ func (c *Client) Mine(ctx context.Context, blocks int) error {
 	return c.post(ctx, "/mine", map[string]any{"blocks": blocks}, &answer)
 }
 
-// post sends a request of the devnet's own.
+// post sends a request of the devnet's own, once: a payment that was put off may have been made.
 func (c *Client) post(ctx context.Context, path string, ask, answer any) error {
 	raw, err := json.Marshal(ask)
 	if err != nil {
 		return fmt.Errorf("esplora: ask %s: %w", path, err)
 	}
-	body, err := c.do(ctx, http.MethodPost, path, "application/json", raw, maxJSON)
+	body, _, err := c.once(ctx, http.MethodPost, path, "application/json", raw, maxJSON)
 	var refused *statusError
 	if errors.As(err, &refused) && !errors.Is(err, chain.ErrUnavailable) {
 		return &chain.RejectError{Reason: refused.text}
