@@ -138,7 +138,9 @@ func (p *Payee) store(ctx context.Context, r channel.PayeeRecord, view channel.V
 		return Opened{}, err
 	}
 	ops = append(ops, store.Op{Bucket: bucketChannel, Key: id, Value: value})
-	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
+	if err := p.cfg.Store.Commit(ctx, ops...); errors.Is(err, store.ErrConflict) {
+		return Opened{}, fmt.Errorf("%w: another opening took its key first: %w", channel.ErrConflict, err)
+	} else if err != nil {
 		return Opened{}, fmt.Errorf("channel %s was not saved: %w", id, err)
 	}
 	p.observe(id, view)
