@@ -1,10 +1,13 @@
 // Package memory is a store that forgets everything when its process ends, for
 // tests and for demonstrations. It can be told to fail.
+//
+// It never writes to a disk: what it acknowledges lives as long as the Store.
 package memory
 
 import (
 	"context"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,8 +17,8 @@ import (
 // Store is a store in memory. The zero value is not usable; see New.
 type Store struct {
 	mu      sync.Mutex
-	entries map[[2]string]store.Entry
-	seq     uint64
+	buckets map[string]map[string]store.Entry
+	floor   uint64 // the highest revision at which a key was deleted
 	closed  bool
 	faults  []fault
 }
@@ -26,12 +29,14 @@ type fault struct {
 }
 
 // New returns an empty store.
-func New() *Store { return &Store{entries: map[[2]string]store.Entry{}} }
+func New() *Store { return &Store{buckets: map[string]map[string]store.Entry{}} }
 
-// FailNext makes the next commit fail without effect.
+// FailNext makes the next commit fail without effect. Calls queue up: each is
+// used by one commit.
 func (s *Store) FailNext(err error) { s.fail(fault{err: err}) }
 
-// FailButPersistNext makes the next commit report a failure although it was saved.
+// FailButPersistNext makes the next commit that would succeed report err although
+// it was saved: the answer was lost. Calls queue up, also with those of FailNext.
 func (s *Store) FailButPersistNext(err error) { s.fail(fault{err: err, persisted: true}) }
 
 func (s *Store) fail(f fault) {
@@ -50,12 +55,17 @@ func (s *Store) Get(ctx context.Context, bucket, key string) (store.Entry, error
 	if s.closed {
 		return store.Entry{}, store.ErrClosed
 	}
-	e, ok := s.entries[[2]string{bucket, key}]
+	e, ok := s.buckets[bucket][key]
 	if !ok {
 		return store.Entry{}, store.ErrNotFound
 	}
+	return own(e), nil
+}
+
+// own returns an entry whose value nobody else holds.
+func own(e store.Entry) store.Entry {
 	e.Value = append([]byte{}, e.Value...)
-	return e, nil
+	return e
 }
 
 // List implements store.Store.
@@ -69,18 +79,19 @@ func (s *Store) List(ctx context.Context, bucket, prefix string) ([]store.Entry,
 		return nil, store.ErrClosed
 	}
 	var found []store.Entry
-	for k, e := range s.entries {
-		if k[0] == bucket && strings.HasPrefix(k[1], prefix) {
-			e.Value = append([]byte{}, e.Value...)
-			found = append(found, e)
+	for _, key := range slices.Sorted(maps.Keys(s.buckets[bucket])) {
+		if strings.HasPrefix(key, prefix) {
+			found = append(found, own(s.buckets[bucket][key]))
 		}
 	}
-	sort.Slice(found, func(i, j int) bool { return found[i].Key < found[j].Key })
 	return found, nil
 }
 
 // Commit implements store.Store.
 func (s *Store) Commit(ctx context.Context, ops ...store.Op) error {
+	if err := store.Check(ops); err != nil {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -89,34 +100,57 @@ func (s *Store) Commit(ctx context.Context, ops ...store.Op) error {
 	if s.closed {
 		return store.ErrClosed
 	}
-	var f fault
-	if len(s.faults) > 0 {
-		f, s.faults = s.faults[0], s.faults[1:]
-		if !f.persisted {
-			return f.err
-		}
+	if len(s.faults) > 0 && !s.faults[0].persisted {
+		return s.fault()
 	}
-	for i, op := range ops {
-		have := s.entries[[2]string{op.Bucket, op.Key}].Revision
-		for _, before := range ops[:i] {
-			if before.Bucket == op.Bucket && before.Key == op.Key {
-				return &store.ConflictError{Bucket: op.Bucket, Key: op.Key, Expected: op.Expect, Have: have}
-			}
-		}
-		if op.Expect != store.Any && op.Expect != have {
+	if err := s.conflict(ops); err != nil {
+		return err
+	}
+	for _, op := range ops {
+		s.write(op)
+	}
+	return s.fault()
+}
+
+// fault takes the next fault that was asked for, if any.
+func (s *Store) fault() error {
+	if len(s.faults) == 0 {
+		return nil
+	}
+	f := s.faults[0]
+	s.faults = s.faults[1:]
+	return f.err
+}
+
+func (s *Store) conflict(ops []store.Op) error {
+	for _, op := range ops {
+		if have := s.buckets[op.Bucket][op.Key].Revision; op.Expect != store.Any && op.Expect != have {
 			return &store.ConflictError{Bucket: op.Bucket, Key: op.Key, Expected: op.Expect, Have: have}
 		}
 	}
-	for _, op := range ops {
-		s.seq++
-		k := [2]string{op.Bucket, op.Key}
-		if op.Value == nil {
-			delete(s.entries, k)
-			continue
+	return nil
+}
+
+// write applies one op whose expectation was checked.
+func (s *Store) write(op store.Op) {
+	entries := s.buckets[op.Bucket]
+	old, there := entries[op.Key]
+	if op.Value == nil {
+		if there {
+			s.floor = max(s.floor, old.Revision+1)
+			delete(entries, op.Key)
 		}
-		s.entries[k] = store.Entry{Bucket: op.Bucket, Key: op.Key, Value: append([]byte{}, op.Value...), Revision: s.seq}
+		return
 	}
-	return f.err
+	if entries == nil {
+		entries = map[string]store.Entry{}
+		s.buckets[op.Bucket] = entries
+	}
+	rev := s.floor + 1
+	if there {
+		rev = old.Revision + 1
+	}
+	entries[op.Key] = own(store.Entry{Bucket: op.Bucket, Key: op.Key, Value: op.Value, Revision: rev})
 }
 
 // Close implements store.Store.

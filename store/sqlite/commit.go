@@ -2,165 +2,176 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
+	"fmt"
 	"runtime"
 
 	"github.com/spillway/spillway/store"
 )
 
-// maxBatch is how many commits share one transaction at the most.
-const maxBatch = 512
+// Limits of what shares one transaction.
+const (
+	batchOps   = 8192
+	batchBytes = 16 << 20
+)
 
 // pending is one commit that waits for its answer.
 type pending struct {
 	ops    []store.Op
-	answer chan error
+	answer chan error // holds one
 }
 
-// Commit implements store.Store. Once it was handed to the committer its answer
-// is waited for, whatever happens to ctx: the answer is then the truth.
+// size is the bytes that a commit writes.
+func (p *pending) size() (n int) {
+	for _, op := range p.ops {
+		n += len(op.Bucket) + len(op.Key) + len(op.Value)
+	}
+	return n
+}
+
+// Commit implements store.Store. Once the committer has taken it up its answer is
+// waited for, whatever happens to ctx: the answer is then the truth.
 func (s *Store) Commit(ctx context.Context, ops ...store.Op) error {
+	if err := store.Check(ops); err != nil {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if len(ops) == 0 {
-		return nil
-	}
 	p := &pending{ops: ops, answer: make(chan error, 1)}
-	s.mu.RLock()
-	if s.shut {
-		s.mu.RUnlock()
-		return store.ErrClosed
+	if err := s.hand(p); err != nil || len(ops) == 0 {
+		return err
 	}
 	select {
-	case s.queue <- p:
-		s.mu.RUnlock()
+	case err := <-p.answer:
+		return err
 	case <-ctx.Done():
-		s.mu.RUnlock()
-		return ctx.Err()
+		if s.withdraw(p) {
+			return ctx.Err()
+		}
+		return <-p.answer
 	}
-	return <-p.answer
 }
 
-// run is the committer: it takes whatever waits, and commits it together.
+// hand gives a commit to the committer.
+func (s *Store) hand(p *pending) error {
+	s.mu.Lock()
+	if s.shut {
+		s.mu.Unlock()
+		return store.ErrClosed
+	}
+	if s.failed != nil {
+		s.mu.Unlock()
+		return s.failed
+	}
+	if len(p.ops) > 0 {
+		s.waiting = append(s.waiting, p)
+	}
+	s.mu.Unlock()
+	s.nudge()
+	return nil
+}
+
+func (s *Store) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // told already
+	}
+}
+
+// withdraw takes a commit back that the committer has not taken up.
+func (s *Store) withdraw(p *pending) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, q := range s.waiting {
+		if q == p {
+			s.waiting = append(s.waiting[:i:i], s.waiting[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// run is the committer: it takes whatever waits, and commits it together, until
+// the store is closed and nothing waits.
 func (s *Store) run() {
 	defer close(s.done)
-	for {
-		select {
-		case p := <-s.queue:
-			s.commit(s.gather(p))
-		case <-s.stop:
+	for range s.wake {
+		for batch := s.gather(); len(batch) > 0; batch = s.gather() {
+			s.commit(batch)
+		}
+		if s.closed() {
 			return
 		}
 	}
 }
 
-// gather takes the commits that wait now. It yields first: whoever is about to
-// hand one in gets the chance.
-func (s *Store) gather(first *pending) []*pending {
-	batch := []*pending{first}
-	for range 2 {
+// gather takes the commits that wait now. It yields first, as long as that brings
+// more: whoever is about to hand one in gets the chance.
+func (s *Store) gather() []*pending {
+	for before, round := -1, 0; round < 8; round++ {
 		runtime.Gosched()
-		for more := true; more && len(batch) < maxBatch; {
-			select {
-			case p := <-s.queue:
-				batch = append(batch, p)
-			default:
-				more = false
-			}
+		s.mu.Lock()
+		now := len(s.waiting)
+		s.mu.Unlock()
+		if now == before {
+			break
 		}
+		before = now
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ops, bytes := 0, 0, 0
+	for n < len(s.waiting) && (n == 0 || ops < batchOps && bytes < batchBytes) {
+		ops, bytes = ops+len(s.waiting[n].ops), bytes+s.waiting[n].size()
+		n++
+	}
+	batch := s.waiting[:n:n]
+	s.waiting = s.waiting[n:]
 	return batch
 }
 
-// commit answers every commit of a batch: with its own conflict, or with what
-// became of the transaction.
+// commit writes a batch and answers every commit of it: with its own conflict, or
+// with what became of the transaction. A batch that fails is tried again one by
+// one, so that one commit that needs too much room does not fail the others.
 func (s *Store) commit(batch []*pending) {
-	answers, err := s.transact(batch)
-	for i, p := range batch {
-		switch {
-		case err != nil:
-			p.answer <- err
-		default:
-			p.answer <- answers[i]
+	if err := s.broken(); err != nil {
+		answer(batch, err)
+		return
+	}
+	conflicts, err := s.w.transact(batch)
+	switch {
+	case err == nil:
+		for i, p := range batch {
+			p.answer <- conflicts[i]
+		}
+	case gone(err):
+		s.fail(err)
+		answer(batch, s.broken())
+	case len(batch) == 1, errors.Is(classify(err), store.ErrLocked):
+		answer(batch, fmt.Errorf("%s: %w", s.path, classify(err)))
+	default:
+		for i := range batch {
+			s.commit(batch[i : i+1])
 		}
 	}
 }
 
-func (s *Store) transact(batch []*pending) (answers []error, err error) {
-	ctx := context.Background()
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, classify(err)
+func answer(batch []*pending, err error) {
+	for _, p := range batch {
+		p.answer <- err
 	}
-	defer func() {
-		if err != nil {
-			if rb := tx.Rollback(); rb != nil && !errors.Is(rb, sql.ErrTxDone) {
-				err = errors.Join(err, classify(rb))
-			}
-		}
-	}()
-	var seq uint64
-	if err := tx.QueryRow("SELECT revision FROM counter WHERE id = 1").Scan(&seq); err != nil {
-		return nil, classify(err)
-	}
-	start := seq
-	answers = make([]error, len(batch))
-	for i, p := range batch {
-		conflict, err := check(tx, p.ops)
-		if err != nil {
-			return nil, classify(err)
-		}
-		if conflict != nil {
-			answers[i] = conflict
-			continue
-		}
-		if seq, err = apply(tx, p.ops, seq); err != nil {
-			return nil, classify(err)
-		}
-	}
-	if seq == start {
-		return answers, classify(tx.Rollback())
-	}
-	if _, err := tx.Exec("UPDATE counter SET revision = ? WHERE id = 1", seq); err != nil {
-		return nil, classify(err)
-	}
-	return answers, classify(tx.Commit())
 }
 
-// check compares every op's expected revision with what is there.
-func check(tx *sql.Tx, ops []store.Op) (conflict, err error) {
-	for i, op := range ops {
-		var have uint64
-		err := tx.QueryRow("SELECT revision FROM entries WHERE bucket = ? AND key = ?", op.Bucket, op.Key).Scan(&have)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return nil, err
-		}
-		twice := false
-		for _, before := range ops[:i] {
-			twice = twice || before.Bucket == op.Bucket && before.Key == op.Key
-		}
-		if twice || op.Expect != store.Any && op.Expect != have {
-			return &store.ConflictError{Bucket: op.Bucket, Key: op.Key, Expected: op.Expect, Have: have}, nil
-		}
-	}
-	return nil, nil
+// broken is the error of a disk that failed.
+func (s *Store) broken() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
 }
 
-func apply(tx *sql.Tx, ops []store.Op, seq uint64) (uint64, error) {
-	for _, op := range ops {
-		seq++
-		var err error
-		if op.Value == nil {
-			_, err = tx.Exec("DELETE FROM entries WHERE bucket = ? AND key = ?", op.Bucket, op.Key)
-		} else {
-			_, err = tx.Exec(`INSERT INTO entries (bucket, key, revision, value) VALUES (?, ?, ?, ?)
-				ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, value = excluded.value`, op.Bucket, op.Key, seq, op.Value)
-		}
-		if err != nil {
-			return seq, err
-		}
-	}
-	return seq, nil
+func (s *Store) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = fmt.Errorf("%w: %s: %w", store.ErrFailed, s.path, err)
 }

@@ -2,234 +2,219 @@
 // synchronous=FULL. Commits that wait at the same time share one transaction and
 // one fsync, each all-or-nothing by itself.
 //
-// Nothing is acknowledged before the transaction that holds it is on the disk.
+// It never acknowledges a commit before the transaction that holds it is on the
+// disk, and never opens a file that it does not understand or that is torn: it
+// says what is wrong instead.
 package sqlite
 
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
+	"time"
 
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	lib "modernc.org/sqlite/lib"
+	_ "modernc.org/sqlite" // the driver
 
 	"github.com/spillway/spillway/store"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// Options of a store.
+// Options of a store. The zero value is a store for one process.
 type Options struct {
 	// Shared lets several processes use the store at once. Without it a second
 	// process is refused with store.ErrLocked.
 	Shared bool
-	// MaxPages limits the file's size in pages of 4096 bytes; 0: no limit.
+	// Wait is how long another process's transaction is waited for before a commit
+	// fails with store.ErrLocked; 0: ten seconds. Only a shared store waits.
+	Wait time.Duration
+	// MaxPages limits the file's size, in pages of 4096 bytes; 0: no limit. A
+	// commit that needs more fails with store.ErrFull.
 	MaxPages int64
 }
 
-// Store is a store in a SQLite file.
+// Store is a store in a SQLite file. Open makes it.
 type Store struct {
-	write *sql.DB // one connection
-	read  *sql.DB
-	lock  *os.File
-	queue chan *pending
-	stop  chan struct{}
-	done  chan struct{}
-	once  sync.Once
-	mu    sync.RWMutex // held for reading while a commit is handed to the queue
-	shut  bool
+	path    string
+	lock    *lock
+	write   *sql.DB // one connection, the committer's
+	read    *sql.DB
+	w       *writer
+	get     *sql.Stmt
+	list    *sql.Stmt
+	listEnd *sql.Stmt
+
+	mu      sync.Mutex // guards what follows
+	waiting []*pending
+	shut    bool
+	failed  error         // of the disk: nothing more is taken
+	wake    chan struct{} // tells the committer that something waits
+	done    chan struct{} // closed when the committer has ended
+	once    sync.Once
 }
 
-// Open opens or makes the store at path; its folder is made private.
-// Errors: store.ErrLocked, ErrDamaged, ErrFull, ErrReadOnly, of the file system.
+// Open opens the store at path, or makes it: its file, and what SQLite puts beside
+// it, readable by nobody else (mode 0600), in a folder that is made private (0700)
+// where it is missing. The whole file is looked through.
+// Errors: store.ErrLocked, ErrDamaged, ErrNewer, ErrFull, ErrReadOnly, of ctx and
+// of the file system.
 func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if o.Wait == 0 {
+		o.Wait = 10 * time.Second
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return nil, classify(err)
 	}
-	s := &Store{queue: make(chan *pending), stop: make(chan struct{}), done: make(chan struct{})}
+	s := &Store{path: path, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.closeFiles())
 		}
 	}()
-	if s.lock, err = lockFile(path+".lock", o.Shared); err != nil {
+	if s.lock, err = takeLock(ctx, path+".lock", o.Shared, o.Wait); err != nil {
 		return nil, err
 	}
-	if err := private(path); err != nil {
+	if err := makeFile(path, s.lock.ready); err != nil {
 		return nil, classify(err)
 	}
-	if s.write, err = connect(path, o, 1); err != nil {
-		return nil, err
-	}
-	if err := migrate(ctx, s.write); err != nil {
+	if err := s.connect(ctx, o); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, classify(err))
 	}
-	if s.read, err = connect(path, o, 4); err != nil {
+	if err := s.lock.settle(); err != nil {
 		return nil, err
 	}
 	go s.run()
 	return s, nil
 }
 
-// lockFile takes the folder for this process, or shares it with other sharers.
-func lockFile(path string, shared bool) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, classify(err)
-	}
-	how := syscall.LOCK_EX
-	if shared {
-		how = syscall.LOCK_SH
-	}
-	if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %s", store.ErrLocked, filepath.Dir(path)), f.Close())
-	}
-	return f, nil
-}
-
-// private makes the database's file before SQLite does, so that it is mode 0600.
-func private(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+// connect opens the connections, brings the schema up to date and looks the file
+// through.
+func (s *Store) connect(ctx context.Context, o Options) (err error) {
+	if s.write, err = sql.Open("sqlite", dsn(s.path, o)); err != nil {
 		return err
 	}
-	return f.Close()
+	s.write.SetMaxOpenConns(1)
+	if err := migrate(ctx, s.write, s.lock.alone()); err != nil {
+		return err
+	}
+	if err := examine(ctx, s.write); err != nil {
+		return err
+	}
+	if s.w, err = newWriter(ctx, s.write); err != nil {
+		return err
+	}
+	if s.read, err = sql.Open("sqlite", dsn(s.path, o)+"&_pragma=query_only(1)"); err != nil {
+		return err
+	}
+	s.read.SetMaxOpenConns(readers)
+	s.read.SetMaxIdleConns(readers)
+	return s.prepareReads(ctx)
 }
 
-func connect(path string, o Options, conns int) (*sql.DB, error) {
-	q := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}, "_txlock": {"immediate"}}
+// dsn names the file and the settings of a connection.
+func dsn(path string, o Options) string {
+	q := url.Values{"_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", o.Wait.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)",
+	}}
 	if o.MaxPages > 0 {
 		q.Add("_pragma", fmt.Sprintf("max_page_count(%d)", o.MaxPages))
 	}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String())
-	if err != nil {
-		return nil, classify(err)
-	}
-	db.SetMaxOpenConns(conns)
-	return db, nil
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 }
 
-func migrate(ctx context.Context, db *sql.DB) error {
-	dir, err := fs.Sub(migrations, "migrations")
-	if err != nil {
+// makeFolder makes a folder and what is missing above it, mode 0700, durably.
+func makeFolder(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := makeFolder(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir, goose.WithVerbose(false))
-	if err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	if _, err := p.Up(ctx); err != nil {
-		return err
-	}
-	var result string
-	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
-		return err
-	}
-	if result != "ok" {
-		return fmt.Errorf("%w: %s", store.ErrDamaged, result)
-	}
-	return nil
+	return syncFolder(filepath.Dir(dir))
 }
 
-// classify turns the database's and the system's errors into the store's.
-func classify(err error) error {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
-		switch e.Code() & 0xff {
-		case lib.SQLITE_FULL:
-			return fmt.Errorf("%w: %w", store.ErrFull, err)
-		case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
-			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
-		case lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN, lib.SQLITE_PERM:
-			return fmt.Errorf("%w: %w", store.ErrReadOnly, err)
-		case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
-			return fmt.Errorf("%w: %w", store.ErrLocked, err)
-		}
-	}
+// makeFile makes the database's file before SQLite does, so that it is mode 0600,
+// and takes from others the rights to one that is there. It never opens an
+// existing file: closing it would drop the locks that SQLite holds on it for this
+// process. known: there was a store here before.
+func makeFile(path string, known bool) error {
+	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, syscall.ENOSPC):
-		return fmt.Errorf("%w: %w", store.ErrFull, err)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w: %w", store.ErrReadOnly, err)
-	case errors.Is(err, sql.ErrConnDone):
-		return fmt.Errorf("%w: %w", store.ErrClosed, err)
+	case err == nil && known && info.Size() == 0:
+		return fmt.Errorf("%w: %s is empty, but a store was kept in it; put its backup there, or remove %s.lock to begin anew", store.ErrDamaged, path, path)
+	case err == nil && info.Mode().Perm()&0o077 != 0:
+		return os.Chmod(path, 0o600)
+	case err == nil:
+		return nil
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	case known:
+		return fmt.Errorf("%w: %s is missing, but a store was kept there; put its backup there, or remove %s.lock to begin anew", store.ErrDamaged, path, path)
 	}
-	return err
-}
-
-// Get implements store.Store.
-func (s *Store) Get(ctx context.Context, bucket, key string) (store.Entry, error) {
-	if s.closed() {
-		return store.Entry{}, store.ErrClosed
-	}
-	e := store.Entry{Bucket: bucket, Key: key}
-	row := s.read.QueryRowContext(ctx, "SELECT revision, value FROM entries WHERE bucket = ? AND key = ?", bucket, key)
-	err := row.Scan(&e.Revision, &e.Value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return e, store.ErrNotFound
-	}
-	return e, classify(err)
-}
-
-// List implements store.Store.
-func (s *Store) List(ctx context.Context, bucket, prefix string) (all []store.Entry, err error) {
-	if s.closed() {
-		return nil, store.ErrClosed
-	}
-	rows, err := s.read.QueryContext(ctx,
-		"SELECT key, revision, value FROM entries WHERE bucket = ? AND key >= ? AND substr(key, 1, length(?)) = ? ORDER BY key", bucket, prefix, prefix, prefix)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, classify(err)
+		return err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		e := store.Entry{Bucket: bucket}
-		if err := rows.Scan(&e.Key, &e.Revision, &e.Value); err != nil {
-			return nil, classify(err)
-		}
-		all = append(all, e)
+	if err := f.Close(); err != nil {
+		return err
 	}
-	return all, classify(rows.Err())
+	return syncFolder(filepath.Dir(path))
 }
 
-func (s *Store) closed() bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.shut
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
-// Close lets the commits that were handed in finish and closes the file.
+// Close finishes the commits that were handed in and closes the file; later calls
+// of the store's methods answer store.ErrClosed.
 func (s *Store) Close() (err error) {
 	s.once.Do(func() {
 		s.mu.Lock()
 		s.shut = true
 		s.mu.Unlock()
-		close(s.stop)
+		s.nudge()
 		<-s.done
 		err = s.closeFiles()
 	})
 	return err
 }
 
+func (s *Store) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shut
+}
+
 func (s *Store) closeFiles() error {
 	var failed []error
+	for _, stmt := range []*sql.Stmt{s.get, s.list, s.listEnd} {
+		if stmt != nil {
+			failed = append(failed, stmt.Close())
+		}
+	}
+	if s.w != nil {
+		failed = append(failed, s.w.close())
+	}
 	for _, db := range []*sql.DB{s.read, s.write} {
 		if db != nil {
 			failed = append(failed, db.Close())
 		}
 	}
 	if s.lock != nil {
-		failed = append(failed, s.lock.Close())
+		failed = append(failed, s.lock.release())
 	}
 	return errors.Join(failed...)
 }

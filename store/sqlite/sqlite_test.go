@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/store/storetest"
@@ -70,7 +71,7 @@ func TestPitfall44_SecondProcessRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.db")
 	open(t, path, Options{})
 	for _, shared := range []bool{false, true} {
-		if _, err := Open(ctx, path, Options{Shared: shared}); !errors.Is(err, store.ErrLocked) {
+		if _, err := Open(ctx, path, Options{Shared: shared, Wait: 20 * time.Millisecond}); !errors.Is(err, store.ErrLocked) {
 			t.Errorf("shared=%v: %v", shared, err)
 		}
 	}

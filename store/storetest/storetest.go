@@ -154,7 +154,7 @@ func revisions(t *testing.T, s store.Store) {
 }
 
 func twice(t *testing.T, s store.Store) {
-	if err := s.Commit(ctx, put("k", "1", 0), put("k", "2", store.Any)); !errors.Is(err, store.ErrConflict) {
+	if err := s.Commit(ctx, put("k", "1", 0), put("k", "2", store.Any)); !errors.Is(err, store.ErrInvalid) {
 		t.Fatalf("one key twice in a commit: %v", err)
 	}
 }

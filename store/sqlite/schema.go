@@ -1,0 +1,92 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/spillway/spillway/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// application is SQLite's application_id of our files, "SPWY".
+const application = 0x53505759
+
+// migrate brings the schema up to date. A foreign or newer file is left as it is.
+// alone: no other process uses the file, so the schema may change.
+// Errors: store.ErrDamaged, ErrNewer, ErrLocked.
+func migrate(ctx context.Context, db *sql.DB, alone bool) error {
+	if err := ours(ctx, db); err != nil {
+		return err
+	}
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	have, want, err := p.GetVersions(ctx)
+	switch {
+	case err != nil:
+		return err
+	case have > want:
+		return fmt.Errorf("%w: its schema has version %d, this program knows %d", store.ErrNewer, have, want)
+	case have == want:
+		return nil
+	case !alone:
+		return fmt.Errorf("%w: its schema must be brought up to date; end the others first", store.ErrLocked)
+	}
+	_, err = p.Up(ctx)
+	return err
+}
+
+// ours refuses a database that something else made.
+func ours(ctx context.Context, db *sql.DB) error {
+	var id, tables, known int64
+	if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
+		return err
+	}
+	err := db.QueryRowContext(ctx, "SELECT count(*), coalesce(sum(name = 'goose_db_version'), 0) FROM sqlite_schema").Scan(&tables, &known)
+	if err != nil {
+		return err
+	}
+	if tables > 0 && id != application && (id != 0 || known == 0) {
+		return fmt.Errorf("%w: it is a database of another program (application_id %d)", store.ErrDamaged, id)
+	}
+	return nil
+}
+
+// examine looks the whole file through. Errors: store.ErrDamaged, with what is
+// wrong.
+func examine(ctx context.Context, db *sql.DB) (err error) {
+	rows, err := db.QueryContext(ctx, "PRAGMA quick_check(5)")
+	if err != nil {
+		return err
+	}
+	var found []string
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return err
+		}
+		if line != "ok" {
+			found = append(found, line)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("%w: %s", store.ErrDamaged, strings.Join(found, "; "))
+	}
+	return rows.Close()
+}

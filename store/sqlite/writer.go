@@ -1,0 +1,221 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/spillway/spillway/store"
+)
+
+// writer holds the committer's connection with its statements. It is used by one
+// goroutine.
+type writer struct {
+	conn  *sql.Conn
+	stmts map[string]*sql.Stmt
+}
+
+// The committer's statements.
+const (
+	begin    = "BEGIN IMMEDIATE"
+	commit   = "COMMIT"
+	rollback = "ROLLBACK"
+	getRev   = "SELECT revision FROM entries WHERE bucket = ? AND key = ?"
+	getFloor = "SELECT revision FROM counter WHERE id = 1"
+	setFloor = "UPDATE counter SET revision = ? WHERE id = 1"
+	remove   = "DELETE FROM entries WHERE bucket = ? AND key = ?"
+	put      = `INSERT INTO entries (bucket, key, revision, value, sum) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, value = excluded.value, sum = excluded.sum`
+)
+
+func newWriter(ctx context.Context, db *sql.DB) (_ *writer, err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{conn: conn, stmts: map[string]*sql.Stmt{}}
+	for _, text := range []string{begin, commit, rollback, getRev, getFloor, setFloor, remove, put} {
+		if w.stmts[text], err = conn.PrepareContext(ctx, text); err != nil {
+			return nil, errors.Join(err, w.close())
+		}
+	}
+	return w, nil
+}
+
+func (w *writer) close() error {
+	var failed []error
+	for _, stmt := range w.stmts {
+		if stmt != nil {
+			failed = append(failed, stmt.Close())
+		}
+	}
+	return errors.Join(append(failed, w.conn.Close())...)
+}
+
+func (w *writer) exec(text string, args ...any) error {
+	_, err := w.stmts[text].ExecContext(context.Background(), args...)
+	return err
+}
+
+// number runs a query for one number; absent: 0.
+func (w *writer) number(text string, args ...any) (n uint64, err error) {
+	err = w.stmts[text].QueryRowContext(context.Background(), args...).Scan(&n)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return n, err
+}
+
+// transact applies commits in their order, in one transaction: each wholly, or not
+// at all where one of its revisions is not there (its conflict). When err is nil
+// the transaction is on the disk; otherwise none of it is, unless gone(err).
+func (w *writer) transact(batch []*pending) (conflicts []error, err error) {
+	if err := w.exec(begin); err != nil {
+		return nil, err
+	}
+	t := &transaction{w: w, cells: map[address]*cell{}}
+	conflicts, err = t.run(batch)
+	if err == nil && t.changed {
+		err = w.exec(commit)
+		if err == nil {
+			return conflicts, nil
+		}
+	}
+	// SQLite may have rolled back by itself, and then says that there is nothing to
+	// roll back; the next transaction would tell if that were not so
+	rolled := w.exec(rollback)
+	if err == nil {
+		err = rolled
+	} else if gone(rolled) {
+		err = errors.Join(err, rolled)
+	}
+	return conflicts, err
+}
+
+// address names one entry.
+type address struct{ bucket, key string }
+
+// cell is what the transaction makes of one entry.
+type cell struct {
+	revision uint64 // 0: nothing is there
+	value    []byte
+	there    bool // the database has it
+	changed  bool
+}
+
+// transaction collects what a batch changes and writes each entry once.
+type transaction struct {
+	w       *writer
+	cells   map[address]*cell
+	order   []address // of the changed ones, as they came
+	floor   uint64    // the highest revision of a deletion
+	before  uint64    // what it was
+	known   bool      // it was read
+	changed bool
+}
+
+func (t *transaction) run(batch []*pending) ([]error, error) {
+	conflicts := make([]error, len(batch))
+	for i, p := range batch {
+		conflict, err := t.check(p.ops)
+		if err != nil {
+			return nil, err
+		}
+		if conflict != nil {
+			conflicts[i] = conflict
+			continue
+		}
+		for _, op := range p.ops {
+			if err := t.apply(op); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return conflicts, t.flush()
+}
+
+// cell reads an entry's revision, once.
+func (t *transaction) cell(op store.Op) (*cell, error) {
+	at := address{op.Bucket, op.Key}
+	if c := t.cells[at]; c != nil {
+		return c, nil
+	}
+	rev, err := t.w.number(getRev, op.Bucket, op.Key)
+	if err != nil {
+		return nil, err
+	}
+	c := &cell{revision: rev, there: rev > 0}
+	t.cells[at] = c
+	return c, nil
+}
+
+// check compares every op's expected revision with what is there.
+func (t *transaction) check(ops []store.Op) (conflict, err error) {
+	for _, op := range ops {
+		c, err := t.cell(op)
+		if err != nil {
+			return nil, err
+		}
+		if op.Expect != store.Any && op.Expect != c.revision {
+			return &store.ConflictError{Bucket: op.Bucket, Key: op.Key, Expected: op.Expect, Have: c.revision}, nil
+		}
+	}
+	return nil, nil
+}
+
+// apply notes one op. The rule of revisions is in package store.
+func (t *transaction) apply(op store.Op) error {
+	c, err := t.cell(op)
+	if err != nil || op.Value == nil && c.revision == 0 {
+		return err
+	}
+	if op.Value == nil || c.revision == 0 {
+		if err := t.readFloor(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case op.Value == nil:
+		t.floor = max(t.floor, c.revision+1)
+		c.revision = 0
+	case c.revision == 0:
+		c.revision = t.floor + 1
+	default:
+		c.revision++
+	}
+	c.value = op.Value
+	if !c.changed {
+		t.order = append(t.order, address{op.Bucket, op.Key})
+	}
+	c.changed, t.changed = true, true
+	return nil
+}
+
+func (t *transaction) readFloor() (err error) {
+	if !t.known {
+		t.before, err = t.w.number(getFloor)
+		t.floor = t.before
+		t.known = err == nil
+	}
+	return err
+}
+
+// flush writes what changed.
+func (t *transaction) flush() error {
+	for _, at := range t.order {
+		c, err := t.cells[at], error(nil)
+		switch {
+		case c.revision > 0:
+			err = t.w.exec(put, at.bucket, at.key, int64(c.revision), c.value, sum(at.bucket, at.key, c.revision, c.value))
+		case c.there:
+			err = t.w.exec(remove, at.bucket, at.key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if t.floor == t.before {
+		return nil
+	}
+	return t.w.exec(setFloor, int64(t.floor))
+}
