@@ -1,6 +1,8 @@
 package payer_test
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
 	"testing"
 
@@ -123,6 +125,42 @@ func TestKeysAreFresh(t *testing.T) {
 			t.Fatal("a key twice")
 		}
 		seen[r.Terms.PayerKey] = true
+	}
+}
+
+// meddled runs something between a reading of the next key and its save.
+type meddled struct {
+	*pairtest.Disk
+	between func()
+}
+
+func (m *meddled) Get(ctx context.Context, bucket, key string) (store.Entry, error) {
+	e, err := m.Disk.Get(ctx, bucket, key)
+	if between := m.between; bucket == "payer/meta" && between != nil {
+		m.between = nil
+		between()
+	}
+	return e, err
+}
+
+// Two processes that take a key at the same moment get two keys.
+func TestKeysAreFreshAtOnce(t *testing.T) {
+	p := pairtest.New(t)
+	q := payer.OpenRequest{Offer: p.Offer(), Construction: script.Taproot, Capacity: pairtest.Capacity}
+	var other channel.PayerRecord
+	disk := &meddled{Disk: p.PayerDisk, between: func() {
+		var err error
+		other, err = p.Payer.Prepare(t.Context(), q)
+		wantNil(t, err)
+	}}
+	driver, err := payer.New(payer.Config{
+		Store: disk, Keys: p.PayerKeys, Wallet: p.Wallet, Chain: p.Chain, Network: "regtest", Policy: p.Policy, Rand: rand.Reader,
+	})
+	wantNil(t, err)
+	mine, err := driver.Prepare(t.Context(), q)
+	wantNil(t, err)
+	if mine.Terms.PayerKey == other.Terms.PayerKey || mine.KeyIndex == other.KeyIndex {
+		t.Fatal("two channels with one key")
 	}
 }
 
