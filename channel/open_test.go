@@ -84,7 +84,8 @@ func TestTimeLeft(t *testing.T) {
 	wantErr(t, terms.TimeLeft(1<<32-1, p), ErrTerms)
 }
 
-func TestConfirmationsGrowWithTheCapacity(t *testing.T) {
+// TestPitfall07_DepthGrows: how many confirmations count grows with what can be taken.
+func TestPitfall07_DepthGrows(t *testing.T) {
 	p := DefaultPolicy("mainnet")
 	for _, c := range []struct {
 		capacity uint64

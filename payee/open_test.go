@@ -158,6 +158,35 @@ func TestPitfall69_NoStateBeforeT1(t *testing.T) {
 	}
 }
 
+// TestPitfall06_FloodOfOpens: openings whose T1 nobody has seen, however many, are neither
+// stored nor watched; only one that is on the chain is.
+func TestPitfall06_FloodOfOpens(t *testing.T) {
+	p := pairtest.New(t)
+	r := p.Prepare(p.Offer(), script.Taproot)
+	key, err := p.PayerKeys.PayerChannelKey(r.KeyIndex)
+	wantNil(t, err)
+	for i := range 50 {
+		o := p.Offer()
+		op := pairtest.Terms(r)
+		op.Outpoint.Hash[0], op.Outpoint.Hash[1] = byte(i), 0xfe // no such transaction
+		terms, ch, err := o.Terms(op, p.Policy)
+		wantNil(t, err)
+		op.Update.Signature, err = ch.SignHalf(key, int64(terms.Capacity))
+		wantNil(t, err)
+		_, err = p.Payee.Open(t.Context(), o, op)
+		wantErr(t, err, channel.ErrUnconfirmed)
+	}
+	targets, err := p.Payee.Watched(t.Context())
+	wantNil(t, err)
+	if got := p.PayeeDisk.Commits(); len(got) > 0 || len(targets) > 0 {
+		t.Fatalf("%d commits, %d watched channels", len(got), len(targets))
+	}
+	p.Open(script.Taproot)
+	if targets, err = p.Payee.Watched(t.Context()); err != nil || len(targets) != 1 {
+		t.Fatalf("%v, %v", targets, err)
+	}
+}
+
 // TestPitfall04_FakeFunding: what the channel holds is taken from the chain, never
 // from the peer; a T1 that does not pay it is not even broadcast.
 func TestPitfall04_FakeFunding(t *testing.T) {
