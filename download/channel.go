@@ -53,7 +53,12 @@ func fits(p *Plan, j *journal, r channel.PayerRecord) bool {
 	if r.Phase == channel.Prepared {
 		r.Phase = channel.Funding // where it will be once it is opened
 	}
-	return r.CanBuy(needOf(&p.Manifest, j.Verified, paidIn(j, t.ID())).msat) == nil
+	left := needOf(&p.Manifest, j.Verified, paidIn(j, t.ID()))
+	if r.CanBuy(left.msat) != nil {
+		return false
+	}
+	// to the last satoshi only where no chunk on the way leaves a rest below dust
+	return channel.CeilSat(r.Owed+left.msat)+t.Dust() <= t.Capacity || left.least >= t.Dust()*1000
 }
 
 // better orders channels that fit: one that has chunks of this file paid, then
@@ -89,13 +94,17 @@ func (b *Buyer) evict(ctx context.Context, id string, why error) error {
 // of the plan, one that was being opened when an earlier run stopped, or a new
 // one. docs/protocol.md, "Opening".
 func (r *run) ensure(ctx context.Context) error {
+	var refused error // why a channel before did not do
 	for {
 		best, err := r.b.choose(ctx, r.p, &r.j.journal)
 		if err != nil {
 			return err
 		}
 		if best == nil {
-			return r.open(ctx)
+			if err := r.open(ctx); err != nil {
+				return errors.Join(refused, err)
+			}
+			return nil
 		}
 		id := best.Terms.ID()
 		err = r.reopen(ctx, *best)
@@ -116,13 +125,22 @@ func (r *run) ensure(ctx context.Context) error {
 			}
 			continue
 		}
-		return err
+		if best.Phase != channel.Funding || !lost(err) || r.evicted > 0 {
+			return err
+		}
+		// Its opening has left and is refused for good. T1 may be on the chain:
+		// the watch gets it back with the refund.
+		refused = err
+		r.evicted++
+		if failed := r.b.evict(ctx, id, err); failed != nil {
+			return errors.Join(err, failed)
+		}
 	}
 }
 
-// lost reports whether a channel that was only prepared will never be opened.
+// lost reports whether a channel that the provider has not stored never will be.
 func lost(err error) bool {
-	return errors.Is(err, paywall.ErrOfferOver) || errors.Is(err, paywall.ErrRefused) ||
+	return errors.Is(err, paywall.ErrOfferOver) || errors.Is(err, paywall.ErrGone) || errors.Is(err, paywall.ErrRefused) ||
 		errors.Is(err, paywall.ErrMisbehaved) || errors.Is(err, channel.ErrTerms)
 }
 

@@ -21,7 +21,7 @@ const patientDepth = 6
 // buyChunk fetches what is missing of a chunk, again and again while there is
 // progress, and pays for it once all of it is verified and on the disk.
 func (r *run) buyChunk(ctx context.Context, n uint64) error {
-	r.chunk = n
+	r.chunk, r.begun = n, true
 	r.event(Event{Phase: Buying})
 	off, length := r.p.Manifest.ChunkRange(n)
 	failures, asked := 0, false

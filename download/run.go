@@ -27,6 +27,7 @@ type run struct {
 	evicted int    // channels that were given up in this run
 	charged uint64 // msat, what the provider's newest receipt says
 	chunk   uint64 // that comes in
+	begun   bool   // there is one
 	have    uint64 // bytes that were there when the run began
 	savedAt uint64 // offset in the chunk up to which the journal was saved
 	target  string // URL of the slice that was asked for last
@@ -206,7 +207,7 @@ func (r *run) keep(ctx context.Context) error {
 	v := r.verified()
 	m := &r.p.Manifest
 	off, length := m.ChunkRange(r.chunk)
-	if length > 0 && v.Contains(off, off+length) && !r.paidFor(r.chunk) {
+	if r.begun && v.Contains(off, off+length) && !r.paidFor(r.chunk) {
 		cut := &content.Ranges{}
 		for _, have := range v.List() {
 			end := off + length

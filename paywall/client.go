@@ -23,6 +23,8 @@ const (
 	// safeCredential is the longest credential header, in bytes, that T1 travels
 	// in; with a larger one the payer broadcasts it and names its id.
 	safeCredential = 8 << 10
+	// maxRemembered bounds how many challenges and keys are kept in memory.
+	maxRemembered = 1024
 	// soon is how much of a challenge's life must be left for it to be echoed.
 	soon = 5 * time.Second
 	// offerLife is how long after its challenge's expiry an opening is still sent
@@ -63,7 +65,8 @@ type Client struct {
 	net *transport
 
 	mu     sync.Mutex
-	newest map[string]*Quoted // by resource
+	newest map[string]*Quoted  // by resource
+	macs   map[string][32]byte // by channel: what both ends share
 }
 
 // NewClient checks the configuration.
@@ -83,7 +86,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Client{cfg: cfg, net: newTransport(cfg.HTTP, cfg.Stall), newest: map[string]*Quoted{}}, nil
+	return &Client{cfg: cfg, net: newTransport(cfg.HTTP, cfg.Stall), newest: map[string]*Quoted{}, macs: map[string][32]byte{}}, nil
 }
 
 func sleepTimer(ctx context.Context, d time.Duration) error {
@@ -148,6 +151,9 @@ func (c *Client) remember(q *Quoted) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.newest) >= maxRemembered {
+		clear(c.newest)
+	}
 	c.newest[name] = q
 }
 
@@ -174,9 +180,30 @@ func (c *Client) forget(target string) {
 	}
 }
 
+// macKey is a channel's MAC key, derived once.
+func (c *Client) macKey(ctx context.Context, id string) ([32]byte, error) {
+	c.mu.Lock()
+	key, ok := c.macs[id]
+	c.mu.Unlock()
+	if ok {
+		return key, nil
+	}
+	key, err := c.cfg.Payer.MACKey(ctx, id)
+	if err != nil {
+		return key, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.macs) >= maxRemembered {
+		clear(c.macs)
+	}
+	c.macs[id] = key
+	return key, nil
+}
+
 // credential seals a payload for a challenge and returns the header of the request.
 func (c *Client) credential(ctx context.Context, id string, q *Quoted, p bitcoin.Payload, key string, more http.Header) (http.Header, error) {
-	mac, err := c.cfg.Payer.MACKey(ctx, id)
+	mac, err := c.macKey(ctx, id)
 	if err != nil {
 		return nil, err
 	}

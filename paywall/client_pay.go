@@ -157,7 +157,10 @@ func (c *Client) refused(resp *http.Response, a ask, old *Quoted) (retry bool, e
 	if err != nil {
 		return false, err
 	}
-	problem := problemOf(resp)
+	problem, err := problemOf(resp)
+	if err != nil {
+		return false, err
+	}
 	if problem == nil {
 		return q.Challenge.ID != old.Challenge.ID, fmt.Errorf("%w: %w", ErrRefused, errNoReason)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/spillway/spillway/channel"
@@ -180,8 +179,10 @@ func refusal(resp *http.Response) error {
 	} else if to != "" {
 		return &RedirectError{From: resp.Request.URL.String(), To: to}
 	}
-	problem := problemOf(resp)
+	problem, err := problemOf(resp)
 	switch {
+	case err != nil:
+		return err
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable:
 		return &BusyError{Status: resp.StatusCode, RetryAfter: retryAfterOf(resp.Header)}
 	case resp.StatusCode >= 500:
@@ -200,15 +201,18 @@ func problemText(p *mpp.Problem) error {
 	return p
 }
 
-// problemOf reads a refusal's problem; nil where there is none.
-func problemOf(resp *http.Response) *mpp.Problem {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, mpp.MaxProblem))
-	if err != nil {
-		return nil
+// problemOf reads a refusal's problem; nil where there is none that can be
+// understood. Errors: ErrUnreachable where the answer breaks off.
+func problemOf(resp *http.Response) (*mpp.Problem, error) {
+	body, err := readAnswer(resp.Body, mpp.MaxProblem)
+	if errors.Is(err, ErrMisbehaved) {
+		return nil, nil // too long to be one
+	} else if err != nil {
+		return nil, err
 	}
 	p, err := mpp.ParseProblem(body)
 	if err != nil {
-		return nil
+		return nil, nil // for people, and in no form that they could read
 	}
-	return p
+	return p, nil
 }
