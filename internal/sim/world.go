@@ -89,7 +89,7 @@ type sums struct {
 	paid, signed uint64
 	delivered    map[uint64]bool
 	verified     uint64 // msat
-	disturbed    bool   // more than one reorg, or more than C censored blocks
+	due          uint64 // sat, paid when the settlement was mined
 	reorged      bool
 }
 
