@@ -26,12 +26,12 @@ const (
 var (
 	// ErrNotFound says that a transaction is neither in the mempool nor in a block of the best chain, or that
 	// there is no block at a height.
-	ErrNotFound = errors.New("chain: not found")
+	ErrNotFound = errors.New("the chain does not know this")
 	// ErrRejected says that a node refused a transaction; the error is then a *RejectError.
-	ErrRejected = errors.New("chain: rejected")
+	ErrRejected = errors.New("the node refused the transaction")
 	// ErrUnavailable says that a backend can't be reached, is closed, or answers nonsense. It says nothing about
 	// the chain: the question is asked again later.
-	ErrUnavailable = errors.New("chain: backend unavailable")
+	ErrUnavailable = errors.New("the blockchain cannot be asked")
 )
 
 // RejectError is a refusal by a node, in its own words. errors.Is(err, ErrRejected) holds.

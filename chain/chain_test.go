@@ -15,7 +15,7 @@ func TestRejectError(t *testing.T) {
 	if !errors.Is(err, ErrRejected) || errors.Is(err, ErrUnavailable) || !errors.As(err, &r) || r.Reason != "dust (output 0)" {
 		t.Errorf("%v", err)
 	}
-	if err.Error() != "settle: chain: rejected: dust (output 0)" {
+	if err.Error() != "settle: the node refused the transaction: dust (output 0)" {
 		t.Errorf("%q", err)
 	}
 }
