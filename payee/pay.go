@@ -1,6 +1,7 @@
 package payee
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type Receipt struct {
 	Charged  uint64 // msat, cumulative
 	Required uint64 // sat, what to sign next
 	Fresh    uint64 // msat that this request was charged
+	Units    int    // items that this request was charged for; what was charged before is free
 	Phase    channel.Phase
 }
 
@@ -44,14 +46,21 @@ func (p *Payee) Pay(ctx context.Context, q Request) (Receipt, error) {
 		return Receipt{}, err
 	}
 	defer h.unlock()
-	if q.Update != nil && q.Update.Amount > h.record.Paid {
+	if q.Update != nil && !holds(h.record, *q.Update) {
 		if err := h.record.Terms.VerifyUpdate(h.script, *q.Update); err != nil {
 			return receipt(h.record, 0), err
 		}
-	} else if q.Update != nil && q.Update.Amount == h.record.Paid && h.record.Phase.Final() {
+	}
+	if q.Update != nil && q.Update.Amount == h.record.Paid && h.record.Phase.Final() {
 		q.Update = nil
 	}
 	return p.charge(ctx, h, q)
+}
+
+// holds reports whether an update is the newest one that is held: it was verified
+// when it came.
+func holds(r channel.PayeeRecord, u channel.Update) bool {
+	return u.Amount == r.Paid && bytes.Equal(u.Signature, r.Signature)
 }
 
 func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error) {
@@ -64,6 +73,7 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		return receipt(h.record, 0), err
 	}
 	pay := channel.Payment{Update: q.Update, Credit: q.Credit, Deliver: len(q.Items) > 0, Now: p.cfg.Now().Unix()}
+	units := 0
 	for _, it := range q.Items {
 		if marks.mark(h.id, it) {
 			continue
@@ -72,6 +82,7 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 			return receipt(h.record, 0), err
 		}
 		pay.Dearest = max(pay.Dearest, it.Price)
+		units++
 	}
 	var pool channel.Pool
 	var rev uint64
@@ -91,11 +102,10 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		}
 		ops = append(ops, op)
 	}
-	fresh := pay.Price
 	if out.Refusal == nil {
 		ops = append(ops, marks.ops()...)
 	} else {
-		fresh = 0
+		pay.Price, units = 0, 0
 	}
 	if out.RecordChanged || len(ops) > 0 {
 		if err := p.save(ctx, h, out.Record, ops...); err != nil {
@@ -105,7 +115,9 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 	if out.Raised {
 		p.cfg.Log.Debug("update", "channel", h.id, "paid_sat", out.Record.Paid, "charged_msat", out.Record.Charged)
 	}
-	return receipt(h.record, fresh), out.Refusal
+	got := receipt(h.record, pay.Price)
+	got.Units = units
+	return got, out.Refusal
 }
 
 // keep takes the update of a request that can't be served: it is money all the same.
