@@ -215,6 +215,7 @@ func TestLargeChunkStaysFlat(t *testing.T) {
 	_, err = f.WriteAt(downloadtest.Pattern(100_000, 9), size/2)
 	downloadtest.Must(t, errors.Join(err, f.Close()))
 	s.Reprice("100000sat/file")
+	s.SaveEvery = 32 << 20
 
 	w := s.want()
 	w.Construction = script.Taproot

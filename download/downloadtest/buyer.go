@@ -30,6 +30,8 @@ type Customer struct {
 	Net   *FaultNet
 	Disk  *FaultDisk
 	Stall time.Duration
+	// SaveEvery is how many bytes of a chunk may be lost; default: 64 KiB.
+	SaveEvery uint64
 	// OnSleep is called for every wait; default: a block is mined.
 	OnSleep func(time.Duration) error
 }
@@ -92,7 +94,7 @@ func (c *Customer) Open() *Opened {
 	Must(t, err)
 	o.Buyer, err = download.New(download.Config{
 		Client: o.Client, Payer: o.Payer, Store: c.Store, Chain: c.M.Node, Network: Network, Policy: c.M.Policy,
-		OpenSink: c.Disk.Open, Sleep: sleep, Now: c.M.Now, SaveEvery: 64 << 10, Log: c.M.Log,
+		OpenSink: c.Disk.Open, Sleep: sleep, Now: c.M.Now, SaveEvery: max(c.SaveEvery, 64<<10), Log: c.M.Log,
 	})
 	Must(t, err)
 	return o
