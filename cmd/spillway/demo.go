@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -148,7 +149,7 @@ func (s *story) sell(ctx context.Context) (err error) {
 	quiet.out = &output{stdout: io.Discard, stderr: io.Discard, quiet: true}
 	s.provider, err = quiet.startProvider(ctx, serveFlags{
 		price: fmt.Sprintf("%dsat/file", s.price), chunks: s.flags.chunks, chunk: "1MiB", listen: "127.0.0.1:0", credit: 1,
-	}, []string{s.file})
+	}, []string{s.file}, nil)
 	if err != nil {
 		return err
 	}
@@ -157,8 +158,8 @@ func (s *story) sell(ctx context.Context) (err error) {
 		return err
 	}
 	m := entry.Manifest()
-	s.app.out.say("2. A provider offers %s at %s: %s for %s, in %d chunks of %s at %s each.", m.Name, s.provider.url,
-		size(m.Size), money(m.TotalMsat()), m.Chunks(), size(m.ChunkBytes), money(m.ChunkMsat))
+	s.app.out.say("2. A provider offers %s at %s: %s for %s, in %s of %s at %s each.", m.Name, s.provider.url,
+		size(m.Size), money(m.TotalMsat()), count(m.Chunks(), "chunk"), size(m.ChunkBytes), money(m.ChunkMsat))
 	s.app.out.say("   Its name is its BLAKE3 root %s", m.Root)
 	return nil
 }
@@ -198,8 +199,8 @@ func (s *story) fund(ctx context.Context) (err error) {
 	quietly.out = &output{stdout: io.Discard, stderr: io.Discard, quiet: true}
 	s.buyer.app = &quietly
 	s.buyer.watch()
-	url := s.provider.url + "/" + filepath.Base(s.file)
-	s.plan, err = s.buyer.buy.Plan(ctx, download.Want{URL: url, Dir: filepath.Join(s.dir), Construction: script.Construction(s.flags.channel)}, nil)
+	where := s.provider.url + (&url.URL{Path: "/" + filepath.Base(s.file)}).EscapedPath()
+	s.plan, err = s.buyer.buy.Plan(ctx, download.Want{URL: where, Dir: filepath.Join(s.dir), Construction: script.Construction(s.flags.channel)}, nil)
 	if err != nil {
 		return err
 	}
@@ -225,10 +226,11 @@ func (s *story) buy(ctx context.Context) (err error) {
 		}
 		pic.event(ev)
 	})
-	pic.done()
 	if err = errors.Join(err, failed); err != nil {
+		pic.done()
 		return err
 	}
+	pic.full(s.plan.Manifest.Chunks(), s.result.Paid)
 	if s.result.Unsettled != nil {
 		return s.result.Unsettled
 	}

@@ -70,6 +70,7 @@ func (c *channelOutput) fee(tx *wire.MsgTx) int64 {
 type picture struct {
 	story *story
 	shown uint64
+	said  string
 	drawn bool
 	last  time.Time
 }
@@ -80,23 +81,39 @@ func (p *picture) event(ev download.Event) {
 	if ev.Phase != download.Buying || ev.Size == 0 || out.quiet {
 		return
 	}
-	capacity := p.story.plan.Capacity
-	line := fmt.Sprintf("   payer %s│%s│%s provider   %d of %d chunks verified and paid",
-		money(ev.Refundable*1000), flipped(ev.Paid, capacity, 30), money(ev.Paid*1000),
-		ev.Bytes*ev.Chunks/ev.Size, ev.Chunks)
-	if out.terminal {
+	line := p.line(min(ev.Chunk, ev.Chunks), ev.Chunks, ev.Paid)
+	if out.drawn() {
 		if now := time.Now(); now.Sub(p.last) > 50*time.Millisecond || ev.Bytes == ev.Size {
 			p.last, p.drawn = now, true
-			out.mu.Lock()
-			fmt.Fprintf(out.stderr, "\r\x1b[2K%s", line)
-			out.mu.Unlock()
+			out.redraw(line)
 		}
 		return
 	}
-	if tenth := ev.Bytes * 10 / ev.Size; tenth > p.shown || p.last.IsZero() {
-		p.shown, p.last = tenth, time.Now()
+	if tenth := ev.Bytes * 10 / ev.Size; line != p.said && (tenth > p.shown || p.said == "") {
+		p.shown, p.said = tenth, line
 		out.say("%s", line)
 	}
+}
+
+// line is the channel: what is still the payer's to the left, what is the
+// provider's to the right.
+func (p *picture) line(chunks, all, paid uint64) string {
+	capacity := p.story.plan.Capacity
+	return fmt.Sprintf("   payer %11s│%s│%-11s provider   %d of %s verified and paid",
+		money((capacity-paid)*1000), flipped(paid, capacity, 30), money(paid*1000), chunks, count(all, "chunk"))
+}
+
+// full draws the channel as it is at the end.
+func (p *picture) full(chunks, paid uint64) {
+	out := p.story.app.out
+	line := p.line(chunks, chunks, paid)
+	if out.drawn() {
+		out.redraw(line)
+		p.drawn = true
+		p.done()
+		return
+	}
+	out.say("%s", line)
 }
 
 // flipped is a bar that fills from the provider's end.
@@ -183,7 +200,7 @@ func (s *story) tell(ctx context.Context) error {
 	seconds := time.Since(s.begin).Seconds()
 	s.table(txs)
 	s.app.out.print("\nwho has what   payer %s, provider %s (was: all with the payer)", money(uint64(payer.Confirmed+payer.Unconfirmed)*1000), money(uint64(payee.Confirmed+payee.Unconfirmed)*1000))
-	s.app.out.print("paid           %s in %d payments of one signature each; one took %.2f ms (median, verified and saved)", money(rec.Signed*1000), s.result.Payments, s.payments.median())
+	s.app.out.print("paid           %s in %s of one signature each; one took %.2f ms (median, verified and saved)", money(rec.Signed*1000), count(uint64(s.result.Payments), "payment"), s.payments.median())
 	s.app.out.print("the file       %s\n  provider     sha256 %s\n  payer        sha256 %s", s.plan.Manifest.Name, sold, bought)
 	s.app.out.print("in all         %.1f seconds, %d transactions on the chain", seconds, 2)
 	return s.app.out.result(map[string]any{

@@ -26,6 +26,23 @@ func money(msat uint64) string {
 	}
 }
 
+// count writes how many of a thing there are: 1 chunk, 2 chunks.
+func count(n uint64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return thousands(n) + " " + thing + "s"
+}
+
+// clip cuts a line to this many columns, each character taken as one.
+func clip(line string, columns int) string {
+	runes := []rune(line)
+	if columns < 1 || len(runes) <= columns {
+		return line
+	}
+	return string(runes[:columns-1]) + "…"
+}
+
 // thousands groups digits.
 func thousands(n uint64) string {
 	s := fmt.Sprint(n)

@@ -20,3 +20,23 @@ func TestSize(t *testing.T) {
 		}
 	}
 }
+
+func TestClip(t *testing.T) {
+	for _, c := range []struct {
+		line    string
+		columns int
+		want    string
+	}{{"│██│", 4, "│██│"}, {"│██│ more", 4, "│██…"}, {"", 4, ""}, {"abc", 0, "abc"}, {"abc", 1, "…"}} {
+		if got := clip(c.line, c.columns); got != c.want {
+			t.Errorf("clip(%q, %d) = %q, want %q", c.line, c.columns, got, c.want)
+		}
+	}
+}
+
+func TestCount(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 chunks", 1: "1 chunk", 1000: "1,000 chunks"} {
+		if got := count(n, "chunk"); got != want {
+			t.Errorf("count(%d) = %q, want %q", n, got, want)
+		}
+	}
+}

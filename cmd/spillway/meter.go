@@ -41,7 +41,7 @@ func (m *meter) event(ev download.Event) {
 		m.change(ev)
 	}
 	m.script(ev)
-	if m.out.quiet || m.out.json || !m.out.terminal || ev.Phase != download.Buying && ev.Phase != download.Hashing {
+	if !m.out.drawn() || ev.Phase != download.Buying && ev.Phase != download.Hashing {
 		return
 	}
 	if now.Sub(m.last) < 100*time.Millisecond && ev.Bytes < ev.Size {
@@ -114,9 +114,7 @@ func bar(part, whole uint64, width int) string {
 }
 
 func (m *meter) draw(line string) {
-	m.out.mu.Lock()
-	defer m.out.mu.Unlock()
-	fmt.Fprintf(m.out.stderr, "\r\x1b[2K%s", line)
+	m.out.redraw(line)
 	m.drawn = true
 }
 

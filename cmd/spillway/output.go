@@ -104,6 +104,22 @@ func (o *output) fail(err error) int {
 	return f.exit
 }
 
+// drawn reports whether lines may be drawn over on this terminal.
+func (o *output) drawn() bool { return o.terminal && !o.quiet && !o.json }
+
+// redraw draws a line over the one that was drawn before, cut to the terminal's
+// width: a line that wraps could not be drawn over.
+func (o *output) redraw(line string) {
+	if f, ok := o.stderr.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {
+			line = clip(line, columns-1)
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	fmt.Fprintf(o.stderr, "\r\x1b[2K%s", line)
+}
+
 // paint colours a text where that is wanted.
 func (o *output) paint(code, text string) string {
 	if !o.color {

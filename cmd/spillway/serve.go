@@ -106,8 +106,10 @@ type provider struct {
 	served   chan error
 }
 
-// startProvider opens the provider's folder and starts everything of it.
-func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string) (_ *provider, err error) {
+// startProvider opens the provider's folder and starts everything of it. ready,
+// where set, is told once the listener is bound, before the first file is
+// announced.
+func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string, ready func(*provider) error) (_ *provider, err error) {
 	price, chunk, err := f.offer()
 	if err != nil {
 		return nil, err
@@ -144,6 +146,11 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string) (
 	}
 	if p.admin, err = startAdmin(r.dir, p.payee, p.walletAnswers(), a.out.logger()); err != nil {
 		return nil, errors.Join(err, l.Close())
+	}
+	if ready != nil {
+		if err := ready(p); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
 	}
 	p.run(l)
 	return p, nil
@@ -279,15 +286,14 @@ func (p *provider) Close() error {
 }
 
 func (a *app) serve(ctx context.Context, f serveFlags, paths []string) error {
-	p, err := a.startProvider(ctx, f, paths)
+	p, err := a.startProvider(ctx, f, paths, func(p *provider) error {
+		a.out.say("Selling at %s for %s in chunks of %s, on %s.", p.url, f.price, f.chunkText(), a.flags.network)
+		a.out.say("Provider %s. Earnings go to the provider's wallet in %s.", p.identity, p.role.dir)
+		a.out.say("Buy with: spillway get %s/FILE   Stop with Ctrl-C: channels stay open and go on at the next start.", p.url)
+		return a.out.event("serving", map[string]any{"url": p.url, "provider": p.identity, "network": a.flags.network})
+	})
 	if err != nil {
 		return err
-	}
-	a.out.say("Selling at %s for %s in chunks of %s, on %s.", p.url, f.price, f.chunkText(), a.flags.network)
-	a.out.say("Provider %s. Earnings go to the provider's wallet in %s.", p.identity, p.role.dir)
-	a.out.say("Buy with: spillway get %s/FILE   Stop with Ctrl-C: channels stay open and go on at the next start.", p.url)
-	if err := a.out.event("serving", map[string]any{"url": p.url, "provider": p.identity, "network": a.flags.network}); err != nil {
-		return errors.Join(err, p.Close())
 	}
 	select {
 	case <-ctx.Done():
