@@ -77,7 +77,7 @@ type Opened struct {
 // Open takes an opening on an offer of this payee (the caller has checked that
 // the offer is its own). T1, where it came along, is broadcast after everything
 // else was checked; the channel is stored only once T1 is seen.
-// Errors: those of channel.Offer.Open; chain.ErrRejected when T1 is refused.
+// Errors: those of channel.Offer.Open; chain.ErrRejected when T1 is refused; ErrBusy.
 func (p *Payee) Open(ctx context.Context, o channel.Offer, op channel.Opening) (Opened, error) {
 	t, ch, err := o.Terms(op, p.cfg.Policy)
 	if err != nil {
@@ -115,6 +115,11 @@ func (p *Payee) Open(ctx context.Context, o channel.Offer, op channel.Opening) (
 	if err != nil {
 		return Opened{}, err
 	}
+	left, err := p.enter(ctx, r)
+	if err != nil {
+		return Opened{}, err
+	}
+	defer left()
 	r.Digest = digest
 	return p.store(ctx, r, view)
 }

@@ -81,9 +81,12 @@ type Config struct {
 	// Dearest is the price in msat of the dearest chunk on sale; it sizes the
 	// newcomers' pool. nil: no chunk needs a place.
 	Dearest func() uint64
-	Now     func() time.Time
-	Rand    io.Reader
-	Log     *slog.Logger
+	// MaxPending is how many channels may wait for their confirmations at once;
+	// default 1,000.
+	MaxPending int
+	Now        func() time.Time
+	Rand       io.Reader
+	Log        *slog.Logger
 }
 
 // Payee is the driver. Its methods may be called from many goroutines: each
@@ -96,6 +99,8 @@ type Payee struct {
 	built map[string]*script.Channel // scripts of channels, by id
 	views map[string]seen
 	size  map[script.Construction]int64 // vB of a settlement with a rest
+
+	pending pending
 }
 
 type seen struct {
@@ -116,6 +121,9 @@ func New(cfg Config) (*Payee, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MaxPending <= 0 {
+		cfg.MaxPending = defaultPending
 	}
 	if cfg.Dearest == nil {
 		cfg.Dearest = func() uint64 { return 0 }
