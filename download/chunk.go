@@ -112,10 +112,19 @@ func (r *run) prepare(ctx context.Context, n uint64) (channel.Update, error) {
 	} else if err != nil {
 		return none, err
 	}
-	if ahead := price - min(price, rec.Terms.Credit); ahead > 0 {
+	if ahead := price - min(price, credit(rec, r.p.Quote)); ahead > 0 {
 		return r.b.cfg.Payer.Pay(ctx, r.id, payer.Payment{Ahead: ahead}, lim)
 	}
 	return r.b.cfg.Payer.Newest(ctx, r.id)
+}
+
+// credit is how much the provider lets charged exceed paid for this file, in
+// msat: what the channel's terms say, or the file's own quote where that is more.
+func credit(rec channel.PayerRecord, q *paywall.Quoted) uint64 {
+	if q == nil {
+		return rec.Terms.Credit
+	}
+	return max(rec.Terms.Credit, q.Offer.Credit)
 }
 
 // payable asks the rules what would be signed after a chunk, without signing.

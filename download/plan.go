@@ -270,11 +270,11 @@ func (b *Buyer) costHere(ctx context.Context, p *Plan, j *journal, r channel.Pay
 	}
 	last := max(r.Signed, channel.CeilSat(owed), min(r.Terms.MinimumCharge, r.Terms.Capacity-min(r.Terms.Capacity, r.Terms.Dust())))
 	p.Pay = last - r.Signed
-	p.Prepay = channel.CeilSat(left.most - min(left.most, r.Terms.Credit))
 	if p.Spent, err = b.spent(ctx, j, ""); err != nil || !left.any {
 		return err
 	}
 	p.Quote, err = b.cfg.Client.Quote(ctx, p.URL, expect(&p.Manifest))
+	p.Prepay = channel.CeilSat(left.most - min(left.most, credit(r, p.Quote)))
 	return err
 }
 

@@ -181,6 +181,19 @@ func TestPitfall67_MinimumChargeIsUsedUp(t *testing.T) {
 	}
 }
 
+// The credit is the file's, also in a channel that was opened for a cheaper one.
+func TestCreditIsTheFiles(t *testing.T) {
+	files := map[string][]byte{"f.bin": downloadtest.Pattern(200_000, 1), "a.bin": downloadtest.Pattern(100, 2)}
+	s := newShop(t, downloadtest.Config{Price: "30sat/1KiB", Files: files})
+	_, first, err := s.get(download.Want{URL: s.URL("a.bin"), Path: s.path + ".a", Reserve: 10_000_000}, download.Limits{Budget: 5000, KeepChannel: true})
+	downloadtest.Must(t, err)
+	p, r, err := s.get(s.want(), download.Limits{Budget: 9000})
+	downloadtest.Must(t, err)
+	if p.Prepay != 0 || r.Channel != first.Channel || r.Unsettled != nil {
+		t.Fatalf("%d sat ahead, channel %s after %s, %v", p.Prepay, r.Channel, first.Channel, r.Unsettled)
+	}
+}
+
 // A channel that the provider takes nothing more on is given up, and another one
 // opened, within the budget.
 func TestGoneChannelIsReplaced(t *testing.T) {
