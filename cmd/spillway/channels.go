@@ -268,17 +268,23 @@ func (a *app) channelClose(ctx context.Context, id string) error {
 		return err
 	}
 	a.out.say("Closing channel %s: %d sat go to the provider, the rest comes back.", found.ID, rec.Signed)
-	expect := paywall.Expect{Recipient: rec.Payee}
-	txid, err := b.client.Close(ctx, found.ID, rec.Origin, expect)
-	if errors.Is(err, paywall.ErrRefused) || errors.Is(err, paywall.ErrNotProvider) {
-		// the file that the channel was opened for may be gone: the catalogue takes closes too
-		txid, err = b.client.Close(ctx, found.ID, paywall.Origin(rec.Origin)+"/", expect)
-	}
+	txid, err := b.closeWith(ctx, rec)
 	if err != nil {
 		return err
 	}
 	a.out.print("closed by %s", txid)
 	return a.out.result(map[string]any{"channel_id": found.ID, "closing_txid": txid, "paid_sat": rec.Signed, "refundable_sat": rec.Refundable()})
+}
+
+// closeWith closes a channel together with its provider.
+func (b *buyer) closeWith(ctx context.Context, rec channel.PayerRecord) (txid string, err error) {
+	expect := paywall.Expect{Recipient: rec.Payee}
+	txid, err = b.client.Close(ctx, rec.Terms.ID(), rec.Origin, expect)
+	if errors.Is(err, paywall.ErrRefused) || errors.Is(err, paywall.ErrNotProvider) {
+		// the file that the channel was opened for may be gone: the catalogue takes closes too
+		return b.client.Close(ctx, rec.Terms.ID(), paywall.Origin(rec.Origin)+"/", expect)
+	}
+	return txid, err
 }
 
 func (a *app) settleAsProvider(ctx context.Context, id string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -71,6 +72,8 @@ var kinds = []kind{
 	{store.ErrLocked, exitLocal, "locked", noMoney, "Stop the other process on this data folder, or name another with --data."},
 	{store.ErrFull, exitLocal, "disk-full", keptHere, "Free some space and run the command again."},
 	{syscall.ENOSPC, exitLocal, "disk-full", keptHere, "Free some space and run the command again."},
+	{syscall.EDQUOT, exitLocal, "disk-full", keptHere, "Free some space and run the command again."},
+	{syscall.EFBIG, exitLocal, "disk-full", keptHere, "Allow larger files there and run the command again."},
 	{store.ErrDamaged, exitLocal, "damaged", keptHere, "Keep the folder as it is, copy it, and look at what the message names before going on."},
 	{store.ErrReadOnly, exitLocal, "read-only", keptHere, "Make the data folder writable."},
 	{keys.ErrPassphrase, exitLocal, "passphrase", noMoney, "Check the passphrase and its file; the seed itself is untouched."},
@@ -107,6 +110,12 @@ func explain(err error) *failure {
 		if errors.Is(err, k.is) {
 			return &failure{exit: k.exit, code: k.code, message: sentence(err), money: k.money, next: k.next, err: err}
 		}
+	}
+	var path *fs.PathError
+	var link *os.LinkError
+	if errors.As(err, &path) || errors.As(err, &link) {
+		return &failure{exit: exitLocal, code: "local", message: sentence(err), money: keptHere,
+			next: "Check the path, its permissions and the free space.", err: err}
 	}
 	if strings.HasPrefix(err.Error(), "unknown command") {
 		return usage(err).(*failure)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/download"
+	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/script"
 )
 
@@ -29,7 +31,8 @@ func (a *app) getCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get URL…",
 		Short: "Buy files, chunk by chunk",
-		Long: `Buys files from a provider. Each chunk is verified before it is paid for; what
+		Long: `Buys files from a provider; a URL that ends in / is a folder, and what is in it
+is bought. Each chunk is verified before it is paid for; what
 is locked and not spent comes back. A purchase that stopped goes on when the
 same command is given again: nothing is paid twice.`,
 		Args: cobra.MinimumNArgs(1),
@@ -110,13 +113,14 @@ func (f getFlags) limits() (lim download.Limits, err error) {
 }
 
 func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
+	begin := time.Now()
 	lim, err := f.limits()
 	if err != nil {
 		return err
 	}
 	wants := make([]download.Want, len(urls))
 	for i, url := range urls {
-		if wants[i], err = f.want(url, len(urls) > 1); err != nil {
+		if wants[i], err = f.want(url, len(urls) > 1 || isFolder(url)); err != nil {
 			return err
 		}
 	}
@@ -129,31 +133,90 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 		a.out.say("A wallet was made in %s (on regtest without a passphrase).", b.dir)
 	}
 	b.watch()
+	if wants, err = b.expand(ctx, wants); err != nil {
+		return err
+	}
+	only := len(wants) == 1 && !isFolder(urls[0])
+	var done []*download.Result
 	for i, w := range wants {
-		each := lim
-		each.KeepChannel = lim.KeepChannel || i < len(wants)-1
-		if err := a.getOne(ctx, b, f, w, each, i == len(wants)-1); err != nil {
+		if err := makeDir(w); err != nil {
 			return err
 		}
+		each := lim
+		each.KeepChannel = lim.KeepChannel || goesOn(wants[i+1:], w.URL)
+		res, err := a.getOne(ctx, b, f, w, each, only)
+		if err != nil {
+			return err
+		}
+		done = append(done, res)
 	}
-	return b.look(ctx)
+	if !lim.KeepChannel {
+		b.closeLeft(ctx, done)
+	}
+	if err := b.look(ctx); err != nil {
+		return err
+	}
+	if only {
+		return nil
+	}
+	return a.out.result(totals(done, time.Since(begin)))
+}
+
+// goesOn reports whether more is bought at this URL's origin, in its channel.
+func goesOn(rest []download.Want, url string) bool {
+	return slices.ContainsFunc(rest, func(w download.Want) bool { return paywall.Origin(w.URL) == paywall.Origin(url) })
+}
+
+// closeLeft closes what channels of these purchases are still open: the last
+// file of a provider may have been here already. A close that fails is told and
+// can be done again.
+func (b *buyer) closeLeft(ctx context.Context, done []*download.Result) {
+	seen := map[string]bool{}
+	for _, r := range done {
+		if r.Channel == "" || seen[r.Channel] {
+			continue
+		}
+		seen[r.Channel] = true
+		rec, err := b.payer.Record(ctx, r.Channel)
+		if err == nil && (rec.Close != nil || rec.SpentBy != "" || rec.Phase != channel.Open && rec.Phase != channel.Funding) {
+			continue
+		}
+		if err == nil {
+			_, err = b.closeWith(ctx, rec)
+		}
+		if err != nil {
+			b.app.out.say("Channel %s was not closed (%v). Close it with: spillway channels close %s", r.Channel, err, r.Channel)
+		}
+	}
+}
+
+// totals sums what several files came to.
+func totals(done []*download.Result, took time.Duration) map[string]any {
+	var size, chunks, payments, bought, reused, paid uint64
+	var fees int64
+	for _, r := range done {
+		size, chunks, payments = size+r.Manifest.Size, chunks+r.Manifest.Chunks(), payments+r.Payments
+		bought, reused, paid, fees = bought+r.Bought, reused+r.Reused, paid+r.Paid, fees+r.Fees
+	}
+	return map[string]any{"files": len(done), "size": size, "chunks": chunks, "payments": payments, "bought_bytes": bought,
+		"reused_bytes": reused, "paid_sat": paid, "fees_sat": fees, "seconds": took.Seconds()}
 }
 
 // getOne plans, says what will happen to the money, asks, and buys.
-func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want, lim download.Limits, last bool) error {
+func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want, lim download.Limits, only bool) (*download.Result, error) {
 	begin := time.Now()
 	show := newMeter(a.out, 0, 0)
 	plan, err := b.buy.Plan(ctx, w, show.event)
 	show.done()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.consent(plan, f, &lim); err != nil {
-		return err
+		return nil, err
 	}
 	if plan.Channel == "" && plan.Capacity > 0 {
 		if err := b.fillFromFaucet(ctx, int64(plan.Capacity)+4*plan.FundingFee+1000); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	budget := lim.Budget
@@ -164,19 +227,20 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 	res, err := b.buy.Run(ctx, plan, lim, show.event)
 	show.done()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.receipt(res, plan)
 	typ := "result"
-	if !last {
+	if !only {
 		typ = "file"
 	}
-	return a.out.event(typ, map[string]any{
+	err = a.out.event(typ, map[string]any{
 		"url": res.URL, "file": res.Path, "size": res.Manifest.Size, "root": res.Manifest.Root.String(), "chunks": res.Manifest.Chunks(),
 		"payments": res.Payments, "bought_bytes": res.Bought, "reused_bytes": res.Reused, "paid_sat": res.Paid,
 		"channel_id": res.Channel, "funding_txid": res.Funding, "closing_txid": res.Closing, "fees_sat": res.Fees,
 		"seconds": time.Since(begin).Seconds(),
 	})
+	return res, err
 }
 
 // consent says what the purchase locks and costs, and asks where nobody has said
@@ -210,7 +274,7 @@ func (a *app) consent(p *download.Plan, f getFlags, lim *download.Limits) error 
 // describe says what touches money, before it happens.
 func (a *app) describe(p *download.Plan) {
 	m := p.Manifest
-	a.out.say("%s: %s in %d chunks for %s, root %s", m.Name, size(m.Size), m.Chunks(), money(p.TotalMsat), m.Root)
+	a.out.say("%s: %s in %s for %s, root %s", m.Name, size(m.Size), count(m.Chunks(), "chunk"), money(p.TotalMsat), m.Root)
 	if p.Have > 0 {
 		a.out.say("%s of it are here and verified.", size(p.Have))
 	}
@@ -218,6 +282,7 @@ func (a *app) describe(p *download.Plan) {
 		a.out.say("Costs %s from here on (at most; the minimum charge of the channel is %d sat).", money(p.Pay*1000), p.MinimumCharge)
 	}
 	switch {
+	case p.TotalMsat == 0:
 	case p.Channel != "":
 		a.out.say("Uses channel %s, which is open.", p.Channel)
 	case p.Capacity > 0:
@@ -229,8 +294,12 @@ func (a *app) describe(p *download.Plan) {
 
 // receipt says what was paid.
 func (a *app) receipt(r *download.Result, p *download.Plan) {
-	a.out.print("%s\n  root      %s (verified)\n  paid      %s in %d payments of this run\n  fees      %d sat on the chain\n  channel   %s\n  funding   %s\n  closing   %s",
-		r.Path, r.Manifest.Root, money(r.Paid*1000), r.Payments, r.Fees, orNone(r.Channel), orNone(r.Funding), orNone(r.Closing))
+	if p.Complete && r.Channel == "" {
+		a.out.print("%s\n  root      %s (verified)", r.Path, r.Manifest.Root)
+		return
+	}
+	a.out.print("%s\n  root      %s (verified)\n  paid      %s, %s in this run\n  fees      %d sat on the chain\n  channel   %s\n  funding   %s\n  closing   %s",
+		r.Path, r.Manifest.Root, money(r.Paid*1000), count(r.Payments, "payment"), r.Fees, orNone(r.Channel), orNone(r.Funding), orNone(r.Closing))
 	if r.Unsettled != nil {
 		a.out.say("The file is whole, but the last payment or the close did not get through (%v). Run the command again, or: spillway channels close %s", r.Unsettled, r.Channel)
 	}

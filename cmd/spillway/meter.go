@@ -80,7 +80,7 @@ func (m *meter) change(ev download.Event) {
 	case download.Retrying:
 		m.out.say("The connection broke (%v); trying again in %v.", ev.Reason, ev.Wait.Round(time.Millisecond))
 	case download.Settling:
-		m.out.say("All chunks are here and verified; paying the rest and closing.")
+		m.out.say("All chunks are here and verified; the last payment goes out.")
 	}
 }
 

@@ -47,8 +47,8 @@ func (p *provider) announce(name string) {
 		return // gone again
 	}
 	m := e.Manifest()
-	p.app.out.say("  %s/%s  %s, %d chunks at %s, %s in all", p.url, (&url.URL{Path: m.Name}).EscapedPath(),
-		size(m.Size), m.Chunks(), money(m.ChunkMsat), money(m.TotalMsat()))
+	p.app.out.say("  %s%s  %s, %s at %s, %s in all", p.url, (&url.URL{Path: "/" + m.Name}).EscapedPath(),
+		size(m.Size), count(m.Chunks(), "chunk"), money(m.ChunkMsat), money(m.TotalMsat()))
 	if m.ChunkBytes < content.SmallChunk && m.Chunks() > 1 {
 		p.app.out.say("    its chunks are small: neighbours' bytes travel with each of them unpaid")
 	}
@@ -58,11 +58,14 @@ func (p *provider) announce(name string) {
 	}
 }
 
-// hashing tells of long hashing, at most once a second.
+// hashing tells of long hashing, at most once a second. A file whose bytes do
+// not come one after the other was known already.
 func (a *app) hashing() func(content.ScanProgress) {
-	last := time.Now()
+	last, name, bytes := time.Now(), "", uint64(0)
 	return func(s content.ScanProgress) {
-		if s.Bytes == 0 || s.AllBytes < 256<<20 || time.Since(last) < time.Second || s.Name == "" {
+		reads := s.Name != "" && s.Name == name && s.Bytes > bytes
+		name, bytes = s.Name, s.Bytes
+		if !reads || time.Since(last) < time.Second {
 			return
 		}
 		last = time.Now()

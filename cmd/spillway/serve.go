@@ -241,13 +241,16 @@ func (p *provider) run(l net.Listener) {
 func (p *provider) refresh(ctx context.Context) {
 	tick := time.NewTicker(3 * time.Second)
 	defer tick.Stop()
+	told := map[string]string{} // by path, why it is not offered
+	failed := ""
 	for {
 		changes, err := p.files.Refresh(ctx)
-		if err != nil && ctx.Err() == nil {
+		if text := fmt.Sprint(err); err != nil && ctx.Err() == nil && text != failed {
+			failed = text
 			p.app.out.say("catalogue: %v", err)
-		}
-		for _, s := range changes.Skipped {
-			p.app.out.say("not offered: %s", s)
+		} else if err == nil {
+			failed = ""
+			told = p.skipped(changes.Skipped, told)
 		}
 		for _, name := range append(changes.Added, changes.Changed...) {
 			p.announce(name)
@@ -261,6 +264,18 @@ func (p *provider) refresh(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// skipped tells once of each file that is not offered, and returns what is told.
+func (p *provider) skipped(now []content.Skipped, told map[string]string) map[string]string {
+	next := make(map[string]string, len(now))
+	for _, s := range now {
+		next[s.Path] = s.Reason.Error()
+		if told[s.Path] != next[s.Path] {
+			p.app.out.say("  %s is left out: %v", s.Path, s.Reason)
+		}
+	}
+	return next
 }
 
 // Close stops the listener, lets what is being sent finish for a moment, and

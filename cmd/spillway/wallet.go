@@ -202,7 +202,7 @@ func lockedIn(ctx context.Context, s store.Store) (locked, refundable uint64, er
 		return 0, 0, err
 	}
 	for _, c := range records {
-		if !c.Phase.Final() && c.Phase != channel.Prepared {
+		if !c.Phase.Final() && c.Phase != channel.Prepared && c.SpentBy == "" { // what spends a channel counts in the wallet
 			locked += c.Terms.Capacity
 			refundable += c.Refundable()
 		}
