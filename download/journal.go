@@ -179,6 +179,10 @@ func (h *held) op(next journal) (store.Op, error) {
 
 // saved takes a journal that was committed as the present one.
 func (b *Buyer) saved(ctx context.Context, h *held, next journal) error {
+	if h.rev > 0 {
+		h.journal, h.rev = next, h.rev+1
+		return nil
+	}
 	e, err := b.cfg.Store.Get(ctx, bucketJournal, h.key)
 	if err != nil {
 		return err

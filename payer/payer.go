@@ -159,11 +159,7 @@ func (p *Payer) save(ctx context.Context, h *held, next channel.PayerRecord, mor
 		return fmt.Errorf("channel %s was not saved: %w", h.id, err)
 	}
 	h.record = next
-	e, err := p.cfg.Store.Get(ctx, bucketChannel, h.id)
-	if err != nil {
-		return err
-	}
-	h.rev = e.Revision
+	h.rev++ // what is there now may be another writer's already; see package store
 	return nil
 }
 
