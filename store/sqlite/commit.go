@@ -128,6 +128,7 @@ func (s *Store) gather() []*pending {
 	}
 	batch := s.waiting[:n:n]
 	s.waiting = s.waiting[n:]
+	s.taken += n
 	return batch
 }
 

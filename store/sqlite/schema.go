@@ -4,8 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/pressly/goose/v3"
@@ -89,4 +92,40 @@ func examine(ctx context.Context, db *sql.DB) (err error) {
 		return fmt.Errorf("%w: %s", store.ErrDamaged, strings.Join(found, "; "))
 	}
 	return rows.Close()
+}
+
+// explain adds to the error of a damaged file what its head says of it. It is read
+// only while nobody else in this process may have it open: closing it would drop
+// SQLite's locks.
+func (s *Store) explain(err error) error {
+	if !errors.Is(err, store.ErrDamaged) || !s.lock.alone() {
+		return err
+	}
+	if s.write != nil {
+		err = errors.Join(err, s.write.Close())
+	}
+	f, e := os.Open(s.path)
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	defer f.Close()
+	head := make([]byte, 32)
+	info, e := f.Stat()
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	if _, e := f.ReadAt(head, 0); e != nil {
+		return fmt.Errorf("%w (it has only %d bytes)", err, info.Size())
+	}
+	if string(head[:16]) != "SQLite format 3\x00" {
+		return fmt.Errorf("%w (it does not begin as one)", err)
+	}
+	page := int64(binary.BigEndian.Uint16(head[16:]))
+	if page == 1 {
+		page = 1 << 16
+	}
+	if want := page * int64(binary.BigEndian.Uint32(head[28:])); want != info.Size() {
+		return fmt.Errorf("%w (it has %d bytes, its head says %d)", err, info.Size(), want)
+	}
+	return err
 }

@@ -49,6 +49,7 @@ type Store struct {
 
 	mu      sync.Mutex // guards what follows
 	waiting []*pending
+	taken   int // how many commits the committer took up
 	shut    bool
 	failed  error         // of the disk: nothing more is taken
 	wake    chan struct{} // tells the committer that something waits
@@ -84,7 +85,7 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 		return nil, classify(err)
 	}
 	if err := s.connect(ctx, o); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, classify(err))
+		return nil, fmt.Errorf("%s: %w", path, s.explain(classify(err)))
 	}
 	if err := s.lock.settle(); err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 // connect opens the connections, brings the schema up to date and looks the file
 // through.
 func (s *Store) connect(ctx context.Context, o Options) (err error) {
-	if s.write, err = sql.Open("sqlite", dsn(s.path, o)); err != nil {
+	if s.write, err = sql.Open("sqlite", dsn(s.path, o, "cache_size(-32768)")); err != nil {
 		return err
 	}
 	s.write.SetMaxOpenConns(1)
@@ -109,7 +110,7 @@ func (s *Store) connect(ctx context.Context, o Options) (err error) {
 	if s.w, err = newWriter(ctx, s.write); err != nil {
 		return err
 	}
-	if s.read, err = sql.Open("sqlite", dsn(s.path, o)+"&_pragma=query_only(1)"); err != nil {
+	if s.read, err = sql.Open("sqlite", dsn(s.path, o, "query_only(1)")); err != nil {
 		return err
 	}
 	s.read.SetMaxOpenConns(readers)
@@ -117,11 +118,11 @@ func (s *Store) connect(ctx context.Context, o Options) (err error) {
 	return s.prepareReads(ctx)
 }
 
-// dsn names the file and the settings of a connection.
-func dsn(path string, o Options) string {
-	q := url.Values{"_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", o.Wait.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)",
-	}}
+// dsn names the file and the settings of a connection: its cache is in KiB, the
+// log is written back after 4000 pages, and cut to 64 MiB after that.
+func dsn(path string, o Options, more ...string) string {
+	q := url.Values{"_pragma": append([]string{fmt.Sprintf("busy_timeout(%d)", o.Wait.Milliseconds()),
+		"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)", "journal_size_limit(67108864)"}, more...)}
 	if o.MaxPages > 0 {
 		q.Add("_pragma", fmt.Sprintf("max_page_count(%d)", o.MaxPages))
 	}

@@ -1,15 +1,15 @@
 package sqlite
 
 import (
-	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,11 +17,10 @@ import (
 	"github.com/spillway/spillway/store/storetest"
 )
 
-var ctx = context.Background()
-
+// open opens a store that is closed at the test's end.
 func open(t testing.TB, path string, o Options) *Store {
 	t.Helper()
-	s, err := Open(ctx, path, o)
+	s, err := Open(context.Background(), path, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,226 +32,279 @@ func open(t testing.TB, path string, o Options) *Store {
 	return s
 }
 
+func put(key, value string, expect uint64) store.Op {
+	return store.Op{Bucket: "b", Key: key, Value: []byte(value), Expect: expect}
+}
+
+func commit1(t testing.TB, s *Store, ops ...store.Op) {
+	t.Helper()
+	if err := s.Commit(t.Context(), ops...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestSuite(t *testing.T) {
-	n := 0
-	dir := t.TempDir()
-	storetest.Suite(t, func(t testing.TB) store.Store {
-		n++
-		return open(t, filepath.Join(dir, fmt.Sprint(n), "s.db"), Options{})
-	})
-}
-
-// What the suite's stores saved is there after the file was closed and opened.
-func TestReopen(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s.db")
-	s := open(t, path, Options{})
-	if err := s.Commit(ctx, store.Op{Bucket: "b", Key: "k", Value: []byte("v")}); err != nil {
-		t.Fatal(err)
-	}
-	before, err := s.Get(ctx, "b", "k")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, path, Options{})
-	if e, err := s.Get(ctx, "b", "k"); err != nil || string(e.Value) != "v" || e.Revision != before.Revision {
-		t.Fatalf("%+v, %v", e, err)
-	}
-	for _, p := range []string{path, path + ".lock"} {
-		if info, err := os.Stat(p); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: mode %v, %v", p, info.Mode(), err)
-		}
-	}
-}
-
-func TestPitfall44_SecondProcessRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s.db")
-	open(t, path, Options{})
 	for _, shared := range []bool{false, true} {
-		if _, err := Open(ctx, path, Options{Shared: shared, Wait: 20 * time.Millisecond}); !errors.Is(err, store.ErrLocked) {
-			t.Errorf("shared=%v: %v", shared, err)
-		}
-	}
-}
-
-// Payers share a folder: compare-and-swap holds across processes' connections.
-func TestShared(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s.db")
-	a, b := open(t, path, Options{Shared: true}), open(t, path, Options{Shared: true})
-	if err := a.Commit(ctx, store.Op{Bucket: "b", Key: "k", Value: []byte("a")}); err != nil {
-		t.Fatal(err)
-	}
-	e, err := b.Get(ctx, "b", "k")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Commit(ctx, store.Op{Bucket: "b", Key: "k", Value: []byte("b"), Expect: e.Revision}); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Commit(ctx, store.Op{Bucket: "b", Key: "k", Value: []byte("x"), Expect: e.Revision}); !errors.Is(err, store.ErrConflict) {
-		t.Fatalf("an old revision from the other side: %v", err)
-	}
-	if _, err := Open(ctx, path, Options{}); !errors.Is(err, store.ErrLocked) {
-		t.Fatalf("a provider on a payers' folder: %v", err)
-	}
-}
-
-func TestDamaged(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "s.db")
-	if err := os.WriteFile(path, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(ctx, path, Options{}); !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), path) {
-		t.Fatalf("want ErrDamaged naming the file, got %v", err)
-	}
-}
-
-// A full database refuses the commit, keeps what it acknowledged, and works on
-// once there is room.
-func TestPitfall43_FullDisk(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s.db")
-	s := open(t, path, Options{MaxPages: 64})
-	acked := 0
-	var err error
-	for i := range 1000 {
-		if err = s.Commit(ctx, store.Op{Bucket: "b", Key: fmt.Sprintf("%04d", i), Value: make([]byte, 8000)}); err != nil {
-			break
-		}
-		acked++
-	}
-	if !errors.Is(err, store.ErrFull) || acked == 0 {
-		t.Fatalf("after %d commits: %v", acked, err)
-	}
-	if all, err := s.List(ctx, "b", ""); err != nil || len(all) != acked {
-		t.Fatalf("%d entries of %d acknowledged, %v", len(all), acked, err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, path, Options{})
-	if err := s.Commit(ctx, store.Op{Bucket: "b", Key: "more", Value: make([]byte, 8000)}); err != nil {
-		t.Fatalf("with room again: %v", err)
-	}
-	if all, err := s.List(ctx, "b", ""); err != nil || len(all) != acked+1 {
-		t.Fatalf("%d entries of %d, %v", len(all), acked+1, err)
-	}
-}
-
-// A commit that conflicts does not disturb the ones that share its transaction.
-func TestConflictInABatch(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "s.db"), Options{})
-	batch := []*pending{
-		{[]store.Op{{Bucket: "b", Key: "1", Value: []byte("x")}}, make(chan error, 1)},
-		{[]store.Op{{Bucket: "b", Key: "2", Value: []byte("x"), Expect: 7}}, make(chan error, 1)},
-		{[]store.Op{{Bucket: "b", Key: "1", Value: []byte("y")}}, make(chan error, 1)},
-		{[]store.Op{{Bucket: "b", Key: "3", Value: []byte("x")}}, make(chan error, 1)},
-	}
-	s.commit(batch)
-	for i, want := range []error{nil, store.ErrConflict, store.ErrConflict, nil} {
-		if err := <-batch[i].answer; !errors.Is(err, want) || (want == nil) != (err == nil) {
-			t.Errorf("commit %d: %v, want %v", i, err, want)
-		}
-	}
-	if all, err := s.List(ctx, "b", ""); err != nil || len(all) != 2 || string(all[0].Value) != "x" {
-		t.Errorf("%v, %v", all, err)
-	}
-}
-
-// child is set in the process that TestPitfall23 kills.
-const child = "SPILLWAY_TEST_STORE_CHILD"
-
-func TestMain(m *testing.M) {
-	if path := os.Getenv(child); path != "" {
-		os.Exit(writeForever(path))
-	}
-	os.Exit(m.Run())
-}
-
-// writeForever commits from several goroutines and tells of each acknowledgement.
-func writeForever(path string) int {
-	s, err := Open(ctx, path, Options{})
-	if err != nil {
-		fmt.Println("open:", err)
-		return 1
-	}
-	for w := range 4 {
-		go func() {
-			for i := 0; ; i++ {
-				key := fmt.Sprintf("%d-%06d", w, i)
-				if err := s.Commit(ctx, store.Op{Bucket: "b", Key: key, Value: []byte(key), Expect: store.Any}); err != nil {
-					fmt.Println("commit:", err)
-					os.Exit(1)
-				}
-				fmt.Println(key)
-			}
-		}()
-	}
-	select {}
-}
-
-func TestPitfall23_AcknowledgedSurvivesKill(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s.db")
-	acked := map[string]bool{}
-	for range 5 {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), child+"="+path)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for limit := 1 + rand.IntN(200); limit > 0 && lines.Scan(); limit-- {
-			if strings.Contains(lines.Text(), ":") {
-				t.Error(lines.Text())
-			}
-			acked[lines.Text()] = true
-		}
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		for lines.Scan() { // acknowledged before the kill, read after it
-			acked[lines.Text()] = strings.Count(lines.Text(), "") == 9 || acked[lines.Text()]
-		}
-		_ = cmd.Wait() // killed, as it should be
-		s, err := Open(ctx, path, Options{})
-		if err != nil {
-			t.Fatalf("after a kill: %v", err)
-		}
-		for key, whole := range acked {
-			if e, err := s.Get(ctx, "b", key); whole && (err != nil || string(e.Value) != key) {
-				t.Fatalf("%s was acknowledged and is lost: %v", key, err)
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(acked) < 10 {
-		t.Fatalf("only %d commits were acknowledged", len(acked))
-	}
-}
-
-func BenchmarkCommit(b *testing.B) {
-	for _, writers := range []int{1, 64, 1024} {
-		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			s := open(b, filepath.Join(b.TempDir(), "s.db"), Options{})
-			b.SetParallelism(max(1, writers/2))
-			value := make([]byte, 200)
-			b.RunParallel(func(pb *testing.PB) {
-				key := fmt.Sprint(rand.Uint64())
-				for pb.Next() {
-					if err := s.Commit(ctx, store.Op{Bucket: "b", Key: key, Value: value, Expect: store.Any}); err != nil {
-						b.Error(err)
-						return
-					}
-				}
+		t.Run(fmt.Sprintf("shared=%v", shared), func(t *testing.T) {
+			n, dir := 0, t.TempDir()
+			storetest.Suite(t, func(t testing.TB) store.Store {
+				n++
+				return open(t, filepath.Join(dir, fmt.Sprint(n), "s.db"), Options{Shared: shared})
 			})
 		})
 	}
 }
+
+func TestSuiteReopened(t *testing.T) {
+	n, dir := 0, t.TempDir()
+	storetest.SuiteReopened(t, func(t testing.TB) func() (store.Store, error) {
+		n++
+		path := filepath.Join(dir, fmt.Sprint(n), "s.db")
+		return func() (store.Store, error) { return Open(context.Background(), path, Options{}) }
+	})
+}
+
+// Nobody else may read what is stored: files 0600, folders 0700.
+func TestPitfall45_Modes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	path := filepath.Join(dir, "s.db")
+	s := open(t, path, Options{})
+	commit1(t, s, put("k", "1", 0))
+	check := func() {
+		t.Helper()
+		err := filepath.WalkDir(filepath.Dir(dir), func(p string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := d.Info()
+			if want := map[bool]fs.FileMode{true: 0o700, false: 0o600}[d.IsDir()]; err == nil && info.Mode().Perm() != want {
+				t.Errorf("%s has mode %v, want %v", p, info.Mode(), want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	commit1(t, open(t, path, Options{}), put("k", "2", 1))
+	check()
+}
+
+// The name of a file is taken as it is.
+func TestOddNames(t *testing.T) {
+	for _, name := range []string{"a b.db", "100%25?mode=ro#x.db", "ü&_pragma=synchronous(0).db", "'.db"} {
+		path := filepath.Join(t.TempDir(), name)
+		commit1(t, open(t, path, Options{}), put("k", "1", 0))
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Chdir(t.TempDir())
+	commit1(t, open(t, "s.db", Options{}), put("k", "1", 0))
+	if _, err := os.Stat("s.db"); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is asked of SQLite for durability is what the connection does.
+func TestPitfall23_Settings(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "s.db"), Options{})
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "10000", "application_id": "1397774169"} {
+		var got string
+		if err := s.w.conn.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %q, want %q, %v", pragma, got, want, err)
+		}
+	}
+	if _, err := s.read.Exec("DELETE FROM entries"); err == nil {
+		t.Error("a reader can write")
+	}
+}
+
+// batch hands commits to the committer as one batch.
+func batch(t *testing.T, s *Store, commits ...[]store.Op) (answers []error) {
+	t.Helper()
+	var all []*pending
+	for _, ops := range commits {
+		all = append(all, &pending{ops, make(chan error, 1)})
+	}
+	s.commit(all)
+	for _, p := range all {
+		answers = append(answers, <-p.answer)
+	}
+	return answers
+}
+
+// A commit that conflicts does not disturb those that share its transaction, and
+// each sees what those before it wrote.
+func TestConflictInABatch(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "s.db"), Options{})
+	answers := batch(t, s,
+		[]store.Op{put("1", "x", 0)}, []store.Op{put("2", "x", 7)}, []store.Op{put("1", "y", 0)}, []store.Op{put("3", "x", 0), put("1", "z", 9)},
+		[]store.Op{put("1", "w", 1), put("4", "x", 0)}, []store.Op{{Bucket: "b", Key: "4", Expect: 1}}, []store.Op{put("4", "again", 0)},
+		[]store.Op{{Bucket: "b", Key: "5", Expect: 0}}, []store.Op{put("6", "x", 0)}, []store.Op{{Bucket: "b", Key: "6", Expect: 3}})
+	for i, fails := range []bool{false, true, true, true, false, false, false, false, false, false} {
+		if err := answers[i]; (err != nil) != fails || fails && !errors.Is(err, store.ErrConflict) {
+			t.Errorf("commit %d: %v", i, err)
+		}
+	}
+	all, err := s.List(t.Context(), "b", "")
+	if got := fmt.Sprint(all); err != nil || got != "[{b 1 [119] 2} {b 4 [97 103 97 105 110] 3}]" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if s.w.count != 1 {
+		t.Errorf("it took %d transactions", s.w.count)
+	}
+	commit1(t, s, put("7", "x", 0))
+	if e, err := s.Get(t.Context(), "b", "7"); err != nil || e.Revision != 5 {
+		t.Errorf("a key created after a deletion at 4 is at %d, %v", e.Revision, err)
+	}
+}
+
+// Writers that wait at the same time share transactions.
+func TestGroupCommit(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "s.db"), Options{})
+	const writers, each = 64, 20
+	var group sync.WaitGroup
+	for w := range writers {
+		group.Go(func() {
+			for i := range each {
+				if err := s.Commit(t.Context(), put(fmt.Sprint(w), "x", uint64(i))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s.w.count > writers*each/4 {
+		t.Errorf("%d commits took %d transactions", writers*each, s.w.count)
+	}
+}
+
+// holdLock takes SQLite's write lock, as another process's transaction does.
+func holdLock(t *testing.T, path string) (release func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		_, err := c.ExecContext(context.Background(), "ROLLBACK")
+		if err := errors.Join(err, c.Close(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A commit whose context ends while it waits is withdrawn; one that the committer
+// has taken up is answered truthfully.
+func TestCancelWhileWaiting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s := open(t, path, Options{Shared: true})
+	release := holdLock(t, path)
+	over, cancel := context.WithCancel(t.Context())
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- s.Commit(over, put("first", "x", 0)) }()
+	await(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.taken > 0 })
+	go func() { second <- s.Commit(over, put("second", "x", 0)) }()
+	await(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.waiting) == 1 })
+	cancel()
+	if err := <-second; !errors.Is(err, context.Canceled) {
+		t.Errorf("the one that waited: %v", err)
+	}
+	release()
+	if err := <-first; err != nil {
+		t.Errorf("the one that was taken up: %v", err)
+	}
+	if all, err := s.List(t.Context(), "b", ""); err != nil || len(all) != 1 || all[0].Key != "first" {
+		t.Errorf("%v, %v", all, err)
+	}
+}
+
+// await waits for a condition, ten seconds at the most.
+func await(t *testing.T, ok func() bool) {
+	t.Helper()
+	over := time.After(10 * time.Second)
+	tick := time.NewTicker(100 * time.Microsecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-over:
+			t.Fatal("it did not come to that")
+		}
+	}
+}
+
+// Another process's transaction that does not end: every commit that waits is
+// refused after one wait, and the store works once it has ended.
+func TestBusy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s := open(t, path, Options{Shared: true, Wait: 30 * time.Millisecond})
+	release := holdLock(t, path)
+	for _, err := range batch(t, s, []store.Op{put("1", "x", 0)}, []store.Op{put("2", "x", 0)}) {
+		if !errors.Is(err, store.ErrLocked) || !strings.Contains(err.Error(), path) {
+			t.Errorf("want ErrLocked naming the file, got %v", err)
+		}
+	}
+	if s.w.count != 0 {
+		t.Errorf("%d transactions were begun", s.w.count)
+	}
+	release()
+	commit1(t, s, put("1", "x", 0))
+}
+
+// After an fsync that failed nobody can tell what is on the disk: nothing is taken
+// until the store is opened again.
+func TestPitfall43_FailedSync(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s := open(t, path, Options{})
+	commit1(t, s, put("k", "1", 0))
+	for _, c := range []int{4, 5} { // SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC
+		if err := error(coded(10 | c<<8)); !gone(err) || !gone(fmt.Errorf("wrapped: %w", err)) {
+			t.Errorf("code %d is no failed fsync", 10|c<<8)
+		}
+	}
+	if gone(coded(13)) || gone(nil) || gone(coded(10|3<<8)) {
+		t.Error("a full disk, or a write that failed, loses nothing")
+	}
+	s.fail(coded(10 | 4<<8))
+	for range 2 {
+		if err := s.Commit(t.Context(), put("k", "2", 1)); !errors.Is(err, store.ErrFailed) || !strings.Contains(err.Error(), path) {
+			t.Fatalf("want ErrFailed naming the file, got %v", err)
+		}
+	}
+	if answers := batch(t, s, []store.Op{put("k", "2", 1)}); !errors.Is(answers[0], store.ErrFailed) {
+		t.Fatalf("handed in before: %v", answers[0])
+	}
+	if e, err := s.Get(t.Context(), "b", "k"); err != nil || string(e.Value) != "1" {
+		t.Fatalf("reading: %+v, %v", e, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	commit1(t, open(t, path, Options{}), put("k", "2", 1))
+}
+
+// coded is an error with a code of SQLite.
+type coded int
+
+func (c coded) Error() string { return fmt.Sprintf("code %d", int(c)) }
+func (c coded) Code() int     { return int(c) }

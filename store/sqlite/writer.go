@@ -13,18 +13,19 @@ import (
 type writer struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
+	count int // of transactions begun
 }
 
 // The committer's statements.
 const (
-	begin    = "BEGIN IMMEDIATE"
-	commit   = "COMMIT"
-	rollback = "ROLLBACK"
-	getRev   = "SELECT revision FROM entries WHERE bucket = ? AND key = ?"
-	getFloor = "SELECT revision FROM counter WHERE id = 1"
-	setFloor = "UPDATE counter SET revision = ? WHERE id = 1"
-	remove   = "DELETE FROM entries WHERE bucket = ? AND key = ?"
-	put      = `INSERT INTO entries (bucket, key, revision, value, sum) VALUES (?, ?, ?, ?, ?)
+	sqlBegin    = "BEGIN IMMEDIATE"
+	sqlCommit   = "COMMIT"
+	sqlRollback = "ROLLBACK"
+	sqlRevision = "SELECT revision FROM entries WHERE bucket = ? AND key = ?"
+	sqlFloor    = "SELECT revision FROM counter WHERE id = 1"
+	sqlSetFloor = "UPDATE counter SET revision = ? WHERE id = 1"
+	sqlDelete   = "DELETE FROM entries WHERE bucket = ? AND key = ?"
+	sqlPut      = `INSERT INTO entries (bucket, key, revision, value, sum) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, value = excluded.value, sum = excluded.sum`
 )
 
@@ -34,7 +35,7 @@ func newWriter(ctx context.Context, db *sql.DB) (_ *writer, err error) {
 		return nil, err
 	}
 	w := &writer{conn: conn, stmts: map[string]*sql.Stmt{}}
-	for _, text := range []string{begin, commit, rollback, getRev, getFloor, setFloor, remove, put} {
+	for _, text := range []string{sqlBegin, sqlCommit, sqlRollback, sqlRevision, sqlFloor, sqlSetFloor, sqlDelete, sqlPut} {
 		if w.stmts[text], err = conn.PrepareContext(ctx, text); err != nil {
 			return nil, errors.Join(err, w.close())
 		}
@@ -70,20 +71,21 @@ func (w *writer) number(text string, args ...any) (n uint64, err error) {
 // at all where one of its revisions is not there (its conflict). When err is nil
 // the transaction is on the disk; otherwise none of it is, unless gone(err).
 func (w *writer) transact(batch []*pending) (conflicts []error, err error) {
-	if err := w.exec(begin); err != nil {
+	if err := w.exec(sqlBegin); err != nil {
 		return nil, err
 	}
+	w.count++
 	t := &transaction{w: w, cells: map[address]*cell{}}
 	conflicts, err = t.run(batch)
 	if err == nil && t.changed {
-		err = w.exec(commit)
+		err = w.exec(sqlCommit)
 		if err == nil {
 			return conflicts, nil
 		}
 	}
 	// SQLite may have rolled back by itself, and then says that there is nothing to
 	// roll back; the next transaction would tell if that were not so
-	rolled := w.exec(rollback)
+	rolled := w.exec(sqlRollback)
 	if err == nil {
 		err = rolled
 	} else if gone(rolled) {
@@ -140,7 +142,7 @@ func (t *transaction) cell(op store.Op) (*cell, error) {
 	if c := t.cells[at]; c != nil {
 		return c, nil
 	}
-	rev, err := t.w.number(getRev, op.Bucket, op.Key)
+	rev, err := t.w.number(sqlRevision, op.Bucket, op.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +195,7 @@ func (t *transaction) apply(op store.Op) error {
 
 func (t *transaction) readFloor() (err error) {
 	if !t.known {
-		t.before, err = t.w.number(getFloor)
+		t.before, err = t.w.number(sqlFloor)
 		t.floor = t.before
 		t.known = err == nil
 	}
@@ -206,9 +208,9 @@ func (t *transaction) flush() error {
 		c, err := t.cells[at], error(nil)
 		switch {
 		case c.revision > 0:
-			err = t.w.exec(put, at.bucket, at.key, int64(c.revision), c.value, sum(at.bucket, at.key, c.revision, c.value))
+			err = t.w.exec(sqlPut, at.bucket, at.key, int64(c.revision), c.value, sum(at.bucket, at.key, c.revision, c.value))
 		case c.there:
-			err = t.w.exec(remove, at.bucket, at.key)
+			err = t.w.exec(sqlDelete, at.bucket, at.key)
 		}
 		if err != nil {
 			return err
@@ -217,5 +219,5 @@ func (t *transaction) flush() error {
 	if t.floor == t.before {
 		return nil
 	}
-	return t.w.exec(setFloor, int64(t.floor))
+	return t.w.exec(sqlSetFloor, int64(t.floor))
 }
