@@ -2,14 +2,13 @@ package paywall
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/mpp"
@@ -24,19 +23,52 @@ const defaultTTL = 10 * time.Minute
 // be under way when it expires.
 const offerTTL = 24 * time.Hour
 
+// maxDescription bounds what a challenge says to people, in bytes: challenges stay
+// well under 8 KB.
+const maxDescription = 1024
+
+// maxKeys bounds how many channels' MAC keys are kept in memory.
+const maxKeys = 4096
+
+// ErrQuote: a price that cannot be written in a challenge.
+var ErrQuote = errors.New("the price cannot be quoted")
+
 // Quote is the price of a resource.
 type Quote struct {
-	ChunkMsat   uint64 // msat of a chunk (or another unit)
+	ChunkMsat   uint64 // msat of a chunk (or another unit), at least 1
 	LastMsat    uint64 // msat of the last chunk
 	TotalMsat   uint64 // msat of all of it
 	CreditMsat  uint64 // msat that charged may exceed paid; 0: due one ahead
 	UnitType    string // bitcoin.UnitChunk and its like; default chunk
 	Description string // for people
+	Size        uint64 // bytes of all of it; 0: not known
+	ChunkBytes  uint64 // bytes of a chunk; 0: not known
 }
 
 // dearest and cheapest chunk of the quote, in msat.
 func (q Quote) dearest() uint64  { return max(q.ChunkMsat, q.LastMsat) }
 func (q Quote) cheapest() uint64 { return min(q.ChunkMsat, q.LastMsat) }
+
+// unit is what the price counts.
+func (q Quote) unit() string {
+	if q.UnitType == "" {
+		return bitcoin.UnitChunk
+	}
+	return q.UnitType
+}
+
+// describe is the description as far as it fits, cut between characters.
+func (q Quote) describe() string {
+	text := strings.ToValidUTF8(q.Description, "?")
+	if len(text) <= maxDescription {
+		return text
+	}
+	cut := maxDescription
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut]
+}
 
 // price is the quote as satoshi per units, in lowest terms.
 func (q Quote) price() (amount, units uint64) {
@@ -52,6 +84,9 @@ func (q Quote) price() (amount, units uint64) {
 type Resource struct {
 	Quote Quote
 	Items []payee.Item
+	// Hold, where it is set, is asked once it is known whose channel the request is
+	// on, before anything is charged. With false the request is refused as busy.
+	Hold func(channel string) bool
 }
 
 // ServerConfig is what a Server needs. Payee, Secret, Realm and Recipient must be set.
@@ -61,17 +96,20 @@ type ServerConfig struct {
 	Secret        [32]byte // binds challenges
 	Realm         string
 	Recipient     string           // the provider's identity, hex
+	Origin        string           // how clients reach this server, such as https://files.example; default: as the request says
 	Now           func() time.Time // default time.Now
 	TTL           time.Duration    // of challenges; default ten minutes
 	MaxCredential int              // bytes; default mpp.DefaultMaxCredential
 	Log           *slog.Logger
 }
 
-// Server runs the payment protocol for HTTP requests.
+// Server runs the payment protocol for HTTP requests. It keeps nothing that a
+// restart would miss: what counts is in the payee's store.
 type Server struct {
-	cfg    ServerConfig
-	mu     sync.Mutex
-	raised map[string]chan struct{} // closed when a channel's paid amount rises
+	cfg   ServerConfig
+	bells bells
+	mu    sync.Mutex
+	keys  map[string][32]byte // MAC keys of channels that are known
 }
 
 // NewServer checks the configuration.
@@ -91,12 +129,17 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, raised: map[string]chan struct{}{}}, nil
+	return &Server{cfg: cfg, keys: map[string][32]byte{}}, nil
 }
 
 // Challenge makes a challenge for a quote, with a fresh nonce. Nothing is stored.
 // on is a channel that the client has proved to be its own, nil: none.
+// Errors: ErrQuote, of the chain.
 func (s *Server) Challenge(ctx context.Context, q Quote, on *payee.Receipt) (mpp.Challenge, error) {
+	if q.ChunkMsat == 0 {
+		return mpp.Challenge{}, fmt.Errorf("%w: a %s of less than one msat", ErrQuote, q.unit())
+	}
+	q.CreditMsat = min(q.CreditMsat, bitcoin.MaxMsat)
 	o, err := s.cfg.Payee.Offer(ctx, payee.Price{Chunk: q.dearest(), Least: q.cheapest(), Total: q.TotalMsat, Credit: q.CreditMsat})
 	if err != nil {
 		return mpp.Challenge{}, err
@@ -123,16 +166,12 @@ func (s *Server) Challenge(ctx context.Context, q Quote, on *payee.Receipt) (mpp
 // request writes an offer and a quote as a challenge's request.
 func (s *Server) request(q Quote, o channel.Offer) bitcoin.Request {
 	amount, units := q.price()
-	unit := q.UnitType
-	if unit == "" {
-		unit = bitcoin.UnitChunk
-	}
 	var types []string
 	for _, c := range o.Constructions {
 		types = append(types, string(c))
 	}
 	return bitcoin.Request{
-		Amount: amount, Recipient: s.cfg.Recipient, UnitType: unit, Description: q.Description,
+		Amount: amount, Recipient: s.cfg.Recipient, UnitType: q.unit(), Description: q.describe(),
 		SuggestedDeposit: min(max(channel.CeilSat(q.TotalMsat)+2*channel.MinimumPayout, o.MinDeposit), o.MaxDeposit),
 		MethodDetails: bitcoin.MethodDetails{
 			Version: bitcoin.Version, Network: o.Network, ChannelTypes: types, TxVersion: o.TxVersion,
@@ -142,107 +181,4 @@ func (s *Server) request(q Quote, o channel.Offer) bitcoin.Request {
 			MinimumCharge: o.MinimumCharge, RequiredCumulative: channel.CeilSat(q.ChunkMsat - min(q.ChunkMsat, o.Credit)),
 		},
 	}
-}
-
-// ownOffer reads the offer back out of a challenge of this server.
-func ownOffer(c mpp.Challenge) (channel.Offer, error) {
-	req, err := bitcoin.ParseRequest(c.Request)
-	if err != nil {
-		return channel.Offer{}, err
-	}
-	opaque, err := bitcoin.ParseOpaque(c.Opaque)
-	if err != nil {
-		return channel.Offer{}, err
-	}
-	return offerOf(req, opaque.Nonce), nil
-}
-
-// wait returns a channel that is closed when the paid amount of this one rises.
-func (s *Server) wait(id string) <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ch := s.raised[id]
-	if ch == nil {
-		ch = make(chan struct{})
-		s.raised[id] = ch
-	}
-	return ch
-}
-
-func (s *Server) wake(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ch := s.raised[id]; ch != nil {
-		close(ch)
-		delete(s.raised, id)
-	}
-}
-
-// Grant is a request whose charge is saved: the handler may deliver.
-type Grant struct {
-	Receipt   payee.Receipt
-	Challenge string // id of the challenge that was echoed
-	server    *Server
-	quote     Quote
-}
-
-// Charge charges further chunks of the same resource on the same channel, and
-// waits for an update (of this or another connection) while the credit does not
-// cover them. The context bounds the wait. Errors: as payee.Payee.Pay.
-func (g *Grant) Charge(ctx context.Context, items []payee.Item) error {
-	for {
-		raised := g.server.wait(g.Receipt.Channel)
-		rec, err := g.server.cfg.Payee.Pay(ctx, payee.Request{Channel: g.Receipt.Channel, Items: items, Credit: g.quote.CreditMsat})
-		if err == nil {
-			g.Receipt = rec
-			return nil
-		}
-		if !errors.Is(err, channel.ErrInsufficient) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-raised:
-		}
-	}
-}
-
-// header sets a success's receipt.
-func (s *Server) header(w http.ResponseWriter, challengeID string, r payee.Receipt, units int) error {
-	text, err := bitcoin.Receipt{
-		Timestamp: s.cfg.Now(), ChallengeID: challengeID, ChannelID: r.Channel, AcceptedCumulative: r.Paid,
-		ChargedMsat: r.Charged, RequiredCumulative: r.Required, Units: uint64(units),
-	}.Encode()
-	if err != nil {
-		return fmt.Errorf("receipt: %w", err)
-	}
-	w.Header().Set(mpp.HeaderReceipt, text)
-	w.Header().Set("Cache-Control", "private")
-	return nil
-}
-
-// answer writes the JSON of an action that came alone.
-func answer(w http.ResponseWriter, v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
-	_, err = w.Write(raw)
-	return err
-}
-
-// Head answers an unpaid HEAD: 402 with a challenge, and no body, so that the
-// handler's Content-Length stands.
-func (s *Server) Head(w http.ResponseWriter, r *http.Request, q Quote) {
-	c, err := s.Challenge(r.Context(), q, nil)
-	if err != nil {
-		s.unavailable(w, r, err)
-		return
-	}
-	w.Header().Set(mpp.HeaderChallenge, c.String())
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusPaymentRequired)
 }

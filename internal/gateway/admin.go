@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 
 	"github.com/spillway/spillway/channel"
@@ -15,13 +16,16 @@ import (
 // AdminDriver is what the admin API does on channels.
 type AdminDriver interface {
 	Records(ctx context.Context) ([]channel.PayeeRecord, error)
+	Record(ctx context.Context, id string) (channel.PayeeRecord, error)
 	Settle(ctx context.Context, id string, update *channel.Update, payerAsks bool) (*channel.Broadcast, error)
 }
 
-// Admin is the operator's API of a running provider: listen on loopback only.
-// Every request carries the token as a bearer credential.
+// Admin is the operator's API of a running provider. It answers to loopback only,
+// and every request carries the token as a bearer credential.
 //
+//	GET  /status                how many channels there are, by phase, and their sums
 //	GET  /channels              the records
+//	GET  /channels/show?id=     one record
 //	POST /channels/settle?id=   settles one channel now, answers the broadcast
 //
 // and what more holds, by pattern.
@@ -37,11 +41,23 @@ func Admin(driver AdminDriver, token string, log *slog.Logger, more map[string]f
 		records, err := driver.Records(r.Context())
 		reply(w, r, log, records, err)
 	})
+	mux.HandleFunc("GET /channels/show", func(w http.ResponseWriter, r *http.Request) {
+		record, err := driver.Record(r.Context(), r.URL.Query().Get("id"))
+		reply(w, r, log, record, err)
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		records, err := driver.Records(r.Context())
+		reply(w, r, log, statusOf(records), err)
+	})
 	mux.HandleFunc("POST /channels/settle", func(w http.ResponseWriter, r *http.Request) {
 		b, err := driver.Settle(r.Context(), r.URL.Query().Get("id"), nil, false)
 		reply(w, r, log, b, err)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if host, _, err := net.SplitHostPort(r.RemoteAddr); err != nil || !net.ParseIP(host).IsLoopback() {
+			fail(w, r, http.StatusForbidden, "only for this machine")
+			return
+		}
 		want := "Bearer " + token
 		if token == "" || subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(want)) != 1 {
 			fail(w, r, http.StatusUnauthorized, "the token in the provider's data folder is needed")
@@ -49,6 +65,28 @@ func Admin(driver AdminDriver, token string, log *slog.Logger, more map[string]f
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// Status is a provider at a glance.
+type Status struct {
+	Channels int                   `json:"channels"`
+	Phases   map[channel.Phase]int `json:"phases"`
+	Capacity uint64                `json:"capacity_sat"` // of channels that are not over
+	Paid     uint64                `json:"paid_sat"`     // of channels that are not over
+	Owed     uint64                `json:"owed_msat"`    // charged and not paid, of the same
+}
+
+func statusOf(records []channel.PayeeRecord) Status {
+	s := Status{Channels: len(records), Phases: map[channel.Phase]int{}}
+	for _, r := range records {
+		s.Phases[r.Phase]++
+		if !r.Phase.Final() {
+			s.Capacity += r.Terms.Capacity
+			s.Paid += r.Paid
+			s.Owed += r.Owed()
+		}
+	}
+	return s
 }
 
 func reply(w http.ResponseWriter, r *http.Request, log *slog.Logger, v any, err error) {
@@ -70,5 +108,6 @@ func reply(w http.ResponseWriter, r *http.Request, log *slog.Logger, v any, err 
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
 	write(w, raw)
 }

@@ -3,22 +3,19 @@
 // for the operator's own commands.
 //
 // It releases bytes only under a grant of the paywall, and it holds no rule
-// about money.
+// about money. What it limits is its own work: requests, deliveries, silence.
 package gateway
 
 import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/paywall"
 )
 
@@ -30,15 +27,23 @@ type Config struct {
 	Network   string
 	// CreditChunks is how many chunks may be charged before they are paid.
 	CreditChunks uint64
-	// MaxRequests is how many requests are served at once; default 512.
+	// MaxRequests is how many requests are served at once; default 1,024.
 	MaxRequests int
-	// PerSecond is how many requests a client address may make; default 200.
+	// MaxStreams is how many deliveries run at once, and MaxPerChannel how many on
+	// one channel; defaults 512 and 16. A delivery that waits for a payment gives
+	// way to one that does not.
+	MaxStreams, MaxPerChannel int
+	// PerSecond is how many requests a client address may make that nobody has paid
+	// for; default 200. Paid ones do not count.
 	PerSecond float64
 	// MaxWait bounds how long a stream pauses for a payment; default ten minutes.
 	MaxWait time.Duration
+	// Stall is how long a client may take nothing of what is sent; default a minute.
+	Stall time.Duration
 	// Slow is the rate in bytes per second at which a chunk is sent once it was
 	// sent three times; default 256 KiB.
 	Slow int
+	Now  func() time.Time // for the limits; default time.Now
 	Log  *slog.Logger
 }
 
@@ -46,45 +51,39 @@ type Config struct {
 type Gateway struct {
 	cfg     Config
 	slots   chan struct{}
-	mu      sync.Mutex
-	clients map[string]*rate.Limiter
-	sent    map[sentKey]uint64
+	unpaid  buckets
+	streams streams
+	sent    sent
 }
-
-// sentKey names what was sent to a channel.
-type sentKey struct {
-	channel string
-	root    content.Hash
-	chunk   uint64
-}
-
-// maxRemembered bounds the maps of clients and of what was sent.
-const maxRemembered = 1 << 16
 
 // New checks the configuration.
 func New(cfg Config) (*Gateway, error) {
 	if cfg.Catalogue == nil || cfg.Paywall == nil {
 		return nil, errors.New("gateway: a catalogue and a paywall are needed")
 	}
-	if cfg.MaxRequests <= 0 {
-		cfg.MaxRequests = 512
-	}
-	if cfg.PerSecond <= 0 {
-		cfg.PerSecond = 200
-	}
-	if cfg.MaxWait <= 0 {
-		cfg.MaxWait = 10 * time.Minute
-	}
-	if cfg.Slow <= 0 {
-		cfg.Slow = 256 << 10
+	byDefault(&cfg.MaxRequests, 1024)
+	byDefault(&cfg.MaxStreams, 512)
+	byDefault(&cfg.MaxPerChannel, 16)
+	byDefault(&cfg.PerSecond, 200)
+	byDefault(&cfg.MaxWait, 10*time.Minute)
+	byDefault(&cfg.Stall, time.Minute)
+	byDefault(&cfg.Slow, 256<<10)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Gateway{
-		cfg: cfg, slots: make(chan struct{}, cfg.MaxRequests),
-		clients: map[string]*rate.Limiter{}, sent: map[sentKey]uint64{},
+		cfg: cfg, slots: make(chan struct{}, cfg.MaxRequests), unpaid: buckets{rate: cfg.PerSecond, now: cfg.Now},
+		streams: streams{most: cfg.MaxStreams, perChannel: cfg.MaxPerChannel},
 	}, nil
+}
+
+func byDefault[T int | float64 | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -95,7 +94,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	if !g.admit(r) {
+	client := g.unpaid.of(r)
+	if !client.take() {
 		w.Header().Set("Retry-After", "1")
 		fail(w, r, http.StatusTooManyRequests, "too many requests; nothing was charged for this one")
 		return
@@ -108,7 +108,16 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, http.StatusServiceUnavailable, "the provider is busy; nothing was charged for this request")
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, 1<<10)
+	defer func() {
+		if w.Header().Get(mpp.HeaderReceipt) != "" {
+			client.giveBack()
+		}
+	}()
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	g.route(w, r)
+}
+
+func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	if name == "" || strings.HasSuffix(name, "/") {
 		g.catalogue(w, r, strings.TrimSuffix(name, "/"))
@@ -125,33 +134,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.file(w, r, entry)
 }
 
-// admit limits the requests of one client address.
-func (g *Gateway) admit(r *http.Request) bool {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	l := g.clients[host]
-	if l == nil {
-		if len(g.clients) >= maxRemembered {
-			clear(g.clients)
-		}
-		l = rate.NewLimiter(rate.Limit(g.cfg.PerSecond), int(2*g.cfg.PerSecond))
-		g.clients[host] = l
-	}
-	return l.Allow()
-}
-
 const allowed = "GET, HEAD, POST, OPTIONS"
 
 // cors lets pages of other origins read what a payment needs.
 func cors(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Allow-Methods", allowed)
-	h.Set("Access-Control-Allow-Headers", "Authorization, Idempotency-Key, Accept-Payment, Range, If-Range, If-None-Match")
-	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Payment-Receipt, Content-Range, ETag, Link, Retry-After")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Idempotency-Key, Accept-Payment, Range, If-Range, If-Match, If-None-Match")
+	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Payment-Receipt, Content-Range, ETag, Link, Accept-Ranges, Retry-After")
+	h.Set("Access-Control-Max-Age", "86400")
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
@@ -162,7 +153,7 @@ func fail(w http.ResponseWriter, r *http.Request, status int, detail string) {
 		http.Error(w, detail, status)
 		return
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Type", mpp.ContentTypeProblem)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
@@ -175,17 +166,4 @@ func write(w http.ResponseWriter, raw []byte) {
 	if _, err := w.Write(raw); err != nil {
 		return
 	}
-}
-
-// again notes that bytes of a chunk were sent and reports whether it has been
-// sent more than three times its length.
-func (g *Gateway) again(k sentKey, bytes, length uint64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.sent) >= maxRemembered {
-		clear(g.sent)
-	}
-	before := g.sent[k]
-	g.sent[k] = before + bytes
-	return before >= 3*length
 }

@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 
 	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/internal/web"
 )
 
 // listed is a file in the catalogue.
@@ -24,6 +23,7 @@ type listed struct {
 	TotalMsat  uint64 `json:"total_msat"`
 	HumanSize  string `json:"-"`
 	HumanPrice string `json:"-"`
+	Command    string `json:"-"`
 }
 
 func (g *Gateway) catalogue(w http.ResponseWriter, r *http.Request, folder string) {
@@ -41,14 +41,14 @@ func (g *Gateway) catalogue(w http.ResponseWriter, r *http.Request, folder strin
 	for _, e := range entries {
 		m := e.Manifest()
 		files = append(files, listed{
-			Name: m.Name, Size: m.Size, Root: m.Root.String(), URL: (&url.URL{Path: "/" + m.Name}).EscapedPath(),
+			Name: m.Name, Size: m.Size, Root: m.Root.String(), URL: escaped(m.Name),
 			ChunkBytes: m.ChunkBytes, Chunks: m.Chunks(), ChunkMsat: m.ChunkMsat, TotalMsat: m.TotalMsat(),
 			HumanSize: content.FormatBytes(m.Size), HumanPrice: content.FormatMsat(m.TotalMsat()),
 		})
 	}
 	w.Header().Set("Cache-Control", "no-cache")
 	w.Header().Set("Vary", "Accept")
-	if wantsHTML(r) {
+	if web.PrefersHTML(r) {
 		g.page(w, r, files)
 		return
 	}
@@ -64,22 +64,20 @@ func (g *Gateway) catalogue(w http.ResponseWriter, r *http.Request, folder strin
 	}
 }
 
-// wantsHTML reports whether a browser asks.
-func wantsHTML(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }
+// pageStyle is the style of the catalogue's page.
+const pageStyle = `body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid #ddd}
+td.n,th.n{text-align:right;white-space:nowrap}code{background:#f2f2f2;padding:.1rem .3rem;word-break:break-all}
+@media (prefers-color-scheme:dark){body{color:#ddd;background:#181818}code{background:#2a2a2a}th,td{border-color:#333}}`
 
 var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Files for sale</title>
-<style>
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid #ddd}
-td.n,th.n{text-align:right;white-space:nowrap}code{background:#f2f2f2;padding:.1rem .3rem;word-break:break-all}
-@media (prefers-color-scheme:dark){body{color:#ddd;background:#181818}code{background:#2a2a2a}th,td{border-color:#333}}
-</style>
+<style>` + pageStyle + `</style>
 <h1>Files for sale</h1>
 <p>Paid chunk by chunk with bitcoin ({{.Network}}), each chunk after it has arrived and was verified. What is not spent comes back.</p>
 <table><thead><tr><th>File<th class="n">Size<th class="n">Price<th>Buy</thead><tbody>
-{{range .Files}}<tr><td>{{.Name}}<td class="n">{{.HumanSize}}<td class="n">{{.HumanPrice}}<td><code>spillway get {{$.Base}}{{.URL}}</code>
+{{range .Files}}<tr><td>{{.Name}}<td class="n">{{.HumanSize}}<td class="n">{{.HumanPrice}}<td><code>{{.Command}}</code>
 {{else}}<tr><td colspan="4">Nothing is offered yet.
 {{end}}</tbody></table>
 <p>Provider <code>{{.Provider}}</code></p>
@@ -87,18 +85,16 @@ td.n,th.n{text-align:right;white-space:nowrap}code{background:#f2f2f2;padding:.1
 `))
 
 func (g *Gateway) page(w http.ResponseWriter, r *http.Request, files []listed) {
-	base := "http://" + r.Host
-	if r.TLS != nil {
-		base = "https://" + r.Host
+	base := g.cfg.Paywall.Base(r)
+	for i, f := range files {
+		files[i].Command = "spillway get " + web.ShellWord(base+f.URL)
 	}
 	var b bytes.Buffer
-	err := pageTemplate.Execute(&b, map[string]any{"Files": files, "Provider": g.cfg.Provider, "Network": g.cfg.Network, "Base": base})
-	if err != nil {
+	if err := pageTemplate.Execute(&b, map[string]any{"Files": files, "Provider": g.cfg.Provider, "Network": g.cfg.Network}); err != nil {
 		fail(w, r, http.StatusInternalServerError, "the page cannot be written")
 		return
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	web.Headers(w.Header(), pageStyle)
 	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
 	if r.Method != http.MethodHead {
 		write(w, b.Bytes())

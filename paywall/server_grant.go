@@ -1,0 +1,119 @@
+package paywall
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/payee"
+)
+
+// Grant is a request whose charge is saved: the handler may deliver.
+type Grant struct {
+	Receipt   payee.Receipt // where the channel stood after the newest charge
+	Challenge string        // id of the challenge that was echoed
+	server    *Server
+	quote     Quote
+}
+
+// Charge charges further chunks of the same resource on the same channel, before
+// the first of their bytes is sent. While the credit does not cover them it waits
+// for an update on this or another connection; the context bounds the wait, and
+// waiting, where it is set, is told when a wait begins (true) and ends (false).
+// Errors: as payee.Payee.Pay, and the context's.
+func (g *Grant) Charge(ctx context.Context, items []payee.Item, waiting func(bool)) error {
+	bell := g.server.bells.listen(g.Receipt.Channel)
+	defer bell.leave()
+	for {
+		raised := bell.next()
+		rec, err := g.server.cfg.Payee.Pay(ctx, payee.Request{Channel: g.Receipt.Channel, Items: items, Credit: g.quote.CreditMsat})
+		if err == nil {
+			g.Receipt = rec
+			return nil
+		}
+		if !errors.Is(err, channel.ErrInsufficient) {
+			return err
+		}
+		if waiting != nil {
+			waiting(true)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		case <-raised:
+		}
+		if waiting != nil {
+			waiting(false)
+		}
+	}
+}
+
+// bells wake the streams of a channel when more is paid. Nothing is kept of a
+// channel that no stream listens to.
+type bells struct {
+	mu sync.Mutex
+	at map[string]*bell
+}
+
+type bell struct {
+	all   *bells
+	id    string
+	users int
+	paid  uint64        // sat at the last ring
+	ring  chan struct{} // closed when it rings
+}
+
+// listen begins to listen to a channel's bell; leave ends it.
+func (b *bells) listen(id string) *bell {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.at[id]
+	if l == nil {
+		l = &bell{all: b, id: id, ring: make(chan struct{})}
+		if b.at == nil {
+			b.at = map[string]*bell{}
+		}
+		b.at[id] = l
+	}
+	l.users++
+	return l
+}
+
+func (l *bell) leave() {
+	l.all.mu.Lock()
+	defer l.all.mu.Unlock()
+	if l.users--; l.users == 0 {
+		delete(l.all.at, l.id)
+	}
+}
+
+// next is closed by the first ring from now on.
+func (l *bell) next() <-chan struct{} {
+	l.all.mu.Lock()
+	defer l.all.mu.Unlock()
+	return l.ring
+}
+
+// rang tells the streams of a channel that paid (sat) is held now.
+func (b *bells) rang(id string, paid uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.at[id]; l != nil && paid > l.paid {
+		l.wake(paid)
+	}
+}
+
+// over wakes the streams of a channel that takes no more.
+func (b *bells) over(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.at[id]; l != nil {
+		l.wake(l.paid)
+	}
+}
+
+func (l *bell) wake(paid uint64) {
+	close(l.ring)
+	l.ring, l.paid = make(chan struct{}), paid
+}
