@@ -107,10 +107,14 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 	}
 	size := ch.SettlementVSize(int64(r.Terms.Capacity-r.Paid), payout)
 	limit := stakeRate(int64(r.Paid)-script.Dust(payout), size)
-	if v.Spend != nil && !r.own(v.Spend.Txid) {
+	amount := r.Paid
+	if r.small(size) {
+		amount = r.Settlement.Amount // the next one that has to be made anew takes it along
+	}
+	if v.Spend != nil && !r.own(v.Spend.Txid) && (amount == r.Paid || v.Spend.Txid != r.Settlement.Txid) {
 		v.Rate = max(v.Rate, v.outbid(size)) // a refund came first: at less no node takes the settlement
 	}
-	rate, remake := nextRate(r.Settlement, r.Paid, v, v.Tip >= r.Terms.deadline(), limit)
+	rate, remake := nextRate(r.Settlement, amount, v, v.Tip >= r.Terms.deadline(), limit)
 	switch {
 	case !remake && v.Spend != nil && v.Spend.Txid == r.Settlement.Txid:
 		return nil // it waits in the mempool
@@ -120,6 +124,14 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 		return nil // what was paid does not cover any fee
 	}
 	return []Action{{Kind: MakeSettlement, Rate: rate}}
+}
+
+// small reports whether what was paid since the last settlement was made is less
+// than the replacement's higher fee (BIP125) would take from the payee. Else a
+// payer could have it give its earnings to miners, a satoshi at a time.
+func (r PayeeRecord) small(size int64) bool {
+	last := r.Settlement
+	return last != nil && r.Paid >= last.Amount && int64(r.Paid-last.Amount) <= minStep.Fee(size)+1
 }
 
 // stakeRate is the highest rate at which a transaction of this size leaves at
