@@ -150,16 +150,24 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 		}
 		done = append(done, res)
 	}
-	if !lim.KeepChannel {
+	if !lim.KeepChannel && len(wants) > 1 {
 		b.closeLeft(ctx, done)
 	}
-	if err := b.look(ctx); err != nil {
-		return err
+	if err := b.look(ctx); err != nil { // everything is bought: the next command looks again
+		a.out.say("The chain could not be asked at the end: %v", err)
 	}
 	if only {
 		return nil
 	}
 	return a.out.result(totals(done, time.Since(begin)))
+}
+
+// reason is an error's text, "" for none.
+func reason(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // goesOn reports whether more is bought at this URL's origin, in its channel.
@@ -238,7 +246,7 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 		"url": res.URL, "file": res.Path, "size": res.Manifest.Size, "root": res.Manifest.Root.String(), "chunks": res.Manifest.Chunks(),
 		"payments": res.Payments, "bought_bytes": res.Bought, "reused_bytes": res.Reused, "paid_sat": res.Paid,
 		"channel_id": res.Channel, "funding_txid": res.Funding, "closing_txid": res.Closing, "fees_sat": res.Fees,
-		"seconds": time.Since(begin).Seconds(),
+		"seconds": time.Since(begin).Seconds(), "unsettled": reason(res.Unsettled),
 	})
 	return res, err
 }

@@ -78,7 +78,7 @@ func (m *meter) change(ev download.Event) {
 	case download.Confirming:
 		m.out.say("Waiting for the funding transaction's confirmations…")
 	case download.Retrying:
-		m.out.say("The connection broke (%v); trying again in %v.", ev.Reason, ev.Wait.Round(time.Millisecond))
+		m.out.say("That did not get through (%v); trying again in %v.", ev.Reason, ev.Wait.Round(time.Millisecond))
 	case download.Settling:
 		m.out.say("All chunks are here and verified; the last payment goes out.")
 	}
