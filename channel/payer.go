@@ -225,7 +225,7 @@ func (r PayerRecord) Due(ch *script.Channel, v View, p Policy) (PayerRecord, []A
 	}
 	r.FundingSent = true
 	if v.SpendDepth() >= max(p.Burial, 1) {
-		if r.Phase = Closed; r.Refund != nil && r.Refund.Txid == v.Spend.Txid {
+		if r.Phase = Closed; r.Refund.Is(v.Spend.Txid) {
 			r.Phase = Refunded
 		}
 		return r, nil
@@ -237,7 +237,7 @@ func (r PayerRecord) Due(ch *script.Channel, v View, p Policy) (PayerRecord, []A
 	if v.Spend == nil && r.Close != nil && len(r.Close.Tx) > 0 && v.Tip < r.Terms.Expiry {
 		return r, []Action{{Kind: Send, Tx: r.Close.Tx}}
 	}
-	ours := v.Spend == nil || r.Refund != nil && r.Refund.Txid == v.Spend.Txid
+	ours := v.Spend == nil || r.Refund.Is(v.Spend.Txid)
 	if v.Tip < r.Terms.Expiry || !ours {
 		return r, nil // too early, or the payee's settlement is on its way: an honest payer does not race it
 	}
@@ -253,7 +253,7 @@ func (r PayerRecord) refund(ch *script.Channel, v View) []Action {
 	limit := stakeRate(int64(r.Terms.Capacity)-script.Dust(r.RefundScript), size)
 	rate, remake := nextRate(r.Refund, 0, v, true, limit)
 	switch {
-	case !remake && v.Spend != nil:
+	case !remake && v.Spend != nil && v.Spend.Txid == r.Refund.Txid:
 		return nil // it waits in the mempool
 	case !remake:
 		return []Action{{Kind: Send, Tx: r.Refund.Tx}}

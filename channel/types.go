@@ -3,6 +3,7 @@ package channel
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -124,4 +125,21 @@ type Broadcast struct {
 	Fee    int64  `json:"fee"`    // sat
 	Amount uint64 `json:"amount"` // sat, the cumulative amount that it pays
 	Height uint32 `json:"height"` // tip when it was made
+	// Earlier are the ids of those that this one replaces: one of them may still
+	// be what nodes hold, or what is mined.
+	Earlier []string `json:"earlier,omitempty"`
+}
+
+// Is reports whether a transaction is this broadcast or one that it replaces.
+// Nothing is none of them.
+func (b *Broadcast) Is(txid string) bool {
+	return b != nil && (b.Txid == txid || slices.Contains(b.Earlier, txid))
+}
+
+// Replaces returns the broadcast as one that takes the place of old; nil: of none.
+func (b Broadcast) Replaces(old *Broadcast) *Broadcast {
+	if b.Earlier = nil; old != nil {
+		b.Earlier = append(slices.Clone(old.Earlier), old.Txid)
+	}
+	return &b
 }

@@ -150,7 +150,7 @@ func (p *Payer) Refund(ctx context.Context, id string) (*channel.Broadcast, erro
 		return nil, err
 	}
 	switch {
-	case v.Spend != nil && (h.record.Refund == nil || v.Spend.Txid != h.record.Refund.Txid):
+	case v.Spend != nil && !h.record.Refund.Is(v.Spend.Txid):
 		return nil, fmt.Errorf("%w: the output is spent by %s", channel.ErrFinalized, v.Spend.Txid)
 	case v.Tip < h.record.Terms.Expiry:
 		return nil, fmt.Errorf("%w: the refund is valid from height %d on, the tip is %d", channel.ErrNotYet, h.record.Terms.Expiry, v.Tip)
@@ -243,7 +243,8 @@ func (p *Payer) refund(ctx context.Context, h *held, rate script.FeeRate, tip ui
 		return err
 	}
 	next := h.record
-	next.Refund = &channel.Broadcast{Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Height: tip}
+	made := channel.Broadcast{Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Height: tip}
+	next.Refund = made.Replaces(h.record.Refund)
 	if err := p.save(ctx, h, next); err != nil {
 		return err
 	}
