@@ -27,7 +27,7 @@ var remoteKinds = []kind{
 	{paywall.ErrNotProvider, exitUnreachable, "not-a-provider", noMoney, "Check the address."},
 	{paywall.ErrUnconfirmed, exitChain, "unconfirmed", refundOK, "Run the command again when the funding is confirmed."},
 	{paywall.ErrUnreachable, exitUnreachable, "unreachable", keptHere + " " + refundOK, "Check the address and run the same command again; it goes on from here."},
-	{paywall.ErrRefused, exitRefused, "refused", refundOK, "The message has the provider's reason."},
+	{paywall.ErrRefused, exitRefused, "refused", refundOK, "The message has the provider's reason. A channel that is open still: spillway channels, then spillway channels close ID"},
 }
 
 // explainRemote is nil for what is no error of the other side.
