@@ -8,29 +8,45 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"filippo.io/age"
 )
 
-// maxFile bounds a seed file, in bytes.
+// maxFile bounds a seed file and a passphrase, in bytes.
 const maxFile = 64 << 10
 
-// workFactor is age's scrypt work factor, 2^18: about a second.
-const workFactor = 18
+// WorkFactor is the scrypt work factor of Seal as a power of two: about a second
+// and 256 MiB. Open takes files up to maxWorkFactor.
+const (
+	WorkFactor    = 18
+	maxWorkFactor = 20
+)
 
-// Seal writes words to a file that the passphrase opens, mode 0600, atomically
-// and durably. It never overwrites a seed. An empty passphrase is refused.
-// Errors: ErrExists, ErrPassphrase, of the file system.
-func Seal(path, words, passphrase string) error { return seal(path, words, passphrase, workFactor) }
+// Seal writes words to a file that the passphrase opens, mode 0600: an age file
+// with a scrypt recipient. It is written atomically and durably, and never
+// overwrites a seed. An empty passphrase and what are no words are refused.
+// Errors: ErrExists, ErrPassphrase, ErrWords, of the file system.
+func Seal(path, words, passphrase string) error {
+	return SealWith(path, words, passphrase, WorkFactor)
+}
 
-func seal(path, words, passphrase string, factor int) error {
+// SealWith is Seal with another work factor, from 1 to 20: a low one makes tests
+// fast and a seed easy to steal.
+func SealWith(path, words, passphrase string, factor int) error {
+	words, err := checkWords(words)
+	if err != nil {
+		return err
+	}
 	if passphrase == "" {
 		return fmt.Errorf("%w: it is empty", ErrPassphrase)
 	}
+	if factor < 1 || factor > maxWorkFactor {
+		return fmt.Errorf("a work factor is from 1 to %d, not %d", maxWorkFactor, factor)
+	}
 	to, err := age.NewScryptRecipient(passphrase)
 	if err != nil {
-		return fmt.Errorf("%w: %v", ErrPassphrase, err)
+		return fmt.Errorf("%w: it cannot be used", ErrPassphrase)
 	}
 	to.SetWorkFactor(factor)
 	var b bytes.Buffer
@@ -48,7 +64,7 @@ func seal(path, words, passphrase string, factor int) error {
 }
 
 // Open reads words that Seal wrote.
-// Errors: ErrNoSeed, ErrPassphrase, ErrDamaged, ErrPermissions.
+// Errors: ErrNoSeed, ErrPassphrase, ErrDamaged, ErrPermissions, of the file system.
 func Open(path, passphrase string) (string, error) {
 	raw, err := read(path)
 	if err != nil {
@@ -59,70 +75,100 @@ func Open(path, passphrase string) (string, error) {
 	}
 	id, err := age.NewScryptIdentity(passphrase)
 	if err != nil {
-		return "", fmt.Errorf("%w: %v", ErrPassphrase, err)
+		return "", fmt.Errorf("%w: it cannot be used", ErrPassphrase)
 	}
+	id.SetMaxWorkFactor(maxWorkFactor)
 	r, err := age.Decrypt(bytes.NewReader(raw), id)
 	var wrong *age.NoIdentityMatchError
 	if errors.As(err, &wrong) {
-		return "", ErrPassphrase
+		if slices.Contains(wrong.StanzaTypes, "scrypt") {
+			return "", ErrPassphrase
+		}
+		return "", fmt.Errorf("%w: %s is not sealed with a passphrase", ErrDamaged, path)
 	} else if err != nil {
 		return "", fmt.Errorf("%w: %s: %v", ErrDamaged, path, err)
 	}
-	words, err := io.ReadAll(io.LimitReader(r, maxFile))
+	text, err := io.ReadAll(io.LimitReader(r, maxFile))
 	if err != nil {
 		return "", fmt.Errorf("%w: %s: %v", ErrDamaged, path, err)
 	}
-	return strings.TrimSpace(string(words)), nil
+	return damagedWords(path, text)
+}
+
+// damagedWords are the words of a file that was read. Errors: ErrDamaged.
+func damagedWords(path string, text []byte) (string, error) {
+	words, err := checkWords(string(text))
+	if err != nil {
+		return "", fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
+	}
+	return words, nil
 }
 
 // WritePlain writes words to a file of mode 0600 without a passphrase, for
-// regtest. It never overwrites. Errors: ErrExists, of the file system.
-func WritePlain(path, words string) error { return create(path, []byte(words+"\n")) }
-
-// ReadPlain reads what WritePlain wrote. Errors: ErrNoSeed, ErrPermissions.
-func ReadPlain(path string) (string, error) {
-	raw, err := read(path)
-	return strings.TrimSpace(string(raw)), err
+// regtest. It never overwrites. Errors: ErrExists, ErrWords, of the file system.
+func WritePlain(path, words string) error {
+	words, err := checkWords(words)
+	if err != nil {
+		return err
+	}
+	return create(path, []byte(words+"\n"))
 }
 
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
+// ReadPlain reads what WritePlain wrote.
+// Errors: ErrNoSeed, ErrDamaged, ErrPermissions, of the file system.
+func ReadPlain(path string) (string, error) {
+	raw, err := read(path)
+	if err != nil {
+		return "", err
+	}
+	return damagedWords(path, raw)
+}
+
+// read reads a seed's file, if it is one that nobody else can read.
+func read(path string) (raw []byte, err error) {
+	info, err := os.Stat(path) // first: opening a pipe would wait for its other end
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w at %s", ErrNoSeed, path)
 	} else if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is no file", ErrDamaged, path)
+	}
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%w: %s has mode %04o", ErrPermissions, path, info.Mode().Perm())
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if info, err = f.Stat(); err != nil {
+		return nil, err
 	}
-	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%w: %s has mode %04o; make it 0600", ErrPermissions, path, info.Mode().Perm())
+	}
+	raw, err = io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && (len(raw) == 0 || len(raw) > maxFile) {
-		err = fmt.Errorf("%w: %s has %d bytes", ErrDamaged, path, len(raw))
+		err = fmt.Errorf("%w: %s has %d bytes", ErrDamaged, path, info.Size())
 	}
 	return raw, err
 }
 
-// create writes a new file: beside it, synced, then linked to its name.
-func create(path string, data []byte) error {
+// create writes a new file of mode 0600: beside its place, synced, and then given
+// its name, which must be free.
+func create(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, ".seed-*")
+	tmp, err := os.CreateTemp(dir, ".seed-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
 	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(0o600), tmp.Sync(), tmp.Close())
-	if err != nil {
-		return err
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
+		err = os.Link(tmp.Name(), path) // a rename would overwrite
 	}
-	if err := os.Link(tmp.Name(), path); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %s", ErrExists, path)
-	} else if err != nil {
+	if errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("%w: %s", ErrExists, path)
+	}
+	if err = errors.Join(err, os.Remove(tmp.Name())); err != nil {
 		return err
 	}
 	d, err := os.Open(dir)
@@ -130,28 +176,4 @@ func create(path string, data []byte) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// Passphrase reads a passphrase from a file, from a descriptor (above 2), or
-// from an environment variable: the first that is given. It is never taken from
-// the arguments, which others can see. None given: "".
-func Passphrase(file string, fd int, env string) (string, error) {
-	switch {
-	case file != "":
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			return "", err
-		}
-		return strings.TrimRight(string(raw), "\r\n"), nil
-	case fd > 2:
-		f := os.NewFile(uintptr(fd), "passphrase")
-		if f == nil {
-			return "", fmt.Errorf("%w: descriptor %d is not open", ErrPassphrase, fd)
-		}
-		raw, err := io.ReadAll(io.LimitReader(f, maxFile))
-		return strings.TrimRight(string(raw), "\r\n"), errors.Join(err, f.Close())
-	case env != "":
-		return os.Getenv(env), nil
-	}
-	return "", nil
 }

@@ -4,95 +4,15 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
-	"github.com/btcsuite/btcd/address/v2"
-	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"pgregory.net/rapid"
 )
-
-const words = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about"
-
-func ring(t *testing.T, params *chaincfg.Params) *Keyring {
-	t.Helper()
-	k, err := FromMnemonic(words, params)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-// The vectors of BIP86 for the words of all zeros, mainnet.
-func TestBIP86Vectors(t *testing.T) {
-	k := ring(t, &chaincfg.MainNetParams)
-	for _, v := range []struct {
-		change        bool
-		index         uint32
-		output, paper string
-	}{
-		{false, 0, "a60869f0dbcf1dc659c9cecbaf8050135ea9e8cdc487053f1dc6880949dc684c", "bc1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqkedrcr"},
-		{false, 1, "a82f29944d65b86ae6b5e5cc75e294ead6c59391a1edc5e016e3498c67fc7bbb", "bc1p4qhjn9zdvkux4e44uhx8tc55attvtyu358kutcqkudyccelu0was9fqzwh"},
-		{true, 0, "882d74e5d0572d5a816cef0041a96b6c1de832f6f9676d9605c44d5e9a97d3dc", "bc1p3qkhfews2uk44qtvauqyr2ttdsw7svhkl9nkm9s9c3x4ax5h60wqwruhk7"},
-	} {
-		_, pk, err := k.WalletKey(v.change, v.index)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := hex.EncodeToString(pk); got != "5120"+v.output {
-			t.Errorf("m/86'/0'/0'/%v/%d: %s", v.change, v.index, got)
-		}
-		a, err := address.NewAddressTaproot(pk[2:], &chaincfg.MainNetParams)
-		if err != nil || a.EncodeAddress() != v.paper {
-			t.Errorf("address %v, %v; want %s", a, err, v.paper)
-		}
-	}
-}
-
-// Our own paths are frozen: another key for the same words would lose money.
-func TestFrozenPaths(t *testing.T) {
-	k := ring(t, &chaincfg.RegressionNetParams)
-	nonce := [16]byte{0x0f, 0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x00}
-	payer, err := k.PayerChannelKey(7)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payee, err := k.PayeeChannelKey(nonce)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := k.Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := k.ChallengeSecret(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]string{
-		"payer": hex.EncodeToString(schnorr.SerializePubKey(payer.PubKey())), "payee": hex.EncodeToString(schnorr.SerializePubKey(payee.PubKey())),
-		"identity": hex.EncodeToString(id[32:]), "challenge": hex.EncodeToString(secret[:]),
-	}
-	raw, err := os.ReadFile(filepath.Join("testdata", "paths.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want map[string]string
-	if err := json.Unmarshal(raw, &want); err != nil {
-		t.Fatal(err)
-	}
-	for name, key := range got {
-		if want[name] != key {
-			t.Errorf("%s: %s, frozen is %s", name, key, want[name])
-		}
-	}
-}
 
 func TestLevels(t *testing.T) {
 	for text, want := range map[string]string{
@@ -110,68 +30,126 @@ func TestLevels(t *testing.T) {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
+}
+
+// What has no key is refused, never derived as something else.
+func TestOutOfRange(t *testing.T) {
 	k := ring(t, &chaincfg.RegressionNetParams)
-	if _, err := k.PayeeChannelKey([16]byte{0x10}); !errors.Is(err, ErrNonce) {
-		t.Errorf("a nonce of 125 bits: %v", err)
+	for _, nonce := range [][16]byte{{0x10}, {0xff}, {0x80, 1}} {
+		if key, err := k.PayeeChannelKey(nonce); !errors.Is(err, ErrNonce) || key != nil {
+			t.Errorf("nonce %x: %v", nonce, err)
+		}
 	}
-	if _, err := k.PayerChannelKey(1 << 31); err == nil {
-		t.Error("an index above 2^31 was taken")
+	for _, i := range []uint32{1 << 31, 1<<32 - 1} {
+		if key, err := k.PayerChannelKey(i); !errors.Is(err, ErrIndex) || key != nil {
+			t.Errorf("payer %d: %v", i, err)
+		}
+		if key, _, err := k.WalletKey(false, i); !errors.Is(err, ErrIndex) || key != nil {
+			t.Errorf("wallet %d: %v", i, err)
+		}
+		if secret, err := k.ChallengeSecret(i); !errors.Is(err, ErrIndex) || secret != [32]byte{} {
+			t.Errorf("challenge %d: %v", i, err)
+		}
+	}
+	var none Keyring
+	_, err1 := none.PayerChannelKey(0)
+	_, err2 := none.PayeeChannelKey([16]byte{})
+	_, err3 := none.Identity()
+	_, err4 := none.ChallengeSecret(0)
+	_, _, err5 := none.WalletKey(true, 0)
+	_, err6 := none.Account()
+	for i, err := range []error{err1, err2, err3, err4, err5, err6} {
+		if !errors.Is(err, ErrNoSeed) {
+			t.Errorf("a keyring without a seed, %d: %v", i, err)
+		}
 	}
 }
 
-// Two purposes, or two numbers of one purpose, never share a key.
+// Two purposes, two numbers of one purpose, or two networks never share a key.
 func TestPitfall19_KeysApart(t *testing.T) {
-	k := ring(t, &chaincfg.RegressionNetParams)
+	rings := []*Keyring{ring(t, &chaincfg.MainNetParams), ring(t, &chaincfg.RegressionNetParams)}
 	rapid.Check(t, func(t *rapid.T) {
 		seen := map[string]string{}
 		put := func(name string, key []byte, err error) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if other, taken := seen[string(key)]; taken && other != name {
+			if other, taken := seen[string(key)]; taken {
 				t.Fatalf("%s and %s have one key", name, other)
 			}
 			seen[string(key)] = name
 		}
 		i := rapid.Uint32Range(0, 1<<31-2).Draw(t, "index")
-		for _, n := range []uint32{i, i + 1} {
-			key, err := k.PayerChannelKey(n)
-			put(fmt.Sprintf("payer %d", n), key.Serialize(), err)
-			w, _, err := k.WalletKey(n%2 == 0, n)
-			put(fmt.Sprintf("wallet %v %d", n%2 == 0, n), w.Serialize(), err)
-			c, err := k.ChallengeSecret(n)
-			put(fmt.Sprintf("challenge %d", n), c[:], err)
-		}
 		a := [16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "nonce"))
 		a[0] &= 0x0f
 		b := a
 		b[rapid.IntRange(1, 15).Draw(t, "byte")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
-		for _, n := range [][16]byte{a, b} {
-			key, err := k.PayeeChannelKey(n)
-			put(fmt.Sprintf("payee %x", n), key.Serialize(), err)
+		for coin, k := range rings {
+			for _, n := range []uint32{i, i + 1} {
+				key, err := k.PayerChannelKey(n)
+				put(fmt.Sprintf("%d payer %d", coin, n), key.Serialize(), err)
+				for _, change := range []bool{false, true} {
+					w, _, err := k.WalletKey(change, n)
+					put(fmt.Sprintf("%d wallet %v %d", coin, change, n), w.Serialize(), err)
+				}
+				c, err := k.ChallengeSecret(n)
+				put(fmt.Sprintf("%d challenge %d", coin, n), c[:], err)
+			}
+			for _, n := range [][16]byte{a, b} {
+				key, err := k.PayeeChannelKey(n)
+				put(fmt.Sprintf("%d payee %x", coin, n), key.Serialize(), err)
+			}
+			id, err := k.Identity()
+			put(fmt.Sprintf("%d identity", coin), id.Seed(), err)
 		}
-		id, err := k.Identity()
-		put("identity", id.Seed(), err)
 	})
 }
 
-// A sentinel seed is looked for in everything that a keyring can be printed as.
-func TestPitfall45_NothingIsPrinted(t *testing.T) {
-	k := ring(t, &chaincfg.RegressionNetParams)
-	asJSON, err := json.Marshal(map[string]any{"k": k})
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := fmt.Sprintf("%v %+v %#v %s %q %x %d", k, k, k, k, k, k, k) + string(asJSON)
-	private := k.master.String()
-	for _, secret := range []string{"abandon", private, private[4:20]} {
-		if strings.Contains(all, secret) {
-			t.Errorf("the output holds %q: %s", secret, all)
+// One key given away, with all that is public of the wallet, gives no other: the
+// levels of channels, identity and challenges are all hardened.
+func TestPitfall19_HardenedLevels(t *testing.T) {
+	for _, v := range frozen(t) {
+		levels := strings.Split(v.Path, "/")[1:]
+		plain := 0
+		for _, level := range levels {
+			if !strings.HasSuffix(level, "'") {
+				plain++
+			}
+		}
+		if wallet := strings.HasPrefix(v.Purpose, "WalletKey"); wallet && (plain != 2 || levels[0] != "86'") || !wallet && (plain != 0 || levels[0] != "5350'") {
+			t.Errorf("%s is at %s", v.Purpose, v.Path)
 		}
 	}
-	if _, err := FromMnemonic(words+" sentinel", &chaincfg.RegressionNetParams); !errors.Is(err, ErrWords) || strings.Contains(err.Error(), "sentinel") {
-		t.Errorf("the error of wrong words: %v", err)
+}
+
+// Many ask at once; the race detector watches.
+func TestConcurrent(t *testing.T) {
+	k := ring(t, &chaincfg.RegressionNetParams)
+	want := all(t, ring(t, &chaincfg.RegressionNetParams))
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if got := all(t, k); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		})
 	}
+	group.Wait()
+}
+
+// all is one key of each kind.
+func all(t *testing.T, k *Keyring) string {
+	payer, err1 := k.PayerChannelKey(1)
+	payee, err2 := k.PayeeChannelKey([16]byte{1})
+	id, err3 := k.Identity()
+	secret, err4 := k.ChallengeSecret(1)
+	wallet, pk, err5 := k.WalletKey(true, 1)
+	account, err6 := k.Account()
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+		t.Error(err)
+		return ""
+	}
+	return fmt.Sprintf("%x %x %x %x %x %x %s", payer.Serialize(), payee.Serialize(), id, secret, wallet.Serialize(), pk, account)
 }
 
 func TestWords(t *testing.T) {
@@ -179,110 +157,64 @@ func TestWords(t *testing.T) {
 	if err != nil || len(strings.Fields(text)) != 12 {
 		t.Fatalf("%q, %v", text, err)
 	}
-	if _, err := NewMnemonic(bytes.NewReader(nil)); err == nil {
-		t.Error("words without randomness")
+	if _, err := NewMnemonic(bytes.NewReader(make([]byte, 15))); err == nil {
+		t.Error("words without enough randomness")
 	}
-	spaced := "  " + strings.ReplaceAll(text, " ", "\n\t ")
 	a, err := FromMnemonic(text, &chaincfg.RegressionNetParams)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := FromMnemonic(spaced, &chaincfg.RegressionNetParams)
-	if err != nil || a.master.String() != b.master.String() {
-		t.Errorf("white space matters: %v", err)
+	b, err := FromMnemonic("  "+strings.ToUpper(strings.ReplaceAll(text, " ", "\n\t "))+"\r\n", &chaincfg.RegressionNetParams)
+	if err != nil || all(t, a) != all(t, b) {
+		t.Errorf("white space or case matters: %v", err)
 	}
-	if _, err := FromMnemonic(strings.Replace(words, "about", "abandon", 1), &chaincfg.RegressionNetParams); !errors.Is(err, ErrWords) {
-		t.Errorf("a wrong checksum: %v", err)
-	}
-}
-
-func TestSeal(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "seed.age")
-	if _, err := Open(path, "x"); !errors.Is(err, ErrNoSeed) {
-		t.Errorf("nothing there: %v", err)
-	}
-	if err := seal(path, words, "", 10); !errors.Is(err, ErrPassphrase) {
-		t.Errorf("an empty passphrase: %v", err)
-	}
-	if err := seal(path, words, "correct horse", 10); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil || bytes.Contains(raw, []byte("abandon")) {
-		t.Fatalf("the file shows the words (%v)", err)
-	}
-	if got, err := Open(path, "correct horse"); err != nil || got != words {
-		t.Errorf("%q, %v", got, err)
-	}
-	for _, wrong := range []string{"", "correct", "correct horse "} {
-		if _, err := Open(path, wrong); !errors.Is(err, ErrPassphrase) {
-			t.Errorf("passphrase %q: %v", wrong, err)
+	for bad, says := range map[string]string{
+		"": "there are 0 of them", strings.Repeat("abandon ", 11): "there are 11 of them", strings.Repeat("abandon ", 27): "there are 27 of them",
+		strings.Replace(words, "about", "abandon", 1):                              "checksum",
+		strings.Replace(words, "about", "sentinel", 1):                             "word 12 is not on the list",
+		"about " + strings.TrimSuffix(words, " about"):                             "checksum",
+		strings.Replace(otherWords, "legal", "legale", 1):                          "word 1 is not on the list",
+		strings.Replace(words, "abandon abandon", "abandon\x00abandon abandon", 1): "word 1 is not on the list",
+	} {
+		k, err := FromMnemonic(bad, &chaincfg.RegressionNetParams)
+		if !errors.Is(err, ErrWords) || !strings.Contains(err.Error(), says) || k != nil {
+			t.Errorf("%q: %v, want %q", bad, err, says)
+		}
+		if err != nil && (strings.Contains(err.Error(), "sentinel") || strings.Contains(err.Error(), "abandon")) {
+			t.Errorf("the error repeats a word: %v", err)
 		}
 	}
-	if err := seal(path, "others", "other", 10); !errors.Is(err, ErrExists) {
-		t.Errorf("a second seed over the first: %v", err)
-	}
-	if err := os.WriteFile(path, raw[:len(raw)-5], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(path, "correct horse"); !errors.Is(err, ErrDamaged) {
-		t.Errorf("a truncated file: %v", err)
-	}
-	left, err := os.ReadDir(dir)
-	if err != nil || len(left) != 1 {
-		t.Errorf("files left over: %v, %v", left, err)
-	}
 }
 
-func TestPlain(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "seed")
-	if err := WritePlain(path, words); err != nil {
-		t.Fatal(err)
+// Words from anywhere are taken or refused, and an error repeats none of them.
+func FuzzWords(f *testing.F) {
+	for _, seed := range []string{words, otherWords, "", "zoo", strings.Repeat("zoo ", 12), words + " about", "\xff\x00", strings.ToUpper(words)} {
+		f.Add(seed)
 	}
-	if got, err := ReadPlain(path); err != nil || got != words {
-		t.Errorf("%q, %v", got, err)
-	}
-	if err := WritePlain(path, words); !errors.Is(err, ErrExists) {
-		t.Errorf("over a seed: %v", err)
-	}
-	if err := os.Chmod(path, 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ReadPlain(path); !errors.Is(err, ErrPermissions) {
-		t.Errorf("readable by others: %v", err)
-	}
+	f.Fuzz(func(t *testing.T, text string) {
+		k, err := FromMnemonic(text, &chaincfg.RegressionNetParams)
+		switch {
+		case err == nil:
+			if _, err := k.PayerChannelKey(0); err != nil {
+				t.Error(err)
+			}
+		case !errors.Is(err, ErrWords):
+			t.Errorf("another error: %v", err)
+		default:
+			for _, word := range strings.Fields(text) {
+				if len(word) > 9 && strings.Contains(err.Error(), word) {
+					t.Errorf("the error repeats %q: %v", word, err)
+				}
+			}
+		}
+	})
 }
 
-func TestPassphrase(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "p")
-	if err := os.WriteFile(file, []byte("from a file \r\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SPILLWAY_TEST_PASS", "from the environment")
-	if got, err := Passphrase(file, 0, "SPILLWAY_TEST_PASS"); err != nil || got != "from a file " {
-		t.Errorf("%q, %v", got, err)
-	}
-	if got, err := Passphrase("", 0, "SPILLWAY_TEST_PASS"); err != nil || got != "from the environment" {
-		t.Errorf("%q, %v", got, err)
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.WriteString("from a descriptor\n"); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := Passphrase("", int(r.Fd()), ""); err != nil || got != "from a descriptor" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if got, err := Passphrase("", 0, ""); err != nil || got != "" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if _, err := Passphrase(file+"x", 0, ""); err == nil {
-		t.Error("a file that is not there")
+func BenchmarkPayeeChannelKey(b *testing.B) {
+	k := ring(b, &chaincfg.RegressionNetParams)
+	for i := range b.N {
+		if _, err := k.PayeeChannelKey([16]byte{12: byte(i >> 24), 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
