@@ -40,7 +40,28 @@ func (a *app) openBuyer(ctx context.Context) (*buyer, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	if err := b.freeOrphans(ctx); err != nil {
+		a.out.say("coins that an earlier run had reserved were not looked at: %v", err)
+	}
 	return b, nil
+}
+
+// orphanBlocks is how many blocks a coin may be reserved for a channel that is
+// not saved: another process may be at it.
+const orphanBlocks = 6
+
+// freeOrphans frees the coins that a run had reserved when it was killed before
+// its channel was saved.
+func (b *buyer) freeOrphans(ctx context.Context) error {
+	known, err := b.payer.Fundings(ctx)
+	if err != nil {
+		return err
+	}
+	freed, err := b.wallet.ReleaseOrphans(ctx, orphanBlocks, known)
+	if freed > 0 {
+		b.app.out.say("%d coins that an interrupted run had reserved are free again.", freed)
+	}
+	return err
 }
 
 // newBuyer wires a payer's drivers over its opened folder.
