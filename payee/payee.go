@@ -46,6 +46,10 @@ var (
 	ErrStale = errors.New("the chain's state is not known well enough")
 )
 
+// staleTip is the default age at which a tip is not believed any more. Three hours
+// without a block, the least that it means, come about once in a thousand years.
+const staleTip = 5 * time.Hour
+
 // Store is what the driver needs of a store.
 type Store interface {
 	Get(ctx context.Context, bucket, key string) (store.Entry, error)
@@ -84,9 +88,14 @@ type Config struct {
 	// MaxPending is how many channels may wait for their confirmations at once;
 	// default 1,000.
 	MaxPending int
-	Now        func() time.Time
-	Rand       io.Reader
-	Log        *slog.Logger
+	// StaleTip is how old the newest block may be by its own time for anything to be
+	// delivered: a backend that stands still hides the expiry. Default: five hours
+	// (a miner may date a block two hours wrong); on regtest, where blocks come
+	// when somebody wants one, any age.
+	StaleTip time.Duration
+	Now      func() time.Time
+	Rand     io.Reader
+	Log      *slog.Logger
 }
 
 // Payee is the driver. Its methods may be called from many goroutines: each

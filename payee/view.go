@@ -42,8 +42,28 @@ func (p *Payee) view(ctx context.Context, h *held) (channel.View, error) {
 	if err != nil {
 		return v, err
 	}
+	if err := p.moving(ctx); err != nil {
+		return v, err
+	}
 	p.observe(h.id, v)
 	return v, nil
+}
+
+// moving refuses a chain whose newest block is too old: the backend stands still,
+// and with it every margin. Settlements go on. Errors: ErrStale.
+func (p *Payee) moving(ctx context.Context) error {
+	if p.cfg.StaleTip <= 0 {
+		return nil
+	}
+	tip, err := p.cfg.Chain.Tip(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrStale, err)
+	}
+	if age := p.cfg.Now().Sub(tip.Time); age > p.cfg.StaleTip {
+		return fmt.Errorf("%w: the newest block, %d, is %s old; nothing is delivered until the backend catches up",
+			ErrStale, tip.Height, age.Round(time.Minute))
+	}
+	return nil
 }
 
 // observe remembers what the chain says of a channel.
