@@ -131,6 +131,9 @@ func New(cfg Config) (*Payee, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.StaleTip == 0 && cfg.Network != "regtest" {
+		cfg.StaleTip = staleTip
+	}
 	if cfg.MaxPending <= 0 {
 		cfg.MaxPending = defaultPending
 	}

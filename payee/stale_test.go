@@ -34,6 +34,16 @@ func TestPitfall37_TipStandsStill(t *testing.T) {
 	p.Mine(1)
 	_, err = p.Buy(id, 1)
 	wantNil(t, err)
+	p.Wait(6 * time.Hour)
+	for network, want := range map[string]error{"mainnet": payee.ErrStale, "regtest": nil} { // by default
+		p.Payee, err = payee.New(payee.Config{
+			Store: p.PayeeDisk, Keys: p.PayeeKeys, Chain: p.Chain, Network: network, Payout: p.Payout, Policy: p.Policy, Now: p.Now, Rand: noDice{},
+		})
+		wantNil(t, err)
+		if _, err = p.Buy(id, 0); !errors.Is(err, want) {
+			t.Fatalf("%s: %v", network, err)
+		}
+	}
 }
 
 type noDice struct{}
