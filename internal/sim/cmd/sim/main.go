@@ -20,6 +20,7 @@ func run() int {
 	trace := flag.Bool("trace", false, "tell the one seed as a story")
 	workers := flag.Int("workers", 2, "seeds at once")
 	asJSON := flag.Bool("json", false, "one line of JSON alone")
+	first := flag.Bool("first", false, "stop at the first violation")
 	flag.Parse()
 	var total sim.Result
 	if *one >= 0 {
@@ -34,7 +35,7 @@ func run() int {
 			fmt.Fprintf(os.Stderr, "sim: -seeds is from:to, not %q\n", *seeds)
 			return 2
 		}
-		total = many(from, to, max(1, *workers))
+		total = many(from, to, max(1, *workers), *first)
 	}
 	raw, err := json.Marshal(total)
 	if err != nil {
@@ -53,8 +54,9 @@ func run() int {
 	return 0
 }
 
-func many(from, to uint64, workers int) sim.Result {
-	next, results := make(chan uint64), make(chan sim.Result)
+func many(from, to uint64, workers int, first bool) sim.Result {
+	next, results, enough := make(chan uint64), make(chan sim.Result), make(chan struct{})
+	var once sync.Once
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Add(1)
@@ -66,16 +68,25 @@ func many(from, to uint64, workers int) sim.Result {
 		}()
 	}
 	go func() {
+		defer close(next)
 		for seed := from; seed < to; seed++ {
-			next <- seed
+			select {
+			case next <- seed:
+			case <-enough:
+				return
+			}
 		}
-		close(next)
+	}()
+	go func() {
 		wg.Wait()
 		close(results)
 	}()
 	total := sim.Result{Violations: []string{}}
 	for r := range results {
 		total.Add(r)
+		if first && len(total.Violations) > 0 {
+			once.Do(func() { close(enough) })
+		}
 	}
 	return total
 }
