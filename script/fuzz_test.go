@@ -9,7 +9,7 @@ import (
 	"github.com/spillway/spillway/script"
 )
 
-// No bytes but the payer's own are a half-signature, and none make a panic.
+// FuzzVerifyHalf: no bytes but the payer's own are a half-signature.
 func FuzzVerifyHalf(f *testing.F) {
 	for i, kind := range constructions {
 		p := open(f, kind, "fuzz")
@@ -28,8 +28,8 @@ func FuzzVerifyHalf(f *testing.F) {
 	})
 }
 
-// No transaction from the other side makes a panic, and what is taken for an
-// unsigned refund is one.
+// FuzzCheckRefundRequest: what is taken for an unsigned refund is one, and the
+// payee's signature for it is good in the payer's complete refund.
 func FuzzCheckRefundRequest(f *testing.F) {
 	p := open(f, script.Multisig, "fuzz refund")
 	good, err := p.UnsignedRefund(p2tr("refund"), 1000)
@@ -40,6 +40,10 @@ func FuzzCheckRefundRequest(f *testing.F) {
 	good.TxIn = append(good.TxIn, good.TxIn[0])
 	f.Add(rawTx(f, good))
 	f.Add([]byte{})
+	sig := p.refundSig(f)
+	if err := engine(p.refund(f, 1000), p); err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		tx := wire.NewMsgTx(0)
 		if tx.Deserialize(bytes.NewReader(raw)) != nil {
@@ -48,14 +52,18 @@ func FuzzCheckRefundRequest(f *testing.F) {
 		if p.CheckRefundRequest(tx) != nil {
 			return
 		}
-		if len(tx.TxIn) != 1 || tx.TxIn[0].PreviousOutPoint != p.Outpoint || tx.LockTime != p.Expiry || tx.TxIn[0].Sequence != script.Sequence {
+		if len(tx.TxIn) != 1 || tx.TxIn[0].PreviousOutPoint != p.Outpoint || tx.LockTime != p.Expiry || tx.TxIn[0].Sequence != script.Sequence ||
+			tx.Version != p.TxVersion || len(tx.TxIn[0].SignatureScript)+len(tx.TxIn[0].Witness) > 0 {
 			t.Fatalf("taken for a refund: %x", raw)
+		}
+		if again, err := p.SignRefund(p.payee); err != nil || !bytes.Equal(again, sig) {
+			t.Fatalf("signed as %x, then as %x: %v", sig, again, err)
 		}
 	})
 }
 
-// No answer of the other side to a close makes a panic, and a part that does not
-// verify never completes a close.
+// FuzzCombineClose: a part of the other side that does not verify never completes a
+// close, one that verifies does.
 func FuzzCombineClose(f *testing.F) {
 	p := open(f, script.Taproot, "fuzz close")
 	tx, err := p.CloseTx(400_000, p2tr("payout"), 300)
