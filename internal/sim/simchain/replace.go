@@ -1,0 +1,176 @@
+package simchain
+
+import "github.com/btcsuite/btcd/chainhash/v2"
+
+// Limits of what hangs together in a mempool (a bitcoind's), of what one
+// replacement evicts, and of TRUC transactions (BIP431), in vB.
+const (
+	maxFamily    = 25
+	maxEvictions = 100
+	maxTruc      = 10_000
+	maxTrucChild = 1_000
+)
+
+// policy judges fees, replacement and chains of unconfirmed transactions; it
+// returns what is evicted.
+func (c *Chain) policy(e *entry, direct []*entry, back bool) (map[chainhash.Hash]bool, error) {
+	size := e.vsize()
+	if !back {
+		switch {
+		case c.least > 0 && e.fee < c.least.Fee(size):
+			return nil, refuse("mempool min fee not met, %d < %d", e.fee, c.least.Fee(size))
+		case e.fee < relayFloor.Fee(size):
+			return nil, refuse("min relay fee not met, %d < %d", e.fee, relayFloor.Fee(size))
+		}
+	}
+	if c.Rules == Embedded && len(direct) == 0 || len(c.pool) == 0 {
+		return nil, trucSize(c.Rules, e, 0)
+	}
+	above := c.ancestors(e)
+	if c.Rules == Bitcoind && !back {
+		sibling, err := c.truc(e, above, direct)
+		if err != nil {
+			return nil, err
+		}
+		if sibling != nil {
+			direct = append(direct, sibling)
+		}
+		if err := c.chained(above); err != nil {
+			return nil, err
+		}
+	}
+	if len(direct) == 0 {
+		return nil, nil
+	}
+	return c.replace(e, direct, above)
+}
+
+// ancestors are the transactions of the mempool that a transaction hangs on.
+func (c *Chain) ancestors(e *entry) map[chainhash.Hash]*entry {
+	var found map[chainhash.Hash]*entry
+	for todo := []*entry{e}; len(todo) > 0; todo = todo[1:] {
+		for _, in := range todo[0].tx.TxIn {
+			p, ok := c.txs[in.PreviousOutPoint.Hash]
+			if !ok || p.height > 0 || found[p.e.id] != nil {
+				continue
+			}
+			if found == nil {
+				found = map[chainhash.Hash]*entry{}
+			}
+			found[p.e.id] = p.e
+			todo = append(todo, p.e)
+		}
+	}
+	return found
+}
+
+// chained holds the length of chains of unconfirmed transactions.
+func (c *Chain) chained(above map[chainhash.Hash]*entry) error {
+	if len(above)+1 > maxFamily {
+		return refuse("too-long-mempool-chain, too many unconfirmed ancestors")
+	}
+	for _, a := range above {
+		if len(c.family(a))+1 > maxFamily {
+			return refuse("too-long-mempool-chain, too many descendants")
+		}
+	}
+	return nil
+}
+
+// trucSize holds the size of a version 3 transaction with so many ancestors.
+func trucSize(rules Rules, e *entry, ancestors int) error {
+	if rules != Bitcoind || e.tx.Version != 3 {
+		return nil
+	}
+	switch size := e.vsize(); {
+	case size > maxTruc:
+		return refuse("TRUC-violation, a version 3 transaction of %d vB", size)
+	case ancestors > 0 && size > maxTrucChild:
+		return refuse("TRUC-violation, a version 3 child of %d vB", size)
+	}
+	return nil
+}
+
+// truc holds BIP431: one unconfirmed parent, of version 3 too, one child each. The
+// sibling is the child that the new one may take the place of.
+func (c *Chain) truc(e *entry, above map[chainhash.Hash]*entry, direct []*entry) (sibling *entry, err error) {
+	for _, a := range above {
+		if (a.tx.Version == 3) != (e.tx.Version == 3) {
+			return nil, refuse("TRUC-violation, version %d spends from unconfirmed version %d", e.tx.Version, a.tx.Version)
+		}
+	}
+	if err := trucSize(c.Rules, e, len(above)); err != nil || e.tx.Version != 3 {
+		return nil, err
+	}
+	if len(above) > 1 {
+		return nil, refuse("TRUC-violation, too many unconfirmed ancestors")
+	}
+	for _, parent := range above {
+		family := c.family(parent)
+		delete(family, parent.id)
+		for _, d := range direct {
+			delete(family, d.id)
+		}
+		if len(family) > 1 {
+			return nil, refuse("TRUC-violation, the parent has %d children", len(family))
+		}
+		for id := range family {
+			sibling = c.txs[id].e
+			if len(c.ancestors(sibling)) != 1 {
+				return nil, refuse("TRUC-violation, the parent has a child already")
+			}
+		}
+	}
+	return sibling, nil
+}
+
+// replace holds the rules of replacement: at most a hundred are evicted, none of
+// which the new one spends from; it pays a higher rate, all their fees and its own
+// relay on top, and spends no other unconfirmed outputs than they did.
+func (c *Chain) replace(e *entry, direct []*entry, above map[chainhash.Hash]*entry) (map[chainhash.Hash]bool, error) {
+	gone := map[chainhash.Hash]bool{}
+	parents := map[chainhash.Hash]bool{}
+	rate := e.perKvB()
+	for _, d := range direct {
+		if rate <= d.perKvB() {
+			return nil, refuse("insufficient fee, rejecting replacement %s; new feerate %d <= old feerate %d", e.id, rate, d.perKvB())
+		}
+		for id := range c.family(d) {
+			gone[id] = true
+		}
+	}
+	if len(gone) > maxEvictions {
+		return nil, refuse("too many potential replacements, rejecting replacement %s; %d > %d", e.id, len(gone), maxEvictions)
+	}
+	var fees, dearest int64
+	for id := range gone {
+		old := c.txs[id].e
+		fees, dearest = fees+old.fee, max(dearest, old.perKvB())
+		if above[id] != nil {
+			return nil, refuse("bad-txns-spends-conflicting-tx, %s spends what it replaces", e.id)
+		}
+	}
+	if c.Rules == Embedded && rate <= dearest {
+		return nil, refuse("insufficient fee, rejecting replacement %s; new feerate %d <= old feerate %d", e.id, rate, dearest)
+	}
+	if least := fees + relayFloor.Fee(e.vsize()); e.fee < least {
+		return nil, refuse("insufficient fee, rejecting replacement %s; %d < %d", e.id, e.fee, least)
+	}
+	from := direct
+	if c.Rules == Embedded {
+		for id := range gone {
+			from = append(from[:len(from):len(from)], c.txs[id].e)
+		}
+	}
+	for _, d := range from {
+		for _, in := range d.tx.TxIn {
+			parents[in.PreviousOutPoint.Hash] = true
+		}
+	}
+	for _, in := range e.tx.TxIn {
+		if p, ok := c.txs[in.PreviousOutPoint.Hash]; ok && p.height == 0 && !parents[in.PreviousOutPoint.Hash] {
+			return nil, refuse("replacement-adds-unconfirmed, replacement %s adds unconfirmed input", e.id)
+		}
+	}
+	return gone, nil
+}

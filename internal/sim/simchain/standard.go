@@ -1,0 +1,102 @@
+package simchain
+
+import (
+	"github.com/btcsuite/btcd/txscript/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+)
+
+// standard tells whether nodes relay a transaction of this form: its version, lock,
+// weight, outputs, and what it spends.
+func (c *Chain) standard(e *entry) error {
+	tx := e.tx
+	switch {
+	case tx.Version < 1 || tx.Version > 3:
+		return refuse("version")
+	case !c.final(tx):
+		return refuse("non-final")
+	case e.weight > 400_000:
+		return refuse("tx-size")
+	}
+	for _, in := range tx.TxIn {
+		switch {
+		case len(in.SignatureScript) > 1650:
+			return refuse("scriptsig-size")
+		case !txscript.IsPushOnlyScript(in.SignatureScript):
+			return refuse("scriptsig-not-pushonly")
+		}
+	}
+	data := 0
+	for _, out := range tx.TxOut {
+		class := txscript.GetScriptClass(out.PkScript)
+		switch {
+		case class == txscript.NonStandardTy || class == txscript.MultiSigTy && !plainMultisig(out.PkScript):
+			return refuse("scriptpubkey")
+		case class == txscript.NullDataTy:
+			data++
+		case out.Value < dust(out.PkScript):
+			return refuse("dust")
+		}
+	}
+	if data > 1 {
+		return refuse("multi-op-return")
+	}
+	for i, prev := range e.prev {
+		if err := spendable(tx.TxIn[i], prev.PkScript); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plainMultisig tells whether a bare multisig script has at most three keys.
+func plainMultisig(pkScript []byte) bool {
+	keys, sigs, err := txscript.CalcMultiSigStats(pkScript)
+	return err == nil && keys >= 1 && keys <= 3 && sigs >= 1 && sigs <= keys
+}
+
+// dust is the least value in satoshi that is relayed to a script: what it costs to
+// spend it at 3 sat/vB.
+func dust(pkScript []byte) int64 {
+	size := 8 + wire.VarIntSerializeSize(uint64(len(pkScript))) + len(pkScript) + 41 + 107
+	if txscript.IsWitnessProgram(pkScript) {
+		size -= 107 - 107/4
+	}
+	return 3 * int64(size)
+}
+
+// spendable tells whether an input spends a script of a known form as it should.
+func spendable(in *wire.TxIn, pkScript []byte) error {
+	if txscript.IsPayToAnchorScript(pkScript) {
+		if len(in.SignatureScript) > 0 || len(in.Witness) > 0 {
+			return refuse("bad-witness-nonstandard")
+		}
+		return nil
+	}
+	w := in.Witness
+	switch txscript.GetScriptClass(pkScript) {
+	case txscript.NonStandardTy:
+		return refuse("bad-txns-nonstandard-inputs")
+	case txscript.ScriptHashTy:
+		if txscript.GetPreciseSigOpCount(in.SignatureScript, pkScript, true) > 15 {
+			return refuse("bad-txns-nonstandard-inputs")
+		}
+	case txscript.WitnessV0ScriptHashTy:
+		if len(w) > 101 || len(w) > 0 && len(w[len(w)-1]) > 3600 || longest(w, 1) > 80 {
+			return refuse("bad-witness-nonstandard")
+		}
+	case txscript.WitnessV1TaprootTy:
+		annex := len(w) > 1 && len(w[len(w)-1]) > 0 && w[len(w)-1][0] == txscript.TaprootAnnexTag
+		if annex || len(w) > 2 && longest(w, 2) > 80 {
+			return refuse("bad-witness-nonstandard")
+		}
+	}
+	return nil
+}
+
+// longest is the length of the longest element of a witness but the last few.
+func longest(w wire.TxWitness, but int) (n int) {
+	for i := 0; i < len(w)-but; i++ {
+		n = max(n, len(w[i]))
+	}
+	return n
+}
