@@ -1,6 +1,7 @@
 package script
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/btcsuite/btcd/btcec/v2"
@@ -16,59 +17,128 @@ func halfFlag(rest int64) txscript.SigHashType {
 	return txscript.SigHashSingle | txscript.SigHashAnyOneCanPay
 }
 
-// checkRest refuses a rest above the capacity or from 1 to dust−1.
-func (c *Channel) checkRest(rest int64) error {
-	if rest < 0 || rest > c.Capacity {
-		return fmt.Errorf("%w: a rest of %d sat of %d sat", ErrAmount, rest, c.Capacity)
+// Side is one end of a channel. In a one-way channel only the payer sends.
+type Side uint8
+
+// The two sides.
+const (
+	Payer Side = iota
+	Payee
+)
+
+// Other is the other side.
+func (s Side) Other() Side { return Payee - s }
+
+// String is the side's word.
+func (s Side) String() string {
+	if s == Payee {
+		return "payee"
 	}
-	if rest > 0 && rest < Dust(c.RestScript) {
-		return fmt.Errorf("%w: a rest of %d sat", ErrDust, rest)
+	return "payer"
+}
+
+// State is what a commitment says: whose half-signature it carries, what it
+// leaves for that side, and from when on it may be mined. docs/protocol.md,
+// section 4.1; for senders and locks "Duplex channels".
+type State struct {
+	Sender Side
+	Lock   uint32 // nLockTime, a height; 0: at once, the only one in a one-way channel
+	Rest   int64  // sat, the sender's own output
+}
+
+// restScript is where a sender's rest goes; none for a payee without one.
+func (c *Channel) restScript(by Side) []byte {
+	if by == Payee {
+		return c.PayeeRestScript
+	}
+	return c.RestScript
+}
+
+// senderKey is the key that makes a sender's half-signatures.
+func (c *Channel) senderKey(by Side) *btcec.PublicKey {
+	if by == Payee {
+		return c.k2
+	}
+	return c.k1
+}
+
+// checkState refuses what this channel knows no commitment of, a rest above the
+// capacity, or one from 1 to dust−1.
+func (c *Channel) checkState(s State) error {
+	duplex := c.Construction == Duplex
+	switch {
+	case !duplex && (s.Sender != Payer || s.Lock != 0):
+		return fmt.Errorf("%w: %s channels go one way, at once", ErrUnsupported, c.Construction)
+	case s.Sender > Payee || s.Lock >= c.Expiry:
+		return fmt.Errorf("%w: a commitment at height %d with an expiry at %d", ErrExpiry, s.Lock, c.Expiry)
+	case s.Rest < 0 || s.Rest > c.Capacity:
+		return fmt.Errorf("%w: a rest of %d sat of %d sat", ErrAmount, s.Rest, c.Capacity)
+	case s.Rest > 0 && s.Rest < Dust(c.restScript(s.Sender)):
+		return fmt.Errorf("%w: a rest of %d sat", ErrDust, s.Rest)
 	}
 	return nil
 }
 
-// commitment is T3 with nothing but what the payer signs.
-func (c *Channel) commitment(rest int64) *wire.MsgTx {
+// commitment is T3 with nothing but what the sender signs.
+func (c *Channel) commitment(s State) *wire.MsgTx {
 	tx := wire.NewMsgTx(c.TxVersion)
+	tx.LockTime = s.Lock
 	tx.AddTxIn(c.input())
-	if rest > 0 {
-		tx.AddTxOut(c.restOutput(rest))
+	if s.Rest > 0 {
+		tx.AddTxOut(&wire.TxOut{Value: s.Rest, PkScript: bytes.Clone(c.restScript(s.Sender))})
 	}
 	return tx
 }
 
-// HalfSighash is the digest that the payer signs for a rest (sat).
-// Errors: ErrAmount, ErrDust.
-func (c *Channel) HalfSighash(rest int64) ([]byte, error) {
-	if err := c.checkRest(rest); err != nil {
+// StateSighash is the digest that a state's sender signs.
+// Errors: ErrAmount, ErrDust, ErrExpiry, ErrUnsupported.
+func (c *Channel) StateSighash(s State) ([]byte, error) {
+	if err := c.checkState(s); err != nil {
 		return nil, err
 	}
-	return c.kind.digest(c.commitment(rest), 0, c.fetcher(), settling, halfFlag(rest))
+	return c.kind.digest(c.commitment(s), 0, c.fetcher(), settling, halfFlag(s.Rest))
 }
+
+// SignState is the sender's half-signature of a state, with its flag at the end.
+// It is deterministic. Errors: as StateSighash; ErrWrongKey.
+func (c *Channel) SignState(key *btcec.PrivateKey, s State) ([]byte, error) {
+	digest, err := c.StateSighash(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := owns(key, c.senderKey(s.Sender)); err != nil {
+		return nil, err
+	}
+	return c.signFlagged(key, digest, halfFlag(s.Rest))
+}
+
+// VerifyState checks a half-signature of a state: exactly the expected flag,
+// canonical, by the sender's key. Errors: as StateSighash; ErrSighashFlag,
+// ErrSignature.
+func (c *Channel) VerifyState(s State, sig []byte) error {
+	digest, err := c.StateSighash(s)
+	if err != nil {
+		return err
+	}
+	return c.verifyFlagged(c.senderKey(s.Sender), digest, sig, halfFlag(s.Rest))
+}
+
+// HalfSighash is the digest that the payer signs for a rest (sat).
+// Errors: ErrAmount, ErrDust.
+func (c *Channel) HalfSighash(rest int64) ([]byte, error) { return c.StateSighash(State{Rest: rest}) }
 
 // SignHalf is the payer's half-signature over its own rest (sat), with its
 // flag at the end. It is deterministic.
 // Errors: ErrAmount, ErrDust, ErrWrongKey. docs/protocol.md, section 4.1.
 func (c *Channel) SignHalf(payerKey *btcec.PrivateKey, rest int64) ([]byte, error) {
-	if err := owns(payerKey, c.k1); err != nil {
-		return nil, err
-	}
-	digest, err := c.HalfSighash(rest)
-	if err != nil {
-		return nil, err
-	}
-	return c.signFlagged(payerKey, digest, halfFlag(rest))
+	return c.SignState(payerKey, State{Rest: rest})
 }
 
 // VerifyHalf checks a half-signature for a rest (sat): exactly the expected
 // flag, canonical, by K1. Errors: ErrAmount, ErrDust, ErrSighashFlag,
 // ErrSignature. docs/protocol.md, section 4.1.
 func (c *Channel) VerifyHalf(rest int64, sig []byte) error {
-	digest, err := c.HalfSighash(rest)
-	if err != nil {
-		return err
-	}
-	return c.verifyFlagged(c.k1, digest, sig, halfFlag(rest))
+	return c.VerifyState(State{Rest: rest}, sig)
 }
 
 // signFlagged is a signature in wire form.

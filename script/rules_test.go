@@ -46,7 +46,7 @@ func TestValidate(t *testing.T) {
 		{"all bitcoin", func(f *script.Funding) { f.Capacity = 2_100_000_000_000_000 }, nil},
 		{"more than all bitcoin", func(f *script.Funding) { f.Capacity = 2_100_000_000_000_001 }, script.ErrCapacity},
 		{"no construction", func(f *script.Funding) { f.Construction = "" }, script.ErrConstruction},
-		{"another construction", func(f *script.Funding) { f.Construction = "duplex" }, script.ErrConstruction},
+		{"another construction", func(f *script.Funding) { f.Construction = "threshold" }, script.ErrConstruction},
 		{"no rest script", func(f *script.Funding) { f.RestScript = nil }, script.ErrRestScript},
 	}
 	for _, kind := range constructions {

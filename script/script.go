@@ -18,6 +18,7 @@ const (
 	Taproot      Construction = "taproot"
 	Multisig     Construction = "multisig"
 	MultisigP2SH Construction = "multisig-p2sh"
+	Duplex       Construction = "duplex" // taproot's output, money both ways
 )
 
 // Sequence is the nSequence of every input: replaceable, and locktimes hold.
@@ -65,6 +66,8 @@ type Funding struct {
 	Outpoint     wire.OutPoint
 	Capacity     int64  // sat
 	RestScript   []byte // where a commitment's rest goes
+	// PayeeRestScript is where the rest of a payee's commitment goes; duplex only.
+	PayeeRestScript []byte
 }
 
 // Validate checks what docs/protocol.md, sections 2 and 3, demand of a channel.
@@ -141,7 +144,7 @@ func New(f Funding) (*Channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.RestScript = bytes.Clone(f.RestScript)
+	f.RestScript, f.PayeeRestScript = bytes.Clone(f.RestScript), bytes.Clone(f.PayeeRestScript)
 	return &Channel{Funding: f, k1: k1, k2: k2, kind: kind}, nil
 }
 
@@ -159,7 +162,21 @@ func (f Funding) build() (k1, k2 *btcec.PublicKey, kind construction, err error)
 	case f.Capacity < least || f.Capacity > maxMoney:
 		return nil, nil, nil, fmt.Errorf("%w: %d sat is not from %d to %d", ErrCapacity, f.Capacity, least, int64(maxMoney))
 	}
-	return k1, k2, kind, CheckRestScript(f.RestScript)
+	if err := CheckRestScript(f.RestScript); err != nil {
+		return nil, nil, nil, err
+	}
+	return k1, k2, kind, f.checkPayeeRest()
+}
+
+// checkPayeeRest: a duplex channel has a rest script for either side, others have one.
+func (f Funding) checkPayeeRest() error {
+	if f.Construction == Duplex {
+		return CheckRestScript(f.PayeeRestScript)
+	}
+	if len(f.PayeeRestScript) > 0 {
+		return fmt.Errorf("%w: the payee of a %s channel has no rest", ErrRestScript, f.Construction)
+	}
+	return nil
 }
 
 func newConstruction(c Construction, k1, k2 *btcec.PublicKey, expiry uint32) (construction, error) {
@@ -167,7 +184,7 @@ func newConstruction(c Construction, k1, k2 *btcec.PublicKey, expiry uint32) (co
 		return nil, fmt.Errorf("%w: %d", ErrExpiry, expiry)
 	}
 	switch c {
-	case Taproot:
+	case Taproot, Duplex:
 		return newTaproot(k1, k2, expiry)
 	case Multisig:
 		return newP2WSH(k1, k2)

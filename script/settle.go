@@ -16,10 +16,17 @@ const maxBatch = 10_000
 // Claim is one channel's part of a settlement.
 type Claim struct {
 	Channel  *Channel
-	Rest     int64  // sat, what goes to the payer
-	HalfSig  []byte // the payer's, for this rest
-	PayeeKey *btcec.PrivateKey
+	Rest     int64             // sat, what goes to the sender
+	HalfSig  []byte            // the sender's, for this rest
+	PayeeKey *btcec.PrivateKey // the receiver's: K2; K1 where the payee is the sender
+	Sender   Side              // duplex only
+	Lock     uint32            // nLockTime, duplex only
 }
+
+func (c Claim) state() State { return State{Sender: c.Sender, Lock: c.Lock, Rest: c.Rest} }
+
+// receiverKey is who completes a claim.
+func (c Claim) receiverKey() *btcec.PublicKey { return c.Channel.senderKey(c.Sender.Other()) }
 
 // Settle completes commitments into one transaction that pays the payers' rests
 // and the payee's payout, at a fee rate. Input and rest share an index, channels
@@ -98,14 +105,18 @@ func check(ordered []Claim) error {
 			return fmt.Errorf("%w: only one P2SH channel with a rest", ErrBatch)
 		case c.Channel.TxVersion != ordered[0].Channel.TxVersion:
 			return fmt.Errorf("%w: versions %d and %d", ErrBatch, ordered[0].Channel.TxVersion, c.Channel.TxVersion)
+		case c.Lock != ordered[0].Lock:
+			return fmt.Errorf("%w: locks at %d and %d", ErrBatch, ordered[0].Lock, c.Lock)
+		case c.Sender > Payee:
+			return fmt.Errorf("%w: sender %d", ErrUnsupported, c.Sender)
 		case seen[c.Channel.Outpoint]:
 			return fmt.Errorf("%w: %s twice", ErrBatch, c.Channel.Outpoint)
 		}
 		seen[c.Channel.Outpoint] = true
-		if err := owns(c.PayeeKey, c.Channel.k2); err != nil {
+		if err := owns(c.PayeeKey, c.receiverKey()); err != nil {
 			return fmt.Errorf("%s: %w", c.Channel.Outpoint, err)
 		}
-		if err := c.Channel.VerifyHalf(c.Rest, c.HalfSig); err != nil {
+		if err := c.Channel.VerifyState(c.state(), c.HalfSig); err != nil {
 			return fmt.Errorf("%s: %w", c.Channel.Outpoint, err)
 		}
 	}
@@ -116,11 +127,10 @@ func check(ordered []Claim) error {
 // the payout and the fee share, in satoshi.
 func layout(ordered []Claim, payoutScript []byte) (tx *wire.MsgTx, total int64, err error) {
 	tx = wire.NewMsgTx(ordered[0].Channel.TxVersion)
+	tx.LockTime = ordered[0].Lock
 	for _, c := range ordered {
-		tx.AddTxIn(c.Channel.input())
-		if c.Rest > 0 {
-			tx.AddTxOut(c.Channel.restOutput(c.Rest))
-		}
+		part := c.Channel.commitment(c.state())
+		tx.TxIn, tx.TxOut = append(tx.TxIn, part.TxIn...), append(tx.TxOut, part.TxOut...)
 		if !addMoney(&total, c.Channel.Capacity-c.Rest) {
 			return nil, 0, fmt.Errorf("%w: more than there is", ErrAmount)
 		}
@@ -134,7 +144,7 @@ func estimate(tx *wire.MsgTx, ordered []Claim) int64 {
 	draft := tx.Copy()
 	for i, c := range ordered {
 		kind := c.Channel.kind
-		if err := kind.complete(draft.TxIn[i], settling, kind.longest(otherSide, halfFlag(c.Rest)), kind.longest(ourselves, kind.whole())); err != nil {
+		if err := c.complete(draft.TxIn[i], kind.longest(otherSide, halfFlag(c.Rest)), kind.longest(ourselves, kind.whole())); err != nil {
 			return maxBatch + 1 // cannot be: the pushes are of fixed size
 		}
 	}
@@ -159,17 +169,31 @@ func sign(tx *wire.MsgTx, ordered []Claim) error {
 		if err != nil {
 			return err
 		}
-		if err := kind.complete(tx.TxIn[i], settling, bytes.Clone(c.HalfSig), sig); err != nil {
+		if err := c.complete(tx.TxIn[i], bytes.Clone(c.HalfSig), sig); err != nil {
 			return err
 		}
 	}
 	return Execute(tx, prevouts)
 }
 
+// complete puts the sender's half-signature and the receiver's signature into an input.
+func (c Claim) complete(in *wire.TxIn, half, whole []byte) error {
+	if c.Sender == Payee {
+		half, whole = whole, half
+	}
+	return c.Channel.kind.complete(in, settling, half, whole)
+}
+
 // SettlementVSize is the size in vB of this channel's settlement alone, with
 // signatures at their longest.
 func (c *Channel) SettlementVSize(rest int64, payoutScript []byte) int64 {
-	tx := c.commitment(rest)
+	return c.StateVSize(State{Rest: rest}, payoutScript)
+}
+
+// StateVSize is the size in vB of a state's settlement alone, with signatures at
+// their longest.
+func (c *Channel) StateVSize(s State, payoutScript []byte) int64 {
+	tx := c.commitment(s)
 	tx.AddTxOut(&wire.TxOut{PkScript: payoutScript})
-	return estimate(tx, []Claim{{Channel: c, Rest: rest}})
+	return estimate(tx, []Claim{{Channel: c, Rest: s.Rest, Sender: s.Sender, Lock: s.Lock}})
 }
