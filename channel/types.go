@@ -37,9 +37,13 @@ type Hex []byte
 func (h Hex) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(h)), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (h *Hex) UnmarshalText(b []byte) (err error) {
-	*h, err = hex.DecodeString(string(b))
-	return err
+func (h *Hex) UnmarshalText(b []byte) error {
+	raw, err := hex.DecodeString(string(b))
+	if err != nil {
+		return err
+	}
+	*h = raw
+	return nil
 }
 
 func (h Hex) String() string { return hex.EncodeToString(h) }

@@ -112,6 +112,7 @@ func TestDecodeTx(t *testing.T) {
 	}
 }
 
+// FuzzParseOutpoint: an outpoint has one form.
 func FuzzParseOutpoint(f *testing.F) {
 	for _, s := range []string{someID, "", ":", strings.Repeat("0", 64) + ":4294967295", strings.Repeat("A", 64) + ":0", someID + "0"} {
 		f.Add(s)
@@ -123,6 +124,8 @@ func FuzzParseOutpoint(f *testing.F) {
 	})
 }
 
+// FuzzDecodeTx: a transaction that is read is written with the same id, in no more
+// bytes.
 func FuzzDecodeTx(f *testing.F) {
 	raw := sampleTx(f)
 	f.Add(raw)
@@ -157,6 +160,12 @@ func FuzzPayeeRecord(f *testing.F) {
 	}
 	f.Add([]byte(`{"terms":{"outpoint":"x"}}`))
 	f.Add([]byte(`{"paid":-1}`))
+	closing, err := json.Marshal(record(func(r *PayeeRecord) { r.Phase, r.Paid = Closing, 5000 }))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(closing)
+	f.Add(bytes.Replace(closing, []byte(`"closing"`), []byte(`"settling"`), 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r, back PayeeRecord
 		if json.Unmarshal(b, &r) != nil {
@@ -166,12 +175,22 @@ func FuzzPayeeRecord(f *testing.F) {
 		same(t, "record", back, r)
 		r.Pay(ask(chunk, 5), at(200), Pool{Size: chunk})
 		_, _ = r.AskSettle(WhenAsked)
+		if ch, err := r.Terms.Script(); err == nil && r.Paid <= r.Terms.Capacity {
+			for _, v := range []View{at(200), at(expiry), at(300, unconfirmed), at(300, spentBy("settlement", 0)), {}} {
+				once, actions := r.Due(ch, payout, v, policy())
+				twice, again := once.Due(ch, payout, v, policy())
+				same(t, "record", twice, once)
+				same(t, "actions", again, actions)
+			}
+		}
 		if _, err := r.Terms.Script(); err != nil && r.Terms.Construction == script.Taproot && r.Terms.PayerKey == pub(0x11) && r.Terms.Capacity == capacity {
 			return // keys or scripts that were changed: refused, without a panic
 		}
 	})
 }
 
+// FuzzPayerRecord: what is read from a store is read back unchanged, and no amount
+// that is signed then is below what was signed before.
 func FuzzPayerRecord(f *testing.F) {
 	for _, r := range []PayerRecord{{}, bought(), bought(func(r *PayerRecord) { r.Signed, r.Owed = 5, 4999 })} {
 		raw, err := json.Marshal(r)

@@ -71,7 +71,7 @@ var progress = regexp.MustCompile(`elapsed: (\d+)s, execs: (\d+)`)
 // test wrote it.
 func (t target) run(ctx context.Context, limit time.Duration) (result, error) {
 	begin := time.Now()
-	out, err := t.test(ctx, "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", limit.String(), "-parallel", "1")
+	out, err := t.test(ctx, "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", limit.String(), "-parallel", "1", "-fuzzminimizetime", "1s")
 	if err != nil {
 		return result{}, fmt.Errorf("%w\n%s", err, out)
 	}
