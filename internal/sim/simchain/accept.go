@@ -168,10 +168,13 @@ func (c *Chain) fetch(e *entry) error {
 }
 
 // final tells whether a transaction may be in the next block. BIP113.
-func (c *Chain) final(tx *wire.MsgTx) bool {
-	limit := int64(c.tip().height) + 1
+func (c *Chain) final(tx *wire.MsgTx) bool { return final(tx, c.tip()) }
+
+// final tells whether a transaction's own lock lets it into the block after another.
+func final(tx *wire.MsgTx, last *block) bool {
+	limit := int64(last.height) + 1
 	if tx.LockTime >= lockTimeline {
-		limit = c.tip().median
+		limit = last.median
 	}
 	if tx.LockTime == 0 || int64(tx.LockTime) < limit {
 		return true

@@ -189,8 +189,16 @@ func (d *Disk) recover() {
 	default:
 		d.counts[Kept]++
 	}
+	d.write(ops)
+}
+
+// write saves what was judged; an entry that is written again is whole.
+func (d *Disk) write(ops []store.Op) {
 	for _, op := range ops {
 		d.data.write(op)
+		if len(d.damaged) > 0 {
+			delete(d.damaged, name{op.Bucket, op.Key})
+		}
 	}
 }
 

@@ -147,12 +147,7 @@ func (d *Disk) save(h *handle, ops []store.Op) error {
 		h.failed = fmt.Errorf("%w: %w", store.ErrFailed, f.err)
 		return h.failed
 	}
-	for _, op := range ops {
-		d.data.write(op)
-		if len(d.damaged) > 0 {
-			delete(d.damaged, name{op.Bucket, op.Key})
-		}
-	}
+	d.write(ops)
 	if err := d.hook(true, ops); err != nil {
 		return err
 	}
