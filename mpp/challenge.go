@@ -114,12 +114,17 @@ func (c Challenge) Expired(now time.Time) bool {
 func FormatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // parseTime reads RFC 3339 as the scheme's implementations do: with T and Z in
-// upper case.
+// upper case. A time that FormatTime could not write, because its year in UTC has
+// not four digits, is refused.
 func parseTime(s string) (time.Time, error) {
 	if strings.ContainsAny(s, "tz,") {
 		return time.Time{}, errors.New("not RFC 3339")
 	}
-	return time.Parse(time.RFC3339, s)
+	t, err := time.Parse(time.RFC3339, s)
+	if year := t.UTC().Year(); err == nil && (year < 0 || year > 9999) {
+		return time.Time{}, errors.New("not RFC 3339 in UTC")
+	}
+	return t, err
 }
 
 // Field is the header field that the credential for this challenge travels in. A

@@ -2,6 +2,8 @@ package mpp
 
 import (
 	"encoding/json"
+	"errors"
+	"reflect"
 	"testing"
 )
 
@@ -96,32 +98,60 @@ func FuzzAccept(f *testing.F) {
 	})
 }
 
-// FuzzReceipt: what is taken is written in one form.
+// FuzzReceipt: what is taken is written in one form, and means the same; what has no
+// exact form has a number that no double holds.
 func FuzzReceipt(f *testing.F) {
 	f.Add(loadCrosschecked(f).Receipt)
+	f.Add(EncodeBase64([]byte(`{"method":"m","reference":"r","status":"success","timestamp":"2026-01-02T03:04:05Z","n":[1e400,{}]}`)))
 	f.Fuzz(func(t *testing.T, value string) {
 		r, err := ParseReceipt([]string{value})
 		if err != nil {
+			if r != nil {
+				t.Fatalf("%v and %v", r, err)
+			}
 			return
 		}
-		if _, err := EncodeReceipt(r); err != nil {
-			if _, jcs := JCS(r); jcs == nil {
+		once, err := EncodeReceipt(r)
+		if err != nil {
+			if !errors.Is(err, ErrNumber) {
 				t.Fatal(err)
 			}
+			return
+		}
+		again, err := ParseReceipt([]string{once})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if twice, err := EncodeReceipt(again); err != nil || twice != once {
+			t.Fatalf("%s, then %s, %v", once, twice, err)
 		}
 	})
 }
 
-// FuzzProblem: no body makes it panic, and what is taken can be written.
+// FuzzProblem: what is taken is written again with the same meaning, and is an error
+// with a text.
 func FuzzProblem(f *testing.F) {
 	f.Add([]byte(`{"type":"about:blank","status":402,"x":[1]}`))
+	f.Add([]byte(`{"type":7,"status":"402","title":"t","detail":"\u0000"}`))
+	f.Add([]byte(`{"status":65536,"type":""}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		p, err := ParseProblem(body)
 		if err != nil {
+			if p != nil || !errors.Is(err, ErrJSON) && !errors.Is(err, ErrTooLarge) {
+				t.Fatalf("%+v and %v", p, err)
+			}
 			return
 		}
-		if _, err := json.Marshal(p); err != nil {
+		raw, err := json.Marshal(p)
+		if err != nil {
 			t.Fatal(err)
+		}
+		again, err := ParseProblem(raw)
+		if err != nil && !errors.Is(err, ErrTooLarge) || err == nil && !reflect.DeepEqual(again, p) {
+			t.Fatalf("%+v became %s, then %+v, %v", p, raw, again, err)
+		}
+		if p.Status < 0 || p.Status > 32767 || !errors.Is(p, &Problem{Type: p.Type}) || p.Error() == "" && p.Type != "" {
+			t.Fatalf("%+v", p)
 		}
 	})
 }

@@ -1,9 +1,16 @@
 package bitcoin
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"reflect"
+	"regexp"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/spillway/spillway/mpp"
 )
 
 // FuzzPayload: what is taken can be sealed again and means the same.
@@ -57,9 +64,14 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzAnswers: no answer of a payee makes a payer panic.
+// FuzzAnswers: an answer of a payee is refused and changes nothing, or is written
+// again with the same meaning.
 func FuzzAnswers(f *testing.F) {
-	for _, a := range []any{OpenAnswer{"funding", 1, 0}, CloseAnswer{make([]byte, 120), make([]byte, 66), make([]byte, 32)}, testReceipt()} {
+	sig := make([]byte, 65)
+	for _, a := range []any{
+		PrepareAnswer{sig}, OpenAnswer{"funding", 1, 0}, CloseAnswer{make([]byte, 120), make([]byte, 66), make([]byte, 32)}, testReceipt(),
+		ResumeAnswer{ChannelID: testID, Phase: "open", CumulativeAmount: 3, Signature: sig, Epoch: 1, LockHeight: 9},
+	} {
 		raw, err := json.Marshal(a)
 		if err != nil {
 			f.Fatal(err)
@@ -67,16 +79,121 @@ func FuzzAnswers(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		for _, a := range []json.Unmarshaler{new(PrepareAnswer), new(OpenAnswer), new(ResumeAnswer), new(CloseAnswer), new(Receipt)} {
-			if a.UnmarshalJSON(raw) != nil {
+		for _, a := range []func() json.Unmarshaler{
+			func() json.Unmarshaler { return new(PrepareAnswer) }, func() json.Unmarshaler { return new(OpenAnswer) },
+			func() json.Unmarshaler { return new(ResumeAnswer) }, func() json.Unmarshaler { return new(CloseAnswer) },
+			func() json.Unmarshaler { return new(Receipt) },
+		} {
+			got, again := a(), a()
+			if err := got.UnmarshalJSON(raw); err != nil {
+				if !reflect.DeepEqual(got, a()) {
+					t.Fatalf("%T: refused with %v, and left %+v", got, err, got)
+				}
 				continue
 			}
-			again, err := json.Marshal(a)
+			if r, ok := got.(*Receipt); ok {
+				r.Timestamp = r.Timestamp.Truncate(time.Second) // whole seconds travel
+			}
+			out, err := json.Marshal(got)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := a.UnmarshalJSON(again); err != nil {
-				t.Fatalf("%T: %q became %q, %v", a, raw, again, err)
+			if err := again.UnmarshalJSON(out); err != nil || !reflect.DeepEqual(got, again) {
+				t.Fatalf("%T: %q became %q, %+v and %+v, %v", got, raw, out, got, again, err)
+			}
+		}
+	})
+}
+
+// FuzzReceipt: a receipt's header that is taken is written again with the same
+// meaning, in one form.
+func FuzzReceipt(f *testing.F) {
+	r := testReceipt()
+	r.Update = &Update{CumulativeAmount: 5, Signature: make([]byte, 65), Epoch: 1, LockHeight: 700}
+	for _, r := range []Receipt{testReceipt(), r} {
+		s, err := r.Encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(s)
+	}
+	late, err := json.Marshal(testReceipt())
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, at := range []string{"9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+01:00", "2026-01-02T03:04:05.678Z"} {
+		f.Add(mpp.EncodeBase64(timestamp.ReplaceAll(late, []byte(`"timestamp":"`+at+`"`))))
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		r, err := ParseReceipt([]string{value})
+		if err != nil {
+			if !errors.Is(err, ErrReceipt) || !reflect.DeepEqual(r, Receipt{}) {
+				t.Fatalf("%+v and %v", r, err)
+			}
+			return
+		}
+		once, err := r.Encode()
+		if err != nil {
+			t.Fatalf("%+v: %v", r, err)
+		}
+		again, err := ParseReceipt([]string{once})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Timestamp = r.Timestamp.Truncate(time.Second)
+		if twice, err := again.Encode(); err != nil || twice != once || !reflect.DeepEqual(again, r) {
+			t.Fatalf("%+v became %+v, %v", r, again, err)
+		}
+	})
+}
+
+var timestamp = regexp.MustCompile(`"timestamp":"[^"]*"`)
+
+// FuzzMAC: a payload is authentic with exactly the key, challenge and Idempotency-Key
+// that it was sealed with; with any bit of its MAC or of its amount changed it is not.
+func FuzzMAC(f *testing.F) {
+	for name := range samples() {
+		f.Add(name, []byte("key"), "challenge", "idempotency", uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, name string, secret []byte, id, key string, bit uint8) {
+		p, ok := samples()[name]
+		if !ok || strings.Contains(id, "|") { // an id is base64url
+			return
+		}
+		var shared [32]byte
+		copy(shared[:], secret)
+		raw, err := Seal(p, shared, id, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ParsePayload(raw)
+		if err != nil || Authenticate(got, shared, id, key) != nil {
+			t.Fatalf("%s: %v", raw, err)
+		}
+		for what, err := range map[string]error{
+			"another challenge": Authenticate(got, shared, id+"x", key),
+			"another request":   Authenticate(got, shared, id, key+"x"),
+			"none":              Authenticate(withMAC(got, ""), shared, id, key),
+		} {
+			if !errors.Is(err, ErrMAC) {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+		mac, err := hex.DecodeString(got.Proof())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mac[bit/8] ^= 1 << (bit % 8)
+		shared[bit/8] ^= 1 << (bit % 8)
+		other := Authenticate(got, shared, id, key)
+		shared[bit/8] ^= 1 << (bit % 8)
+		if changed := Authenticate(withMAC(got, hex.EncodeToString(mac)), shared, id, key); !errors.Is(changed, ErrMAC) || !errors.Is(other, ErrMAC) {
+			t.Fatalf("bit %d of the MAC: %v, of the key: %v", bit, changed, other)
+		}
+		if v, ok := got.(Voucher); ok {
+			v.CumulativeAmount++
+			if err := Authenticate(v, shared, id, key); !errors.Is(err, ErrMAC) {
+				t.Fatal(err)
 			}
 		}
 	})

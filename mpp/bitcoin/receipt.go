@@ -115,8 +115,8 @@ func (f *fields) time(name string) time.Time {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
+	if t = t.UTC(); err != nil || t.Year() < 0 || t.Year() > 9999 { // else it could not be written again
 		f.fail(name, "is no RFC 3339 time")
 	}
-	return t.UTC()
+	return t
 }
