@@ -17,12 +17,14 @@ type Terms struct {
 	Outpoint      Outpoint            `json:"outpoint"`  // the channel's id
 	Capacity      uint64              `json:"capacity"`  // sat
 	RestScript    Hex                 `json:"rest_script"`
-	Expiry        uint32              `json:"expiry"`         // height
-	Margin        uint32              `json:"margin"`         // blocks
-	Confirmations uint32              `json:"confirmations"`  // wanted before money counts
-	ZeroConf      uint64              `json:"zero_conf"`      // msat, charged at most before that
-	Credit        uint64              `json:"credit"`         // msat, charged may exceed paid by it
-	MinimumCharge uint64              `json:"minimum_charge"` // sat, F
+	Expiry        uint32              `json:"expiry"`               // height
+	Margin        uint32              `json:"margin"`               // blocks
+	Confirmations uint32              `json:"confirmations"`        // wanted before money counts
+	ZeroConf      uint64              `json:"zero_conf"`            // msat, charged at most before that
+	Credit        uint64              `json:"credit"`               // msat, charged may exceed paid by it
+	MinimumCharge uint64              `json:"minimum_charge"`       // sat, F
+	Step          uint32              `json:"step,omitempty"`       // blocks between two epochs; duplex only
+	PayeeRest     Hex                 `json:"payee_rest,omitempty"` // where the payee's rest goes; duplex only
 }
 
 // ID is the channel's id, txid:vout.
@@ -36,7 +38,7 @@ func (t Terms) Script() (*script.Channel, error) {
 	return script.New(script.Funding{
 		Construction: t.Construction, PayerKey: t.PayerKey, PayeeKey: t.PayeeKey,
 		Expiry: t.Expiry, TxVersion: t.TxVersion, Outpoint: wire.OutPoint(t.Outpoint),
-		Capacity: int64(t.Capacity), RestScript: t.RestScript,
+		Capacity: int64(t.Capacity), RestScript: t.RestScript, PayeeRestScript: t.PayeeRest,
 	})
 }
 

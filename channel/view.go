@@ -24,6 +24,7 @@ type FundingView struct {
 type SpendView struct {
 	Txid   string
 	Height uint32 // 0: in the mempool
+	Lock   uint32 // its nLockTime
 	// Fee (sat) and VSize (vB) of a spend in the mempool, where they are known:
 	// what replaces it has to pay more.
 	Fee, VSize int64

@@ -147,15 +147,19 @@ func look(ctx context.Context, c Chain, op wire.OutPoint, funding []byte, tip ch
 	return v, info.Tx, price(ctx, c, v.Spend, spend.Txid, info.Tx, op.Index)
 }
 
-// price adds the fee and the size of a spend in the mempool, where they can be
-// told: of one that spends the channel alone.
+// price adds the lock, and the fee and the size of a spend in the mempool, where
+// they can be told: of one that spends the channel alone.
 func price(ctx context.Context, c Chain, s *channel.SpendView, txid chainhash.Hash, t1 *wire.MsgTx, index uint32) error {
 	info, err := c.Tx(ctx, txid)
 	if errors.Is(err, chain.ErrNotFound) {
 		return nil // gone meanwhile; the next step sees what is true then
 	}
-	if err != nil || len(info.Tx.TxIn) != 1 || int(index) >= len(t1.TxOut) {
+	if err != nil {
 		return err
+	}
+	s.Lock = info.Tx.LockTime
+	if len(info.Tx.TxIn) != 1 || int(index) >= len(t1.TxOut) {
+		return nil
 	}
 	s.Fee, s.VSize = t1.TxOut[index].Value, script.VSize(info.Tx)
 	for _, out := range info.Tx.TxOut {

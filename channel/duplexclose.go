@@ -1,0 +1,120 @@
+package channel
+
+import "github.com/spillway/spillway/script"
+
+// Deadline is the height from which on this side settles with the newest epoch
+// in which it is the receiver, whatever it has seen; ok is false where it holds
+// no state: the payer then has its refund, the payee nothing to settle.
+func (r DuplexRecord) Deadline() (height uint32, ok bool) {
+	if r.Held.Epoch == 0 {
+		return 0, false
+	}
+	before, _ := r.Terms.Lock(r.Held.Epoch - 1)
+	return before - min(before, r.Terms.Margin), true
+}
+
+// Due is one side's duty for a duplex channel as the chain stands: it settles
+// with Held at its deadline, when asked, or when the other side broadcasts an
+// older epoch; the payer without a state takes its refund after the expiry.
+// MakeSettlement completes Held, MakeRefund the refund. See PayeeRecord.Due.
+func (r DuplexRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (DuplexRecord, []Action) {
+	if r.Phase.Final() {
+		return r, nil
+	}
+	if r.SpentBy = ""; v.Spend != nil {
+		r.SpentBy = v.Spend.Txid
+	}
+	if !v.Funding.Seen && v.Spend == nil {
+		return r, nil
+	}
+	if v.SpendDepth() >= max(p.Burial, 1) {
+		r.Phase = Closed
+		return r, nil
+	}
+	if r.Phase == Funding && v.Depth() >= r.Terms.Confirmations {
+		r.Phase = Open
+	}
+	deadline, holds := r.Deadline()
+	switch {
+	case r.Phase == Settling || r.Phase == Refunding:
+	case holds && r.older(v.Spend):
+		r.Phase, r.Reason = Settling, SpendSeen
+	case holds && v.Tip >= deadline:
+		r.Phase, r.Reason = Settling, AtMargin
+	case !holds && r.Side == script.Payer && v.Spend == nil && v.Tip >= r.Terms.Expiry:
+		r.Phase = Refunding
+	}
+	switch r.Phase {
+	case Settling:
+		return r, r.settle(ch, payout, v, deadline)
+	case Refunding:
+		return r, r.refund(ch, payout, v)
+	}
+	return r, nil
+}
+
+// older reports whether a spend belongs to an epoch before the one that is held:
+// the held one is valid already where that one is, and is to be mined instead.
+func (r DuplexRecord) older(s *SpendView) bool {
+	if s == nil || s.Height > 0 || r.Close.Is(s.Txid) {
+		return false
+	}
+	lock, _ := r.Terms.Lock(r.Held.Epoch)
+	return s.Lock > lock
+}
+
+func (r DuplexRecord) settle(ch *script.Channel, payout []byte, v View, deadline uint32) []Action {
+	lock, _ := r.Terms.Lock(r.Held.Epoch)
+	switch {
+	case r.Held.Epoch == 0 || v.Tip < lock:
+		return nil // there is no unilateral close before the lock
+	case v.Spend != nil && (v.Spend.Height > 0 || !r.Close.Is(v.Spend.Txid) && !r.older(v.Spend)):
+		return nil // mined, or newer than what is held
+	case v.Funding.Height == 0 && r.Terms.TxVersion == 3:
+		return nil
+	}
+	size := ch.StateVSize(r.heldState(), payout)
+	limit := stakeRate(int64(r.Held.Amount)-script.Dust(payout), size)
+	if v.Spend != nil && !r.Close.Is(v.Spend.Txid) {
+		v.Rate = max(v.Rate, v.outbid(size))
+	}
+	return again(r.Close, r.Held.Amount, v, v.Tip >= deadline, limit, MakeSettlement)
+}
+
+func (r DuplexRecord) refund(ch *script.Channel, payout []byte, v View) []Action {
+	if v.Spend != nil && (v.Spend.Height > 0 || !r.Close.Is(v.Spend.Txid)) || v.Tip < r.Terms.Expiry {
+		return nil
+	}
+	size := ch.RefundVSize(payout)
+	limit := stakeRate(int64(r.Terms.Capacity)-script.Dust(payout), size)
+	return again(r.Close, 0, v, true, limit, MakeRefund)
+}
+
+// again makes a broadcast, repeats the last one, or waits.
+func again(last *Broadcast, amount uint64, v View, urgent bool, limit script.FeeRate, kind ActionKind) []Action {
+	rate, remake := nextRate(last, amount, v, urgent, limit)
+	switch {
+	case !remake && v.Spend != nil && v.Spend.Txid == last.Txid:
+		return nil // it waits in the mempool
+	case !remake:
+		return []Action{{Kind: Send, Tx: last.Tx}}
+	case rate <= 0:
+		return nil
+	}
+	return []Action{{Kind: kind, Rate: rate}}
+}
+
+func (r DuplexRecord) heldState() script.State {
+	lock, _ := r.Terms.Lock(r.Held.Epoch)
+	return script.State{Sender: SenderOf(r.Held.Epoch), Lock: lock, Rest: int64(r.Terms.Capacity - r.Held.Amount)}
+}
+
+// Claim is the settlement's part of this channel: Held, to be completed by this
+// side's key. Errors: ErrNothingAtStake.
+func (r DuplexRecord) Claim(ch *script.Channel) (script.Claim, error) {
+	if r.Held.Epoch == 0 {
+		return script.Claim{}, ErrNothingAtStake
+	}
+	s := r.heldState()
+	return script.Claim{Channel: ch, Rest: s.Rest, HalfSig: r.Held.Signature, Sender: s.Sender, Lock: s.Lock}, nil
+}
