@@ -22,6 +22,8 @@ var (
 	ErrNotOffered = errors.New("not offered")
 	// ErrDuplicate: two paths would appear under one name.
 	ErrDuplicate = errors.New("two paths with one name")
+	// ErrTooCheap: a chunk of a file would cost less than 1 msat.
+	ErrTooCheap = errors.New("a chunk would cost less than 1 msat")
 	// ErrTooMany: more files than a catalogue holds.
 	ErrTooMany = errors.New("too many files")
 )
@@ -357,6 +359,9 @@ func (c *Catalogue) hashNow(ctx context.Context, f found, progress func(uint64))
 	if err != nil {
 		return nil, err
 	}
+	if err := c.sellable(uint64(s.Size), chunk); err != nil {
+		return nil, err
+	}
 	var root [32]byte
 	group := GroupFor(chunk)
 	t, err := c.cache.open(f.path(), group, s)
@@ -371,6 +376,19 @@ func (c *Catalogue) hashNow(ctx context.Context, f found, progress func(uint64))
 		return nil, err
 	}
 	return c.newEntry(f, s, root)
+}
+
+// sellable refuses a file that the price does not fit, before it is hashed:
+// ErrTooCheap, and those of PriceSpec.Apply.
+func (c *Catalogue) sellable(size, chunk uint64) error {
+	each, _, err := c.cfg.Price.Apply(size, chunk)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotOffered, err)
+	}
+	if n := chunkCount(size, chunk); n > 0 && each == 0 {
+		return fmt.Errorf("%w: %w: %v for %d chunks; make the chunks larger or the price higher", ErrNotOffered, ErrTooCheap, c.cfg.Price, n)
+	}
+	return nil
 }
 
 func (c *Catalogue) newEntry(f found, s stamp, root Hash) (*Entry, error) {

@@ -204,6 +204,32 @@ func TestCatalogueOffersNothingHiddenOrOutside(t *testing.T) {
 	}
 }
 
+// A file whose chunks would cost less than a msat, or more than there is, is left out
+// with the reason, before it is hashed; the others are offered.
+func TestCatalogueLeavesOutWhatHasNoPrice(t *testing.T) {
+	for price, want := range map[string]error{"1msat/file": content.ErrTooCheap, "10000000btc/1KiB": content.ErrTooLarge} {
+		dir := tree(t, map[string]string{"large": strings.Repeat("x", 4097), "small": "x", "empty": ""})
+		cfg := config(t, dir)
+		var err error
+		if cfg.Price, err = content.ParsePrice(price); err != nil {
+			t.Fatal(err)
+		}
+		c, ch := catalogue(t, cfg)
+		wantNames(t, names(c, ""), "empty", "small")
+		if len(ch.Skipped) != 1 || !errors.Is(ch.Skipped[0].Reason, want) || !errors.Is(ch.Skipped[0].Reason, content.ErrNotOffered) {
+			t.Errorf("%s: %v", price, ch.Skipped)
+		}
+		if ch, err = c.Refresh(t.Context()); err != nil || len(ch.Skipped) != 1 || len(ch.Removed) != 0 {
+			t.Errorf("%s, again: %+v, %v", price, ch, err)
+		}
+		for _, e := range c.List("") {
+			if m := e.Manifest(); m.Chunks() > 0 && m.ChunkMsat == 0 {
+				t.Errorf("%s: %s is free", price, m.Name)
+			}
+		}
+	}
+}
+
 func TestCatalogueRefusesBadConfigurations(t *testing.T) {
 	dir := tree(t, map[string]string{".hidden": "h", "a": "a"})
 	change := func(f func(*content.CatalogueConfig)) content.CatalogueConfig {

@@ -16,7 +16,6 @@ import (
 	"github.com/spillway/spillway/content/bao"
 	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/internal/gateway/edgetest"
-	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/script"
 )
 
@@ -341,16 +340,22 @@ type sliceSink []byte
 
 func (s sliceSink) WriteAt(b []byte, off int64) (int, error) { return copy(s[off:], b), nil }
 
-// A file whose chunks would cost less than one msat cannot be quoted, and that is
-// said; nothing else suffers.
+// A file whose chunks would cost less than one msat is not offered at all; nothing
+// else suffers.
 func TestPriceBelowOneMsat(t *testing.T) {
-	s := edgetest.New(t, edgetest.Config{Price: "1msat/file", Files: map[string][]byte{"f.bin": file, "small": file[:10]}})
-	r := s.Do(edgetest.Ask{Method: "GET", Path: "/f.bin"})
-	if r.Status != 500 || r.Problem.Type != mpp.ProblemInternalPaymentError {
-		t.Errorf("%d %v", r.Status, r.Problem)
+	s := edgetest.New(t, edgetest.Config{Price: "2msat/file", Files: map[string][]byte{"f.bin": file, "small": file[:10], "two": file[:1_000_001]}})
+	for _, method := range []string{"GET", "HEAD"} {
+		if r := s.Do(edgetest.Ask{Method: method, Path: "/f.bin"}); r.Status != 404 {
+			t.Errorf("%d %v", r.Status, r.Problem)
+		}
 	}
-	if r := s.Do(edgetest.Ask{Method: "GET", Path: "/small"}); r.Status != 402 {
-		t.Errorf("%d %v", r.Status, r.Problem)
+	for _, path := range []string{"/small", "/two"} {
+		if r := s.Do(edgetest.Ask{Method: "GET", Path: path}); r.Status != 402 {
+			t.Errorf("%s: %d %v", path, r.Status, r.Problem)
+		}
+	}
+	if r := s.Do(edgetest.Ask{Method: "GET", Path: "/"}); bytes.Contains(r.Body, []byte("f.bin")) {
+		t.Errorf("%s", r.Body)
 	}
 }
 
