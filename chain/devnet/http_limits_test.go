@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"github.com/spillway/spillway/chain/devnet"
@@ -87,41 +86,3 @@ func (b *slowBody) Read(p []byte) (int, error) {
 }
 
 func (b *slowBody) Close() error { return nil }
-
-// FuzzHTTP: no path and no body makes the handler fail in a way of its own.
-func FuzzHTTP(f *testing.F) {
-	n, err := devnet.New(devnet.Config{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() {
-		if err := n.Close(); err != nil {
-			f.Error(err)
-		}
-	})
-	h := n.Handler()
-	for _, p := range []string{"/tx/" + genesis() + "/outspend/0", "/block/" + genesis() + "/txs/0", "/blocks/5", "/address/x/utxo", "/scripthash/" + genesis() + "/txs/chain/x"} {
-		f.Add(false, p, "")
-	}
-	f.Add(true, "/tx", "020000000001")
-	f.Add(true, "/faucet", `{"address":"bcrt1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqdku202","sat":1000}`)
-	f.Add(true, "/reorg", `{"depth":1,"length":2,"drop":[""],"mine":["00"]}`)
-	f.Fuzz(func(t *testing.T, post bool, path, body string) {
-		if !strings.HasPrefix(path, "/") {
-			return
-		}
-		method := http.MethodGet
-		if post {
-			method = http.MethodPost
-		}
-		r, err := http.NewRequestWithContext(t.Context(), method, "http://x"+path, strings.NewReader(body))
-		if err != nil {
-			return
-		}
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if w.Code == http.StatusInternalServerError {
-			t.Errorf("%s %q %q: %d %s", method, path, body, w.Code, w.Body)
-		}
-	})
-}

@@ -335,7 +335,7 @@ func (c *Client) FeeRate(ctx context.Context, blocks int) (script.FeeRate, error
 	best, soonest := 0, 0
 	for name := range estimates {
 		target, err := strconv.Atoi(name)
-		if err != nil || target < 1 {
+		if err != nil || target < 1 || strconv.Itoa(target) != name {
 			return 0, nonsense("a fee estimate for %q blocks", clip([]byte(name)))
 		}
 		if target <= chain.ClampTarget(blocks) {
