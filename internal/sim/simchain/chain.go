@@ -102,17 +102,21 @@ type spender struct {
 	vin uint32
 }
 
-// New is a chain of empty blocks, its tip at StartHeight.
-func New() *Chain {
+// New is a chain of empty blocks, its tip at StartHeight and StartTime.
+func New() *Chain { return NewAt(StartHeight, time.Unix(StartTime, 0)) }
+
+// NewAt is New with another tip. At least 130 blocks are there to be undone.
+func NewAt(height uint32, at time.Time) *Chain {
+	height = max(height, history)
 	c := &Chain{
 		coins: map[wire.OutPoint]*wire.TxOut{}, txs: map[chainhash.Hash]place{}, spends: map[wire.OutPoint]spender{},
-		rate: script.FeeRatePerVB(1), first: StartHeight - history,
+		rate: script.FeeRatePerVB(1), first: height - history,
 	}
 	made := make([]block, history+1)
 	c.blocks = make([]*block, 0, history+64)
 	for i := range made {
 		b := &made[i]
-		b.height, b.time = c.first+uint32(i), StartTime-spacing*int64(history-i)
+		b.height, b.time = c.first+uint32(i), at.Unix()-spacing*int64(history-i)
 		c.push(b)
 	}
 	return c

@@ -130,11 +130,7 @@ func (c *Chain) truc(e *entry, above map[chainhash.Hash]*entry, direct []*entry)
 func (c *Chain) replace(e *entry, direct []*entry, above map[chainhash.Hash]*entry) (map[chainhash.Hash]bool, error) {
 	gone := map[chainhash.Hash]bool{}
 	parents := map[chainhash.Hash]bool{}
-	rate := e.perKvB()
 	for _, d := range direct {
-		if rate <= d.perKvB() {
-			return nil, refuse("insufficient fee, rejecting replacement %s; new feerate %d <= old feerate %d", e.id, rate, d.perKvB())
-		}
 		for id := range c.family(d) {
 			gone[id] = true
 		}
@@ -145,12 +141,17 @@ func (c *Chain) replace(e *entry, direct []*entry, above map[chainhash.Hash]*ent
 	var fees, dearest int64
 	for id := range gone {
 		old := c.txs[id].e
-		fees, dearest = fees+old.fee, max(dearest, old.perKvB())
+		if fees += old.fee; c.Rules == Embedded {
+			dearest = max(dearest, old.perKvB())
+		}
 		if above[id] != nil {
 			return nil, refuse("bad-txns-spends-conflicting-tx, %s spends what it replaces", e.id)
 		}
 	}
-	if c.Rules == Embedded && rate <= dearest {
+	for _, d := range direct {
+		dearest = max(dearest, d.perKvB())
+	}
+	if rate := e.perKvB(); rate <= dearest {
 		return nil, refuse("insufficient fee, rejecting replacement %s; new feerate %d <= old feerate %d", e.id, rate, dearest)
 	}
 	if least := fees + relayFloor.Fee(e.vsize()); e.fee < least {
