@@ -142,5 +142,8 @@ func parseOutpoint(key string) (wire.OutPoint, error) {
 	if err != nil {
 		return wire.OutPoint{}, fmt.Errorf("%w: %s/%s: %w", store.ErrDamaged, bucketReserved, key, err)
 	}
+	if op.String() != key { // it would never be found again
+		return wire.OutPoint{}, fmt.Errorf("%w: %s/%s is not in its one form", store.ErrDamaged, bucketReserved, key)
+	}
 	return *op, nil
 }

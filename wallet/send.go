@@ -65,8 +65,12 @@ func decodeSaved(e store.Entry) (savedTx, *wire.MsgTx, error) {
 		return damaged(err)
 	}
 	tx := wire.NewMsgTx(txVersion)
-	if err := tx.Deserialize(bytes.NewReader(raw)); err != nil {
+	r := bytes.NewReader(raw)
+	if err := tx.Deserialize(r); err != nil {
 		return damaged(err)
+	}
+	if r.Len() > 0 {
+		return damaged(fmt.Errorf("%d bytes follow the transaction", r.Len()))
 	}
 	return s, tx, nil
 }
