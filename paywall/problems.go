@@ -22,6 +22,8 @@ var (
 	errExpired = errors.New("the challenge has ended, repeat with the fresh one; it ended")
 	// errPrice: a voucher on a challenge that quotes another price than the present one.
 	errPrice = errors.New("the price has changed")
+	// errContent: a voucher on a challenge for what was here before.
+	errContent = errors.New("the content has changed")
 	// errRequest: a request that cannot carry what its credential asks for.
 	errRequest = errors.New("the request does not fit its payment")
 	// errBusy: too much is being delivered.
@@ -42,6 +44,7 @@ var refusals = []struct {
 	{mpp.ErrInvalidChallenge, mpp.ProblemInvalidChallenge},
 	{errExpired, mpp.ProblemPaymentExpired},
 	{errPrice, mpp.ProblemVerificationFailed},
+	{errContent, mpp.ProblemVerificationFailed},
 	{bitcoin.ErrTopUp, mpp.ProblemBadRequest},
 	{bitcoin.ErrAction, mpp.ProblemMalformedCredential},
 	{bitcoin.ErrPayload, mpp.ProblemMalformedCredential},
@@ -97,8 +100,13 @@ func (s *Server) refuse(v *visit, err error) {
 		s.unavailable(v, err)
 		return
 	}
-	if errors.Is(err, mpp.ErrNoCredential) {
+	if errors.Is(err, mpp.ErrNoCredential) && !v.res.nothing {
 		s.describe(v, p)
+	} else if errors.Is(err, mpp.ErrNoCredential) {
+		p.Detail = nothingSold
+	}
+	if v.res.Quote.Root != "" {
+		p.With("root", v.res.Quote.Root)
 	}
 	on := v.state(v.r.Context())
 	if on != nil {

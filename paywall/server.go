@@ -43,6 +43,7 @@ type Quote struct {
 	Description string // for people
 	Size        uint64 // bytes of all of it; 0: not known
 	ChunkBytes  uint64 // bytes of a chunk; 0: not known
+	Root        string // hex root of the content; "": not known, or it has none
 }
 
 // dearest and cheapest chunk of the quote, in msat.
@@ -79,6 +80,14 @@ func (q Quote) price() (amount, units uint64) {
 	return q.ChunkMsat / a, 1000 / a
 }
 
+// last is the price of the last unit where it is another one, in msat, else 0.
+func (q Quote) last() uint64 {
+	if q.LastMsat == q.ChunkMsat {
+		return 0
+	}
+	return q.LastMsat
+}
+
 // Resource is what a request asks for: its price, and the chunks that would be
 // released.
 type Resource struct {
@@ -87,6 +96,8 @@ type Resource struct {
 	// Hold, where it is set, is asked once it is known whose channel the request is
 	// on, before anything is charged. With false the request is refused as busy.
 	Hold func(channel string) bool
+
+	nothing bool // nothing is sold here: an update is held to no price
 }
 
 // ServerConfig is what a Server needs. Payee, Secret, Realm and Recipient must be set.
@@ -179,6 +190,7 @@ func (s *Server) request(q Quote, o channel.Offer) bitcoin.Request {
 			MinDeposit: o.MinDeposit, MaxDeposit: o.MaxDeposit, MinConfirmations: o.Confirmations,
 			ZeroConfLimit: o.ZeroConf / 1000, UnitsPerAmount: units, CreditMsat: o.Credit,
 			MinimumCharge: o.MinimumCharge, RequiredCumulative: channel.CeilSat(q.ChunkMsat - min(q.ChunkMsat, o.Credit)),
+			LastUnitMsat: q.last(), Root: q.Root,
 		},
 	}
 }

@@ -175,8 +175,8 @@ func (v *visit) unexpired() error {
 	return nil
 }
 
-// present refuses a challenge that is over, or that quotes another price than
-// the resource has now.
+// present refuses a challenge that is over, that quotes another price than the
+// resource has now, or other content under its name.
 func (v *visit) present() error {
 	if err := v.unexpired(); err != nil {
 		return err
@@ -185,10 +185,20 @@ func (v *visit) present() error {
 	if err != nil {
 		return err
 	}
-	amount, units := v.res.Quote.price()
-	if req.Amount != amount || req.MethodDetails.UnitsPerAmount != units || req.UnitType != v.res.Quote.unit() {
-		return fmt.Errorf("%w: %d sat for %d %ss, not %d sat for %d %ss", errPrice, amount, units, v.res.Quote.unit(),
-			req.Amount, req.MethodDetails.UnitsPerAmount, req.UnitType)
+	if v.res.nothing {
+		return nil
+	}
+	q, d := v.res.Quote, req.MethodDetails
+	if !v.alone() && d.Root != q.Root && d.Root != "" && req.Description == q.describe() {
+		return fmt.Errorf("%w: its root is %s, not %s; ask for its manifest again", errContent, q.Root, d.Root)
+	}
+	amount, units := q.price()
+	if req.Amount != amount || d.UnitsPerAmount != units || req.UnitType != q.unit() {
+		return fmt.Errorf("%w: %d sat for %d %ss, not %d sat for %d %ss", errPrice, amount, units, q.unit(),
+			req.Amount, d.UnitsPerAmount, req.UnitType)
+	}
+	if d.LastUnitMsat != q.last() {
+		return fmt.Errorf("%w: the last %s costs %d msat, which the challenge does not say", errPrice, q.unit(), q.LastMsat)
 	}
 	return nil
 }

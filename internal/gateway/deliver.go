@@ -44,16 +44,16 @@ func (d *delivery) admit(w http.ResponseWriter, r *http.Request, items []payee.I
 
 // deliver opens the file, has the first items paid, and lets send write the answer.
 // An answer that cannot be finished is broken off, so that the client sees it.
-func (g *Gateway) deliver(w http.ResponseWriter, r *http.Request, e *content.Entry, m *content.Manifest, s span, first []payee.Item, send func(context.Context, *delivery) error) {
-	reader, err := g.open(r.Context(), e)
+func (g *Gateway) deliver(w http.ResponseWriter, r *http.Request, o offer, s span, first []payee.Item, send func(context.Context, *delivery) error) {
+	reader, err := o.entry.Open()
 	if err != nil {
-		g.changed(w, r, err)
+		g.changed(w, r, o, err)
 		return
 	}
 	defer g.closeReader(reader)
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	d := &delivery{g: g, m: m, reader: reader, span: s}
+	d := &delivery{g: g, m: o.m, reader: reader, span: s}
 	defer func() {
 		if d.stream != nil {
 			d.stream.leave()
@@ -177,29 +177,34 @@ func (s *sender) flush() error {
 	return nil
 }
 
-// open opens an entry's file; one that has changed is hashed again for the next
-// request.
-func (g *Gateway) open(ctx context.Context, entry *content.Entry) (*content.Reader, error) {
-	reader, err := entry.Open()
-	if errors.Is(err, content.ErrChanged) {
-		m := entry.Manifest()
-		if _, again := g.cfg.Catalogue.Update(ctx, m.Name); again != nil {
-			return nil, errors.Join(err, again)
-		}
-	}
-	return reader, err
-}
-
 func (g *Gateway) closeReader(r *content.Reader) {
 	if err := r.Close(); err != nil {
 		g.cfg.Log.Warn("a file did not close", "error", err)
 	}
 }
 
-// changed answers a request for a file that is not what its manifest says:
-// nothing was charged.
-func (g *Gateway) changed(w http.ResponseWriter, r *http.Request, err error) {
+// rehash bounds how long a request waits for a changed file to be hashed.
+const rehash = 20 * time.Second
+
+// changed answers a request for a file that is not what its manifest says: it is
+// hashed again, and the request is answered as the file is now. Nothing was charged.
+func (g *Gateway) changed(w http.ResponseWriter, r *http.Request, o offer, err error) {
 	g.cfg.Log.Warn("a file has changed", "path", r.URL.Path, "error", err)
+	if errors.Is(err, content.ErrChanged) && !o.fresh {
+		ctx, cancel := context.WithTimeout(r.Context(), rehash)
+		entry, again := g.cfg.Catalogue.Update(ctx, o.m.Name)
+		cancel()
+		switch {
+		case again == nil:
+			g.file(w, r, entry, true)
+			return
+		case errors.Is(again, content.ErrNotFound):
+			g.unknown(w, r)
+			return
+		}
+	}
+	w.Header().Del("ETag")
 	w.Header().Set("Retry-After", "1")
-	fail(w, r, http.StatusServiceUnavailable, "the file has changed; nothing was charged; ask for its manifest again")
+	g.cfg.Paywall.Keep(r.Context(), r)
+	fail(w, r, http.StatusServiceUnavailable, "the file is being changed; nothing was charged; ask for its manifest again")
 }

@@ -36,7 +36,7 @@ func (g *Gateway) Quote(m *content.Manifest) paywall.Quote {
 	}
 	return paywall.Quote{
 		ChunkMsat: m.ChunkMsat, LastMsat: m.LastChunkMsat, TotalMsat: m.TotalMsat(), CreditMsat: credit,
-		Description: m.Name, Size: m.Size, ChunkBytes: m.ChunkBytes,
+		Description: m.Name, Size: m.Size, ChunkBytes: m.ChunkBytes, Root: m.Root.String(),
 	}
 }
 
@@ -48,7 +48,8 @@ func items(m *content.Manifest, first, last uint64) []payee.Item {
 	return list
 }
 
-func (g *Gateway) file(w http.ResponseWriter, r *http.Request, entry *content.Entry) {
+// file answers a request for a file. fresh: it was just hashed for this request.
+func (g *Gateway) file(w http.ResponseWriter, r *http.Request, entry *content.Entry, fresh bool) {
 	m := entry.Manifest()
 	query := r.URL.Query()
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
@@ -70,10 +71,17 @@ func (g *Gateway) file(w http.ResponseWriter, r *http.Request, entry *content.En
 		g.head(w, r, &m)
 	case g.precondition(w, r, &m):
 	case query.Has("slice"):
-		g.slice(w, r, entry, &m, query.Get("slice"))
+		g.slice(w, r, offer{entry, &m, fresh}, query.Get("slice"))
 	default:
-		g.plain(w, r, entry, &m)
+		g.plain(w, r, offer{entry, &m, fresh})
 	}
+}
+
+// offer is a file as it is on sale now.
+type offer struct {
+	entry *content.Entry
+	m     *content.Manifest
+	fresh bool // it was just hashed for this request
 }
 
 func etag(m *content.Manifest) string { return `"b3-` + m.Root.String() + `"` }
@@ -82,10 +90,12 @@ func etag(m *content.Manifest) string { return `"b3-` + m.Root.String() + `"` }
 // file makes needless, before anything is charged. RFC 9110, section 13.
 func (g *Gateway) precondition(w http.ResponseWriter, r *http.Request, m *content.Manifest) bool {
 	if field := r.Header.Values("If-Match"); len(field) > 0 && !matches(field, etag(m)) {
+		g.cfg.Paywall.Keep(r.Context(), r)
 		fail(w, r, http.StatusPreconditionFailed, "the file is another one than you ask for; nothing was charged; ask for its manifest again")
 		return true
 	}
 	if field := r.Header.Values("If-None-Match"); len(field) > 0 && matches(field, etag(m)) {
+		g.cfg.Paywall.Keep(r.Context(), r)
 		w.WriteHeader(http.StatusNotModified)
 		return true
 	}
@@ -138,7 +148,8 @@ func (g *Gateway) manifest(w http.ResponseWriter, r *http.Request, m *content.Ma
 }
 
 // slice serves the verified slice of the bytes a to b, inclusive.
-func (g *Gateway) slice(w http.ResponseWriter, r *http.Request, entry *content.Entry, m *content.Manifest, text string) {
+func (g *Gateway) slice(w http.ResponseWriter, r *http.Request, o offer, text string) {
+	m := o.m
 	var s span
 	var size uint64
 	var err error
@@ -156,10 +167,10 @@ func (g *Gateway) slice(w http.ResponseWriter, r *http.Request, entry *content.E
 		size, err = bao.SliceSize(m.Size, m.GroupBytes, s.a, s.b-s.a+1)
 	}
 	if err != nil {
-		unsatisfiable(w, r, m, "slice=a-b are bytes of the file, inclusive: "+err.Error())
+		g.unsatisfiable(w, r, m, "slice=a-b are bytes of the file, inclusive: "+err.Error())
 		return
 	}
-	g.deliver(w, r, entry, m, s, items(m, s.first, s.last), func(ctx context.Context, d *delivery) error {
+	g.deliver(w, r, o, s, items(m, s.first, s.last), func(ctx context.Context, d *delivery) error {
 		w.Header().Set("Content-Type", SliceType)
 		w.Header().Set("Content-Length", strconv.FormatUint(size, 10))
 		return d.reader.WriteSlice(ctx, d.sender(ctx, w, size), s.a, s.b-s.a+1)
@@ -168,10 +179,11 @@ func (g *Gateway) slice(w http.ResponseWriter, r *http.Request, entry *content.E
 
 // plain serves the file's bytes, whole or a range, chunk by chunk as they are
 // paid.
-func (g *Gateway) plain(w http.ResponseWriter, r *http.Request, entry *content.Entry, m *content.Manifest) {
+func (g *Gateway) plain(w http.ResponseWriter, r *http.Request, o offer) {
+	m := o.m
 	a, b, partial, err := wanted(r, m)
 	if err != nil {
-		unsatisfiable(w, r, m, err.Error())
+		g.unsatisfiable(w, r, m, err.Error())
 		return
 	}
 	if m.Size == 0 {
@@ -181,10 +193,10 @@ func (g *Gateway) plain(w http.ResponseWriter, r *http.Request, entry *content.E
 	}
 	s := span{a: a, b: b}
 	if s.first, s.last, err = m.ChunksTouched(a, b); err != nil {
-		unsatisfiable(w, r, m, err.Error())
+		g.unsatisfiable(w, r, m, err.Error())
 		return
 	}
-	g.deliver(w, r, entry, m, s, items(m, s.first, s.first), func(ctx context.Context, d *delivery) error {
+	g.deliver(w, r, o, s, items(m, s.first, s.first), func(ctx context.Context, d *delivery) error {
 		h := w.Header()
 		attachment(h, m)
 		h.Set("Content-Length", strconv.FormatUint(b-a+1, 10))
@@ -207,7 +219,8 @@ func attachment(h http.Header, m *content.Manifest) {
 	h.Set("Content-Disposition", disposition)
 }
 
-func unsatisfiable(w http.ResponseWriter, r *http.Request, m *content.Manifest, why string) {
+func (g *Gateway) unsatisfiable(w http.ResponseWriter, r *http.Request, m *content.Manifest, why string) {
+	g.cfg.Paywall.Keep(r.Context(), r)
 	w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", m.Size))
 	fail(w, r, http.StatusRequestedRangeNotSatisfiable, why)
 }

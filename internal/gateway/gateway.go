@@ -125,13 +125,27 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	}
 	entry, err := g.cfg.Catalogue.Lookup(name)
 	if errors.Is(err, content.ErrNotFound) {
-		fail(w, r, http.StatusNotFound, "no file of this name is offered; the catalogue is at /")
+		g.unknown(w, r)
 		return
 	} else if err != nil {
 		fail(w, r, http.StatusBadRequest, err.Error())
 		return
 	}
-	g.file(w, r, entry)
+	g.file(w, r, entry, false)
+}
+
+// unknown answers where no file is offered, or none any more. A channel that was
+// opened for one can be paid, resumed and closed here all the same.
+func (g *Gateway) unknown(w http.ResponseWriter, r *http.Request) {
+	if (r.Method == http.MethodPost || r.Method == http.MethodHead) && r.Header.Get(mpp.HeaderCredential) != "" {
+		g.cfg.Paywall.AdmitAlone(w, r)
+		return
+	}
+	for _, name := range []string{"ETag", "Accept-Ranges", "Link"} {
+		w.Header().Del(name)
+	}
+	g.cfg.Paywall.Keep(r.Context(), r)
+	fail(w, r, http.StatusNotFound, "no file of this name is offered; nothing was charged; the catalogue is at /")
 }
 
 const allowed = "GET, HEAD, POST, OPTIONS"

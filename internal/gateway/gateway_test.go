@@ -358,20 +358,3 @@ func TestPriceBelowOneMsat(t *testing.T) {
 		t.Errorf("%s", r.Body)
 	}
 }
-
-// A file that was changed is not delivered as what it was: nothing is charged, and
-// the next request finds the new one.
-func TestChangedFile(t *testing.T) {
-	s := newSeller(t, edgetest.Config{})
-	c := s.Quote("/f.bin").Challenge
-	other := edgetest.Pattern(3_000_000, 9)
-	s.Put("f.bin", other)
-	old := s.Do(edgetest.Ask{Method: "GET", Path: "/f.bin?slice=0-999999", Credential: s.Seal(c, s.VoucherFor(s.id, 0), "")})
-	if old.Status != 503 || s.charged() != 0 {
-		t.Fatalf("%d, charged %d", old.Status, s.charged())
-	}
-	r := s.get("/f.bin", 3000, http.Header{"Range": {"bytes=0-9"}})
-	if r.Status != 206 || !bytes.Equal(r.Body, other[:10]) {
-		t.Errorf("%d", r.Status)
-	}
-}

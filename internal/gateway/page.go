@@ -9,6 +9,7 @@ import (
 
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/internal/web"
+	"github.com/spillway/spillway/mpp"
 )
 
 // listed is a file in the catalogue.
@@ -26,10 +27,16 @@ type listed struct {
 	Command    string `json:"-"`
 }
 
+// catalogue answers at the root and at folders: the files below; to a POST, what a
+// channel needs that is bound to no file.
 func (g *Gateway) catalogue(w http.ResponseWriter, r *http.Request, folder string) {
+	if r.Method == http.MethodPost || r.Method == http.MethodHead && r.Header.Get(mpp.HeaderCredential) != "" {
+		g.cfg.Paywall.AdmitAlone(w, r)
+		return
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allowed)
-		fail(w, r, http.StatusMethodNotAllowed, "GET or HEAD")
+		fail(w, r, http.StatusMethodNotAllowed, "GET, HEAD or POST")
 		return
 	}
 	entries := g.cfg.Catalogue.List(folder)

@@ -69,6 +69,12 @@ type MethodDetails struct {
 	MinimumCharge      uint64 // sat, F
 	RequiredCumulative uint64 // sat, what to sign for this request; a hint
 
+	// LastUnitMsat is the price of the last unit where it is another one, such as a
+	// file's last and shorter chunk, in msat; 0: it costs what the others cost.
+	LastUnitMsat uint64
+	// Root is the BLAKE3 root, in hex, of the content that is quoted; "": none is.
+	Root string
+
 	Channel *ChannelState // only on a channel that the client named
 
 	PayeeRestScript []byte // duplex
@@ -127,6 +133,10 @@ func (d MethodDetails) object() object {
 		o["acceptedCumulative"] = dec(c.AcceptedCumulative)
 		o["chargedMsat"] = dec(c.ChargedMsat)
 	}
+	if d.LastUnitMsat != 0 {
+		o["lastUnitMsat"] = dec(d.LastUnitMsat)
+	}
+	o.text("root", d.Root)
 	o.bytes("payeeRestScript", d.PayeeRestScript)
 	o.count("stepBlocks", uint64(d.StepBlocks))
 	o.text("mode", d.Mode)
@@ -186,7 +196,7 @@ func readDetails(f *fields) MethodDetails {
 		UnitsPerAmount: f.count("unitsPerAmount", maxCount, may), CreditMsat: f.amount("creditMsat", MaxMsat, may),
 		MinimumCharge: f.amount("minimumCharge", MaxSat, may), RequiredCumulative: f.amount("requiredCumulative", MaxSat, may),
 		PayeeRestScript: f.bytes("payeeRestScript", 1, maxScript, may), StepBlocks: f.height("stepBlocks", may),
-		Mode: f.text("mode", may),
+		Mode: f.text("mode", may), LastUnitMsat: f.amount("lastUnitMsat", MaxMsat, may), Root: f.text("root", may),
 	}
 	if !f.has("version") {
 		d.Version = Version
@@ -282,6 +292,10 @@ func (d MethodDetails) checkExtras(f *fields) {
 		}
 	}
 	switch {
+	case d.LastUnitMsat > MaxMsat:
+		f.fail("lastUnitMsat", "is more than %d", MaxMsat)
+	case d.Root != "" && !isHex(d.Root, 32):
+		f.fail("root", "is not 32 bytes of lower-case hex")
 	case len(d.PayeeRestScript) > maxScript:
 		f.fail("payeeRestScript", "has more than %d bytes", maxScript)
 	case d.StepBlocks > maxHeight:

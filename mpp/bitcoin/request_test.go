@@ -90,6 +90,7 @@ func drawRequest(t *rapid.T) Request {
 		d.Channel = &ChannelState{testID, sat.Draw(t, "accepted"), rapid.Uint64Range(0, MaxMsat).Draw(t, "charged")}
 	}
 	if rapid.Bool().Draw(t, "duplex") {
+		d.LastUnitMsat, d.Root = 999, strings.Repeat("ab", 32)
 		d.PayeeRestScript, d.StepBlocks, d.Mode = append([]byte{0x51, 0x20}, make([]byte, 32)...), 36, ModeReversal
 	}
 	r.MethodDetails = d
@@ -184,6 +185,8 @@ func TestBadRequests(t *testing.T) {
 		{"methodDetails.unitsPerAmount", 0}, {"methodDetails.unitsPerAmount", "1"}, {"methodDetails.unitsPerAmount", json.Number("9007199254740992")},
 		{"methodDetails.creditMsat", 0}, {"methodDetails.creditMsat", "2100000000000000001"}, {"methodDetails.minimumCharge", "x"},
 		{"methodDetails.requiredCumulative", "1,000"}, {"methodDetails.channelId", "x"}, {"methodDetails.channelId", ""}, {"methodDetails.mode", "sideways"},
+		{"methodDetails.lastUnitMsat", "0.5"}, {"methodDetails.lastUnitMsat", 7}, {"methodDetails.lastUnitMsat", "2100000000000000001"},
+		{"methodDetails.root", "AB"}, {"methodDetails.root", strings.Repeat("AB", 32)}, {"methodDetails.root", 5},
 		{"methodDetails.payeeRestScript", "5"}, {"methodDetails.payeeRestScript", strings.Repeat("51", maxScript+1)}, {"methodDetails.stepBlocks", "36"},
 	} {
 		obj := asObject(t, testRequest())
@@ -257,6 +260,8 @@ func TestValidateBeforeItIsSent(t *testing.T) {
 		"methodDetails.channelId":       func(r *Request) { r.MethodDetails.Channel = &ChannelState{} },
 		"methodDetails.chargedMsat":     func(r *Request) { r.MethodDetails.Channel = &ChannelState{testID, 0, MaxMsat + 1} },
 		"methodDetails.mode":            func(r *Request) { r.MethodDetails.Mode = "x" },
+		"methodDetails.lastUnitMsat":    func(r *Request) { r.MethodDetails.LastUnitMsat = MaxMsat + 1 },
+		"methodDetails.root":            func(r *Request) { r.MethodDetails.Root = "ab" },
 		"methodDetails.payeeRestScript": func(r *Request) { r.MethodDetails.PayeeRestScript = make([]byte, 35) },
 	} {
 		r := testRequest()
