@@ -93,7 +93,7 @@ func (b *buyer) watch() {
 	b.work.Add(1)
 	go func() {
 		defer b.work.Done()
-		every(ctx, time.Second, b.watcher, func(err error) { b.app.out.say("watch: %v", err) })
+		every(ctx, time.Second, b.step, func(err error) { b.app.out.say("watch: %v", err) })
 	}()
 }
 
@@ -102,8 +102,10 @@ func (b *buyer) watch() {
 func (b *buyer) look(ctx context.Context) error {
 	b.stop()
 	b.work.Wait()
-	return b.watcher.Step(ctx)
+	return b.step(ctx)
 }
+
+func (b *buyer) step(ctx context.Context) error { return b.role.step(ctx, b.watcher) }
 
 // Close stops the watch and closes the folder.
 func (b *buyer) Close() error {

@@ -11,8 +11,10 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/content/bao"
 	"github.com/spillway/spillway/keys"
+	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/wallet"
 )
@@ -76,9 +78,22 @@ var kinds = []kind{
 	{syscall.EFBIG, exitLocal, "disk-full", keptHere, "Allow larger files there and run the command again."},
 	{store.ErrDamaged, exitLocal, "damaged", keptHere, "Keep the folder as it is, copy it, and look at what the message names before going on."},
 	{store.ErrReadOnly, exitLocal, "read-only", keptHere, "Make the data folder writable."},
+	{store.ErrNewer, exitLocal, "newer-data", keptHere, "Use the newer version of spillway that wrote this folder, or name another folder with --data."},
+	{store.ErrFailed, exitLocal, "disk-failed", keptHere, "Look at the disk and the system's log, then run the command again; what was being saved then counts only if it is there."},
+	{store.ErrInvalid, exitDefect, "defect", keptHere, "This is a defect of ours: please report the message."},
+	{store.ErrConflict, exitLocal, "busy", keptHere, "Another process changed the same thing at the same moment: run the command again."},
+	{content.ErrBusy, exitLocal, "locked", keptHere, "Wait for the other process that writes this file, or stop it."},
+	{keys.ErrDamaged, exitLocal, "seed-damaged", "Nothing was paid or locked. The money hangs on the wallet's words, not on this file.",
+		"Put a copy of the file back; or move the damaged one away and type the words into: spillway wallet restore"},
+	{keys.ErrExists, exitLocal, "wallet-exists", "The wallet that is there was not touched.", "Use it, or name another folder with --data."},
+	{keys.ErrWords, exitUsage, "words", noMoney, "Check spelling, order and number of the words: 12 to 24 of the BIP39 list, the last one is a checksum."},
 	{keys.ErrPassphrase, exitLocal, "passphrase", noMoney, "Check the passphrase and its file; the seed itself is untouched."},
 	{keys.ErrPermissions, exitLocal, "permissions", noMoney, "Make the seed file private: chmod 600."},
 	{keys.ErrNoSeed, exitLocal, "no-wallet", noMoney, "Create one with: spillway wallet create"},
+	{wallet.ErrOtherSeed, exitLocal, "other-seed", noMoney, "Put the seed back that this folder was made with, or name another folder with --data."},
+	{wallet.ErrAddress, exitUsage, "address", noMoney, "Check the address, and --network."},
+	{wallet.ErrOutput, exitUsage, "amount", noMoney, "Name an amount above the dust limit and below what there is."},
+	{wallet.ErrRate, exitChain, "fee-rate", noMoney, "The blockchain at --chain names fee rates that make no sense: use another."},
 	{wallet.ErrInsufficient, exitCoins, "not-enough-coins", noMoney, "Send coins to: spillway wallet address"},
 	{chain.ErrRejected, exitChain, "rejected", refundOK, "The node gave the reason; run the command again when it is mended."},
 	{chain.ErrUnavailable, exitChain, "chain-unavailable", refundOK, "Check --chain; on regtest start one with: spillway devnet"},
@@ -90,6 +105,8 @@ var kinds = []kind{
 	{channel.ErrTerms, exitRefused, "terms", refundOK, "Ask for other terms, or try another provider."},
 	{channel.ErrNothingAtStake, exitRefused, "nothing-paid", "Nothing was paid in this channel.", "There is nothing to do."},
 	{channel.ErrTooSmall, exitRefused, "too-small", "The amount stays in the channel.", "Wait until more was paid or fees are lower."},
+	{channel.ErrOwes, exitRefused, "owes", "What was delivered and verified is not signed for yet; nothing more is at stake.", "Run the same get again: it pays what is owed and closes."},
+	{payer.ErrUnknown, exitUsage, "unknown-channel", noMoney, "List the channels with: spillway channels list"},
 	{channel.ErrFinalized, exitRefused, "finalized", "The channel's last state stands.", "Look at it with: spillway channels show ID"},
 	{bao.ErrWrongBytes, exitMisbehaved, "wrong-bytes", "The chunk with the wrong bytes was not paid. " + refundOK, "Try another provider; what was verified is kept."},
 	{fs.ErrPermission, exitLocal, "permissions", keptHere, "Check who may write there."},

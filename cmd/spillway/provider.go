@@ -77,7 +77,7 @@ func (a *app) hashing() func(content.ScanProgress) {
 // runs, whose folder they cannot open.
 func (p *provider) walletAnswers() map[string]func(context.Context) (any, error) {
 	return map[string]func(context.Context) (any, error){
-		"GET /wallet/balance": func(ctx context.Context) (any, error) { return p.role.wallet.Balance(ctx) },
+		"GET /wallet/balance": func(ctx context.Context) (any, error) { return p.role.holdings(ctx) },
 		"POST /wallet/address": func(ctx context.Context) (any, error) {
 			addr, _, err := p.role.wallet.Address(ctx)
 			return addr, err

@@ -171,15 +171,21 @@ func (a *app) answers(ctx context.Context) bool {
 // policy is the default policy of the chosen network.
 func (a *app) policy() channel.Policy { return channel.DefaultPolicy(a.flags.network) }
 
-// every runs a watch's steps until the context ends. Failures are reported
-// once for each new text, and the next step tries again.
-func every(ctx context.Context, period time.Duration, w *watch.Watch, report func(error)) {
+// step is one look of a role at the chain: each of its channels gets what is due,
+// and the wallet's payments that the chain does not show are sent again.
+func (r *role) step(ctx context.Context, w *watch.Watch) error {
+	return errors.Join(w.Step(ctx), r.wallet.Rebroadcast(ctx))
+}
+
+// every takes steps until the context ends. Failures are reported once for each
+// new text, and the next step tries again.
+func every(ctx context.Context, period time.Duration, step func(context.Context) error, report func(error)) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	last := ""
 	for {
 		text := ""
-		if err := w.Step(ctx); err != nil && ctx.Err() == nil {
+		if err := step(ctx); err != nil && ctx.Err() == nil {
 			if text = err.Error(); text != last {
 				report(err)
 			}

@@ -23,8 +23,17 @@ func (a *app) passphrase() (string, error) {
 	return text, nil
 }
 
+// guardMemory keeps what is about to be known out of core dumps. A system that
+// forbids that is told of; the money is not kept from its owner for it.
+func (a *app) guardMemory() {
+	if err := keys.NoDumps(); err != nil {
+		a.out.say("A crash could write the wallet's seed into a core dump here: %v", err)
+	}
+}
+
 // readSeed reads the seed of a folder. Errors: keys.ErrNoSeed, ErrPassphrase.
 func (a *app) readSeed(dir string) (string, error) {
+	a.guardMemory()
 	words, err := keys.ReadPlain(filepath.Join(dir, plainSeed))
 	if !errors.Is(err, keys.ErrNoSeed) {
 		return words, err

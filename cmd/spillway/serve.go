@@ -225,7 +225,7 @@ func (p *provider) run(l net.Listener) {
 	p.work.Add(3)
 	go func() {
 		defer p.work.Done()
-		every(ctx, time.Second, w, func(err error) { p.app.out.say("watch: %v", err) })
+		every(ctx, time.Second, func(ctx context.Context) error { return p.role.step(ctx, w) }, func(err error) { p.app.out.say("watch: %v", err) })
 	}()
 	go func() {
 		defer p.work.Done()

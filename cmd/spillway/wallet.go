@@ -11,13 +11,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/keys"
+	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
-	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/store/sqlite"
 	"github.com/spillway/spillway/wallet"
 )
@@ -85,14 +86,15 @@ func (a *app) runningAddress(ctx context.Context) error {
 }
 
 func (a *app) runningBalance(ctx context.Context) error {
-	var b wallet.Balance
-	if err := a.askProvider(ctx, http.MethodGet, "/wallet/balance", &b); err != nil {
+	var h holdings
+	if err := a.askProvider(ctx, http.MethodGet, "/wallet/balance", &h); err != nil {
 		return err
 	}
-	return a.printBalance(b, 0, 0)
+	return a.printBalance("payee", h)
 }
 
 func (a *app) walletCreate(ctx context.Context, name string) error {
+	a.guardMemory()
 	words, err := keys.NewMnemonic(rand.Reader)
 	if err != nil {
 		return err
@@ -108,33 +110,39 @@ func (a *app) walletCreate(ctx context.Context, name string) error {
 func (a *app) walletRestore(role func() string) *cobra.Command {
 	return &cobra.Command{
 		Use: "restore", Short: "Make a wallet from its words, read from standard input", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			raw, err := io.ReadAll(io.LimitReader(a.stdin, 4096))
 			if err != nil {
 				return err
 			}
-			words := strings.Join(strings.Fields(string(raw)), " ")
-			params, err := a.params()
-			if err != nil {
-				return err
-			}
-			if _, err := keys.FromMnemonic(words, params); err != nil {
-				return usage(err)
-			}
-			if err := a.putSeed(cmd.Context(), role(), words); err != nil {
-				return err
-			}
-			r, err := a.openRole(cmd.Context(), role())
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, r.Close()) }()
-			if err := r.wallet.Rescan(cmd.Context()); err != nil {
-				return err
-			}
-			return a.walletBalance(cmd.Context(), r)
+			return a.restore(cmd.Context(), role(), raw)
 		},
 	}
+}
+
+// restore makes a wallet from its words and looks for its coins.
+func (a *app) restore(ctx context.Context, name string, text []byte) (err error) {
+	a.guardMemory()
+	words := strings.Join(strings.Fields(string(text)), " ")
+	params, err := a.params()
+	if err != nil {
+		return err
+	}
+	if _, err := keys.FromMnemonic(words, params); err != nil {
+		return err
+	}
+	if err := a.putSeed(ctx, name, words); err != nil {
+		return err
+	}
+	r, err := a.openRole(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := r.wallet.Rescan(ctx); err != nil {
+		return err
+	}
+	return a.walletBalance(ctx, r)
 }
 
 // putSeed writes a seed into a role's folder that has none.
@@ -171,43 +179,83 @@ func (a *app) printAddress(addr string) error {
 	return a.out.result(map[string]any{"address": addr, "network": a.flags.network})
 }
 
+// holdings are a wallet's coins, and what its owner has in channels, in sat.
+type holdings struct {
+	wallet.Balance
+	Locked     uint64 // payer: in channels that are not over
+	Refundable uint64 // payer: what of it is not paid
+	Unsettled  uint64 // provider: paid in channels, and not on the chain yet
+	Channels   uint64 // channels that these amounts are in
+}
+
 func (a *app) walletBalance(ctx context.Context, r *role) error {
-	b, err := r.wallet.Balance(ctx)
+	h, err := r.holdings(ctx)
 	if err != nil {
 		return err
 	}
-	locked, refundable, err := lockedIn(ctx, r.store)
-	if err != nil {
-		return err
+	return a.printBalance(r.name, h)
+}
+
+// holdings looks up what a role has. What spends a channel, be it unconfirmed,
+// counts in the wallet and not in the channel.
+func (r *role) holdings(ctx context.Context) (h holdings, err error) {
+	if h.Balance, err = r.wallet.Balance(ctx); err != nil {
+		return h, err
 	}
-	return a.printBalance(b, locked, refundable)
-}
-
-// printBalance prints what is held, and what is locked in channels (sat).
-func (a *app) printBalance(b wallet.Balance, locked, refundable uint64) error {
-	a.out.print("confirmed    %s\npending      %s\nspendable    %s\nin channels  %s (unpaid: %s)",
-		money(uint64(b.Confirmed)*1000), money(uint64(b.Unconfirmed)*1000),
-		money(uint64(b.Spendable)*1000), money(locked*1000), money(refundable*1000))
-	return a.out.result(map[string]any{
-		"confirmed_sat": b.Confirmed, "pending_sat": b.Unconfirmed, "spendable_sat": b.Spendable,
-		"reserved_sat": b.Reserved, "locked_sat": locked, "refundable_sat": refundable,
-	})
-}
-
-// lockedIn sums what a payer has in channels that are not over, and what of it
-// is not paid, in sat.
-func lockedIn(ctx context.Context, s store.Store) (locked, refundable uint64, err error) {
-	records, err := payer.List(ctx, s)
+	if r.name == "payee" {
+		records, err := payee.List(ctx, r.store)
+		if err != nil {
+			return h, err
+		}
+		for _, c := range records {
+			if c.Paid > 0 && !c.Phase.Final() {
+				if err := r.hold(ctx, &h, c.Terms.Outpoint, func() { h.Unsettled += c.Paid }); err != nil {
+					return h, err
+				}
+			}
+		}
+		return h, nil
+	}
+	records, err := payer.List(ctx, r.store)
 	if err != nil {
-		return 0, 0, err
+		return h, err
 	}
 	for _, c := range records {
-		if !c.Phase.Final() && c.Phase != channel.Prepared && c.SpentBy == "" { // what spends a channel counts in the wallet
-			locked += c.Terms.Capacity
-			refundable += c.Refundable()
+		if !c.Phase.Final() && c.Phase != channel.Prepared {
+			err := r.hold(ctx, &h, c.Terms.Outpoint, func() { h.Locked, h.Refundable = h.Locked+c.Terms.Capacity, h.Refundable+c.Refundable() })
+			if err != nil {
+				return h, err
+			}
 		}
 	}
-	return locked, refundable, nil
+	return h, nil
+}
+
+// hold counts a channel that nothing spends.
+func (r *role) hold(ctx context.Context, h *holdings, at channel.Outpoint, add func()) error {
+	spend, err := r.chain.Spend(ctx, wire.OutPoint(at))
+	if err != nil || spend != nil {
+		return err
+	}
+	h.Channels++
+	add()
+	return nil
+}
+
+// printBalance prints what is held, and what is locked or paid in channels.
+func (a *app) printBalance(role string, h holdings) error {
+	a.out.print("confirmed    %s\npending      %s\nspendable    %s",
+		money(uint64(h.Confirmed)*1000), money(uint64(h.Unconfirmed)*1000), money(uint64(h.Spendable)*1000))
+	if role == "payee" {
+		a.out.print("unsettled    %s (paid in %s, before the settlement's fee; it comes with the close or before the expiry)",
+			money(h.Unsettled*1000), count(h.Channels, "open channel"))
+	} else {
+		a.out.print("in channels  %s (unpaid: %s)", money(h.Locked*1000), money(h.Refundable*1000))
+	}
+	return a.out.result(map[string]any{
+		"role": role, "confirmed_sat": h.Confirmed, "pending_sat": h.Unconfirmed, "spendable_sat": h.Spendable,
+		"reserved_sat": h.Reserved, "locked_sat": h.Locked, "refundable_sat": h.Refundable, "unsettled_sat": h.Unsettled,
+	})
 }
 
 func (a *app) walletHistory(ctx context.Context, r *role) error {
