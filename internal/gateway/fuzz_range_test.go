@@ -34,8 +34,8 @@ func FuzzRange(f *testing.F) {
 		if err != nil && partial {
 			t.Fatalf("%q: %t and %v", field, partial, err)
 		}
-		if !plainRange.MatchString(field) || size == 0 || strings.Trim(field, "0123456789") == "bytes=-" && len(field) > 25 {
-			return // net/http knows no ranges of nothing, and none beyond 64 bits
+		if !plainRange.MatchString(field) || size == 0 || len(field) > 24 || strings.Trim(field, "0") == "bytes=-" {
+			return // net/http knows no numbers beyond 64 bits, and answers to the last no bytes with a range that is none
 		}
 		w := httptest.NewRecorder()
 		http.ServeContent(w, r, "f", time.Time{}, bytes.NewReader(make([]byte, size)))
