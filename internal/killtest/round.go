@@ -1,0 +1,434 @@
+//go:build linux && amd64
+
+package killtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spillway/spillway/mpp/bitcoin"
+)
+
+// Kinds of rounds.
+const (
+	Calm     = "calm"      // nothing happens; it counts the points of a session
+	Point    = "point"     // kill -9 before the n-th call of a kind
+	Moment   = "moment"    // kill -9 at random moments, either side, several times
+	DiskFull = "full"      // the n-th disk point and all after it fail with ENOSPC, until the process is started again
+	FullOnce = "full-once" // the n-th disk point alone fails with ENOSPC
+	SyncFail = "sync-fail" // the n-th fsync fails with EIO
+)
+
+// The two processes.
+const (
+	Payer = "payer"
+	Payee = "payee"
+)
+
+// Round is what is to happen in one session. The zero value of everything but
+// Number is a calm one.
+type Round struct {
+	Number  int    `json:"round"`
+	Kind    string `json:"kind"`
+	Role    string `json:"role,omitempty"` // whom the fault is for
+	Fault   Fault  `json:"fault,omitzero"`
+	Channel string `json:"channel"`         // construction
+	Cheap   bool   `json:"cheap,omitempty"` // the file costs less than the minimum charge
+}
+
+// Outcome is what came of a round.
+type Outcome struct {
+	Round
+	At      string         `json:"at,omitempty"` // the point where the fault fired; "": it was not reached
+	Kills   int            `json:"kills"`        // by kill -9, both sides
+	Gets    int            `json:"gets"`
+	Exits   []string       `json:"exits,omitempty"` // how processes ended that did not succeed
+	Lost    int            `json:"lost"`            // acknowledged payments that a store did not hold
+	Double  int            `json:"double"`          // chunks charged or paid more than once
+	Whole   bool           `json:"whole"`
+	Books   bool           `json:"books"` // both sides' agree with the chain
+	Error   string         `json:"error,omitempty"`
+	Seconds float64        `json:"seconds"`
+	Points  map[string]int `json:"-"` // of the last get and serve, by "role name"
+}
+
+// round is a session while it runs.
+type round struct {
+	Round
+	stand *Stand
+	dir   string
+	host  string // the provider's address; the port is known after the first start
+	out   *Outcome
+	rand  *rand.Rand
+	data  []byte // the file
+	lives map[string]int
+
+	payee     *process
+	disturbed bool // the provider was killed, or its disk refused, since the present get began
+	faulty    bool // the running provider's disk refused
+
+	mu      sync.Mutex
+	paid    map[string]uint64 // sat acknowledged, by channel
+	charged map[string]uint64 // msat
+	bad     error             // a receipt that is none
+}
+
+const (
+	fileBytes = 40_000
+	chunks    = 8
+	mostLives = 14
+)
+
+// price is the file's, in sat.
+func (r *round) price() uint64 {
+	if r.Cheap {
+		return 301
+	}
+	return 16_003
+}
+
+// Play plays one round in a folder of its own, which is removed if all was well.
+func (s *Stand) Play(ctx context.Context, spec Round) Outcome {
+	begin := time.Now()
+	out := Outcome{Round: spec, Points: map[string]int{}}
+	r := &round{Round: spec, stand: s, out: &out, lives: map[string]int{}, paid: map[string]uint64{}, charged: map[string]uint64{},
+		rand: rand.New(rand.NewPCG(uint64(spec.Number), 0x6b696c6c))}
+	err := r.play(ctx)
+	if r.payee != nil {
+		err = errors.Join(err, r.payee.kill())
+	}
+	if err == nil {
+		err = os.RemoveAll(r.dir)
+	} else {
+		out.Error = fmt.Sprintf("%v (kept: %s)", err, r.dir)
+	}
+	out.Seconds = time.Since(begin).Seconds()
+	return out
+}
+
+// prepare makes the folder, the file and an address of its own: no other process
+// takes its port between two lives.
+func (r *round) prepare() (err error) {
+	if r.dir, err = os.MkdirTemp(r.stand.Dir, fmt.Sprintf("round-%d-", r.Number)); err != nil {
+		return err
+	}
+	r.data = make([]byte, fileBytes+r.Number%7)
+	for i := range r.data {
+		r.data[i] = byte(r.rand.Uint32())
+	}
+	n := os.Getpid()*31 + r.Number
+	r.host = fmt.Sprintf("127.%d.%d.%d:0", 16+n>>16&127, n>>8&255, 1+n%254)
+	for _, dir := range []string{"files", "bought"} {
+		if err := os.Mkdir(filepath.Join(r.dir, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(r.dir, "files", "f.bin"), r.data, 0o644)
+}
+
+func (r *round) common() []string {
+	return []string{"--json", "--data", filepath.Join(r.dir, "data"), "--chain", r.stand.url}
+}
+
+func (r *round) bought() string { return filepath.Join(r.dir, "bought", "f.bin") }
+
+func (r *round) play(ctx context.Context) error {
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	if err := r.buy(ctx); err != nil {
+		return err
+	}
+	if err := r.books(ctx); err != nil {
+		return err
+	}
+	r.out.Books = true
+	return r.stopPayee(ctx)
+}
+
+// buy gives the same command until it succeeds.
+func (r *round) buy(ctx context.Context) error {
+	for r.out.Gets < mostLives {
+		if err := r.ensurePayee(ctx); err != nil {
+			return err
+		}
+		if r.stand.minimum == 0 && r.Kind == Calm {
+			if err := r.askMinimum(ctx); err != nil {
+				return err
+			}
+		}
+		done, err := r.get(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.whole(done); err != nil {
+			return err
+		}
+		if done {
+			r.out.Whole = true
+			return r.bad
+		}
+		if r.faulty { // free space on its disk needs a new start, in the worst case
+			if err := r.stopPayee(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("not bought after %d runs: %s", r.out.Gets, strings.Join(r.out.Exits, "; "))
+}
+
+// whole checks the file under its name: it is all there, or not there.
+func (r *round) whole(must bool) error {
+	got, err := os.ReadFile(r.bought())
+	if errors.Is(err, os.ErrNotExist) && !must {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, r.data) {
+		return fmt.Errorf("the file is not whole: %d bytes, sha256 %x", len(got), sha256.Sum256(got))
+	}
+	return nil
+}
+
+// fault is what happens to the next life of a process.
+func (r *round) fault(role string) Fault {
+	r.lives[role]++
+	life := r.lives[role]
+	switch {
+	case role == r.Role && life == 1:
+		return r.Fault
+	case role == r.Role && r.Kind == Point && life == 2 && r.rand.IntN(3) == 0: // also while it recovers
+		return Fault{Point: []string{AnyDisk, AnySync}[r.rand.IntN(2)], N: 1 + r.rand.IntN(20)}
+	}
+	return Fault{}
+}
+
+// launch starts a process with its fault, and, in a round of moments, the clock
+// that kills it.
+func (r *round) launch(role string, args ...string) (*process, error) {
+	t := &trace{fault: r.fault(role), chainHost: strings.TrimPrefix(r.stand.url, "http://")}
+	if role == Payee {
+		t.onReceipt = r.receipt
+	}
+	p, err := spawn(t, append(append([]string{r.stand.Binary}, args...), r.common()...), environment(r.dir), true)
+	if err != nil {
+		return nil, err
+	}
+	if r.Kind == Moment && r.lives[role] <= 4 && r.rand.IntN(4) > 0 {
+		delay := time.Duration(r.rand.Int64N(int64(500 * time.Millisecond)))
+		go func() {
+			select {
+			case <-after(delay):
+				if err := p.signal(os.Kill); err != nil {
+					r.note(err)
+				}
+			case <-p.ended:
+			}
+		}()
+	}
+	return p, nil
+}
+
+// note keeps an error of a callback; the round fails with it.
+func (r *round) note(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bad = errors.Join(r.bad, err)
+}
+
+// receipt notes what the provider acknowledges.
+func (r *round) receipt(text string) {
+	rec, err := bitcoin.ParseReceipt([]string{text})
+	if err != nil {
+		r.note(fmt.Errorf("a receipt left the provider that is none: %w", err))
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.paid[rec.ChannelID] = max(r.paid[rec.ChannelID], rec.AcceptedCumulative)
+	r.charged[rec.ChannelID] = max(r.charged[rec.ChannelID], rec.ChargedMsat)
+}
+
+// ensurePayee makes sure that a provider runs and offers the file.
+func (r *round) ensurePayee(ctx context.Context) error {
+	for life := 0; life < mostLives; life++ {
+		if r.payee != nil && r.payee.alive() {
+			return nil
+		}
+		if r.payee != nil {
+			if err := r.judgePayee(); err != nil {
+				return err
+			}
+		}
+		p, err := r.launch(Payee, "serve", filepath.Join(r.dir, "files"), "--listen", r.host, "--chunks", fmt.Sprint(chunks),
+			"--price", fmt.Sprintf("%dsat/file", r.price()))
+		if err != nil {
+			return err
+		}
+		r.payee, r.faulty = p, false
+		up, cancel := context.WithTimeout(ctx, startLimit)
+		l, err := p.await(up, "serving")
+		if err == nil {
+			_, r.host, err = cutURL(l.text("url"))
+		}
+		if err == nil {
+			_, err = p.await(up, "file")
+		}
+		cancel()
+		switch {
+		case errors.Is(err, errEnded):
+		case err != nil && r.refused(p): // it runs, and cannot offer the file: it is told to stop
+			if err := r.stopPayee(ctx); err != nil {
+				return err
+			}
+		case err != nil:
+			return fmt.Errorf("the provider does not come up: %w\n%s", err, p.said())
+		case r.lives[Payee] > 1:
+			return r.look(ctx)
+		}
+	}
+	return fmt.Errorf("the provider did not come up in %d starts: %s", mostLives, strings.Join(r.out.Exits, "; "))
+}
+
+func cutURL(url string) (string, string, error) {
+	host := strings.TrimPrefix(url, "http://")
+	_, port, err := net.SplitHostPort(host)
+	return port, host, err
+}
+
+// refused reports whether the process's disk refused something.
+func (r *round) refused(p *process) bool {
+	at, fired := p.fired()
+	if fired && r.out.At == "" {
+		r.out.At = at
+	}
+	return fired && p.trace.fault.Errno != 0
+}
+
+// judgePayee looks at how the provider ended, and forgets it.
+func (r *round) judgePayee() error {
+	p := r.payee
+	<-p.ended
+	r.payee, r.disturbed, r.faulty = nil, true, false
+	return r.judge(Payee, p, nil)
+}
+
+// judge counts how a process ended. A kill is a kill; otherwise its code must be 0,
+// 8 with an explanation where its disk refused, or one of allowed.
+func (r *round) judge(role string, p *process, allowed []int) error {
+	if p.err != nil {
+		return fmt.Errorf("%s: tracing: %w", role, p.err)
+	}
+	refused := r.refused(p)
+	for name, n := range p.trace.counts {
+		r.out.Points[role+" "+name] = n
+	}
+	if p.killed() {
+		r.out.Kills++
+		return nil
+	}
+	code := p.code()
+	if code == 0 {
+		return nil
+	}
+	l := p.last()
+	r.out.Exits = append(r.out.Exits, fmt.Sprintf("%s %d %s: %s", role, code, l.text("code"), l.text("message")))
+	if refused {
+		allowed = append(allowed, exitLocal)
+	}
+	for _, c := range allowed {
+		if c == code && l.text("type") == "error" && l.text("message") != "" && l.text("money") != "" && l.text("next") != "" {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s ended with %d where only 0 and %v are right\n%s", role, code, allowed, p.said())
+}
+
+// Exit codes of the command line's contract.
+const (
+	exitUnreachable = 6
+	exitLocal       = 8
+	exitRefused     = 9
+)
+
+// stopPayee stops the provider as a person would.
+func (r *round) stopPayee(ctx context.Context) error {
+	p := r.payee
+	if err := p.signal(syscall.SIGINT); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	if err := p.wait(ctx); err != nil {
+		return fmt.Errorf("the provider does not stop: %w\n%s", err, p.said())
+	}
+	return r.judgePayee()
+}
+
+// get gives the payer's command once and reports whether it is done. A provider
+// that ends meanwhile is started again at once, or only afterwards.
+func (r *round) get(ctx context.Context) (done bool, err error) {
+	r.out.Gets++
+	r.disturbed = r.faulty
+	p, err := r.launch(Payer, "get", "http://"+r.host+"/f.bin", "-o", r.bought(), "--channel", r.Channel)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, p.kill()) }()
+	ctx, cancel := context.WithTimeout(ctx, getLimit)
+	defer cancel()
+	at := r.rand.IntN(2) == 0
+	for p.alive() && ctx.Err() == nil && at {
+		select {
+		case <-p.ended:
+		case <-ctx.Done():
+		case <-r.payee.ended:
+			if err := r.ensurePayee(ctx); err != nil {
+				return false, err
+			}
+			r.disturbed = true
+		}
+	}
+	if err := p.wait(ctx); err != nil {
+		return false, fmt.Errorf("get: %w\n%s", err, p.said())
+	}
+	r.faulty = r.refused(r.payee)
+	r.disturbed = r.disturbed || r.faulty || !r.payee.alive()
+	var allowed []int
+	if r.disturbed {
+		allowed = append(allowed, exitUnreachable)
+	}
+	if r.faulty {
+		allowed = append(allowed, exitRefused)
+	}
+	if err := r.judge(Payer, p, allowed); err != nil {
+		return false, err
+	}
+	if p.killed() || p.code() != 0 {
+		return false, nil
+	}
+	l := p.last()
+	if l.text("type") != "result" {
+		return false, fmt.Errorf("get succeeded without a result\n%s", p.said())
+	}
+	if why := l.text("unsettled"); why != "" {
+		if !r.disturbed && !r.refused(p) {
+			return false, fmt.Errorf("get left its channel unsettled (%s) though nothing happened", why)
+		}
+		r.out.Exits = append(r.out.Exits, "payer 0 unsettled: "+why)
+		return false, nil
+	}
+	return true, nil
+}
