@@ -18,9 +18,12 @@ const closeAttempts = 4
 // transaction that splits it: the cooperative close of a taproot channel, the
 // settlement that the provider returns of a multisig channel. It is on the
 // network when this returns. target is any resource of the provider's, "" the one
-// that the channel was opened at. A close that failed is begun again with a new nonce: none is used twice.
-// Errors: channel.ErrOwes while something verified is not paid, ErrMisbehaved for
-// a transaction or signature that is wrong, ErrRefused, ErrUnreachable.
+// that the channel was opened at; where that does not take the close any more,
+// because the file is gone or another one, the origin's root is asked. A close that
+// failed is begun again with a new nonce: none is used twice.
+// Errors: channel.ErrOwes while something verified is not paid, *InsufficientError
+// while something is charged that was not, ErrMisbehaved for a transaction or
+// signature that is wrong, ErrRefused, ErrUnreachable.
 func (c *Client) Close(ctx context.Context, id, target string, e Expect) (txid string, err error) {
 	r, err := c.cfg.Payer.Record(ctx, id)
 	if err != nil {
@@ -28,17 +31,26 @@ func (c *Client) Close(ctx context.Context, id, target string, e Expect) (txid s
 	}
 	target, e = saved(r, target, e)
 	if r.Close != nil {
-		return r.Close.Txid, c.returnClose(ctx, r, target, e, errNotAsked)
+		return r.Close.Txid, c.settling(target, func(target string) error { return c.returnClose(ctx, r, target, e, errNotAsked) })
 	}
 	if r.Phase.Final() || r.Phase == channel.Refunding {
 		return "", fmt.Errorf("%w: channel %s is %s", channel.ErrFinalized, id, r.Phase)
 	}
+	err = c.settling(target, func(target string) error {
+		txid, err = c.closeAt(ctx, r, target, e)
+		return err
+	})
+	return txid, err
+}
+
+// closeAt asks for a close at one address, until there is an answer.
+func (c *Client) closeAt(ctx context.Context, r channel.PayerRecord, target string, e Expect) (txid string, err error) {
 	for n := 0; ; n++ {
 		txid, err = c.closeOnce(ctx, r, target, e)
 		if !errors.Is(err, ErrUnreachable) || n+1 == closeAttempts {
 			return txid, err
 		}
-		c.cfg.Log.Info("the close is begun again", "channel", id, "reason", err)
+		c.cfg.Log.Info("the close is begun again", "channel", r.Terms.ID(), "reason", err)
 		if err := c.cfg.Sleep(ctx, patience(n, err)); err != nil {
 			return "", err
 		}
@@ -53,7 +65,35 @@ func saved(r channel.PayerRecord, target string, e Expect) (string, Expect) {
 	if e.Recipient == "" {
 		e.Recipient = r.Payee
 	}
-	return target, e
+	return target, e.settled()
+}
+
+// settled is what is expected where nothing is bought any more: the same provider,
+// at whatever price.
+func (e Expect) settled() Expect { return Expect{Recipient: e.Recipient} }
+
+// isRoot reports whether a URL is the root of its origin, where every provider
+// takes what settles a channel.
+func isRoot(target string) bool {
+	name, err := resourceOf(target)
+	return err == nil && (name == Origin(target) || name == Origin(target)+"/")
+}
+
+// settling does something that settles what was bought: at the address where it
+// was bought, or, where that does not take it, at the origin's root.
+func (c *Client) settling(target string, do func(target string) error) error {
+	err := do(target)
+	moved := errors.Is(err, ErrRefused) || errors.Is(err, ErrNotProvider) || errors.Is(err, ErrRedirected)
+	if !moved || isRoot(target) {
+		return err
+	}
+	c.cfg.Log.Info("the origin's root is asked instead", "url", target, "reason", err)
+	again := do(Origin(target) + "/")
+	var refused *RefusedError
+	if errors.Is(again, ErrNotProvider) || errors.As(again, &refused) && refused.Problem == nil {
+		return err // it takes nothing there: the first reason tells more
+	}
+	return again
 }
 
 // closeOnce is one attempt: a new nonce, the provider's answer, and what it makes.

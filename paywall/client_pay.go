@@ -49,12 +49,25 @@ func (c *Client) Fetch(ctx context.Context, p Paid) (*http.Response, bitcoin.Rec
 }
 
 // Voucher pays without asking for anything: the last payment of a purchase. It
-// goes by HEAD, and where that is refused by POST, which can say why.
+// goes by HEAD, and where that is refused by POST, which can say why; where the
+// resource is gone or another one by now it goes to the origin's root. What is
+// paid was bought before: the present price is not looked at.
 // Errors: as Fetch.
-func (c *Client) Voucher(ctx context.Context, p Paid) (bitcoin.Receipt, error) {
-	a := ask{method: http.MethodHead, id: p.Channel, target: p.URL, payload: p.voucher(), header: p.Header, key: p.Key, expect: p.Expect}
+func (c *Client) Voucher(ctx context.Context, p Paid) (receipt bitcoin.Receipt, err error) {
+	err = c.settling(p.URL, func(target string) error {
+		receipt, err = c.voucherAt(ctx, p, target)
+		return err
+	})
+	return receipt, err
+}
+
+func (c *Client) voucherAt(ctx context.Context, p Paid, target string) (bitcoin.Receipt, error) {
+	a := ask{method: http.MethodHead, id: p.Channel, target: target, payload: p.voucher(), header: p.Header, key: p.Key, expect: p.Expect.settled()}
+	if isRoot(target) {
+		a.method, a.key = http.MethodPost, ""
+	}
 	resp, err := c.send(ctx, a)
-	if errors.Is(err, ErrRefused) || errors.Is(err, errNoReason) {
+	if a.method == http.MethodHead && (errors.Is(err, ErrRefused) || errors.Is(err, errNoReason)) {
 		a.method, a.key = http.MethodPost, ""
 		resp, err = c.send(ctx, a)
 	}
@@ -75,8 +88,10 @@ func (c *Client) Resume(ctx context.Context, id, target string, e Expect) (bitco
 		return answer, err
 	}
 	target, e = saved(rec, target, e)
-	a := ask{method: http.MethodPost, id: id, target: target, payload: bitcoin.Resume{ChannelID: id}, expect: e}
-	if err := c.alone(ctx, a, &answer); err != nil {
+	err = c.settling(target, func(target string) error {
+		return c.alone(ctx, ask{method: http.MethodPost, id: id, target: target, payload: bitcoin.Resume{ChannelID: id}, expect: e}, &answer)
+	})
+	if err != nil {
 		return answer, err
 	}
 	if answer.ChannelID != id {

@@ -55,7 +55,20 @@ func (c *Client) Quote(ctx context.Context, target string, e Expect) (*Quoted, e
 	if _, err := resourceOf(target); err != nil {
 		return nil, err
 	}
-	resp, at, err := c.net.follow(ctx, http.MethodGet, target, nil)
+	return c.quoteBy(ctx, http.MethodGet, target, e)
+}
+
+// terms is Quote for a request that follows: the root of an origin sells nothing and
+// gives its challenge to a POST. docs/protocol.md, section 13.
+func (c *Client) terms(ctx context.Context, target string, e Expect) (*Quoted, error) {
+	if isRoot(target) {
+		return c.quoteBy(ctx, http.MethodPost, target, e)
+	}
+	return c.Quote(ctx, target, e)
+}
+
+func (c *Client) quoteBy(ctx context.Context, method, target string, e Expect) (*Quoted, error) {
+	resp, at, err := c.net.follow(ctx, method, target, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +175,7 @@ func (c *Client) current(ctx context.Context, target string, e Expect) (*Quoted,
 		}
 		c.forget(target)
 	}
-	q, err := c.Quote(ctx, target, e)
+	q, err := c.terms(ctx, target, e)
 	if err != nil {
 		return nil, err
 	}

@@ -278,15 +278,7 @@ func (a *app) channelClose(ctx context.Context, id string) error {
 
 // closeWith closes a channel together with its provider.
 func (b *buyer) closeWith(ctx context.Context, rec channel.PayerRecord) (txid string, err error) {
-	expect := paywall.Expect{Recipient: rec.Payee}
-	txid, err = b.client.Close(ctx, rec.Terms.ID(), rec.Origin, expect)
-	if err != nil && !errors.Is(err, paywall.ErrUnreachable) && !errors.Is(err, paywall.ErrGone) && ctx.Err() == nil {
-		// the file that the channel was opened for may be gone or another one: the catalogue may take the close
-		if again, failed := b.client.Close(ctx, rec.Terms.ID(), paywall.Origin(rec.Origin)+"/", expect); failed == nil {
-			return again, nil
-		}
-	}
-	return txid, err
+	return b.client.Close(ctx, rec.Terms.ID(), "", paywall.Expect{})
 }
 
 func (a *app) settleAsProvider(ctx context.Context, id string) error {
