@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
-	"reflect"
 	"strconv"
 	"testing"
 	"time"
@@ -118,7 +117,7 @@ func FuzzTamperedAnswer(f *testing.F) {
 		history, err := c.History(ctx, pkScript)
 		known(t, "history", err)
 		for _, i := range history {
-			if real, err := node.Tx(ctx, i.Tx.TxHash()); err != nil || !reflect.DeepEqual(real.Tx.TxIn, i.Tx.TxIn) {
+			if _, err := node.Tx(ctx, i.Tx.TxHash()); err != nil { // of witnesses a txid says nothing
 				t.Fatalf("a transaction that there is not: %s", i.Tx.TxHash())
 			}
 		}
