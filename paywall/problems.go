@@ -39,6 +39,7 @@ var refusals = []struct {
 }{
 	{mpp.ErrNoCredential, mpp.ProblemPaymentRequired},
 	{errRequest, mpp.ProblemBadRequest},
+	{errReused, mpp.ProblemBadRequest},
 	{mpp.ErrRepeated, mpp.ProblemMalformedCredential},
 	{mpp.ErrTooLarge, mpp.ProblemMalformedCredential},
 	{mpp.ErrInvalidChallenge, mpp.ProblemInvalidChallenge},

@@ -96,6 +96,9 @@ type Resource struct {
 	// Hold, where it is set, is asked once it is known whose channel the request is
 	// on, before anything is charged. With false the request is refused as busy.
 	Hold func(channel string) bool
+	// Worth, where it is set, is told once that the request charged something or
+	// raised what is paid: it was none that costs its sender nothing.
+	Worth func()
 
 	nothing bool // nothing is sold here: an update is held to no price
 }
@@ -117,10 +120,17 @@ type ServerConfig struct {
 // Server runs the payment protocol for HTTP requests. It keeps nothing that a
 // restart would miss: what counts is in the payee's store.
 type Server struct {
-	cfg   ServerConfig
-	bells bells
-	mu    sync.Mutex
-	keys  map[string][32]byte // MAC keys of channels that are known
+	cfg      ServerConfig
+	bells    bells
+	requests requests
+	mu       sync.Mutex
+	keys     map[string]known
+}
+
+// known is what is kept in memory of a channel.
+type known struct {
+	mac  [32]byte // its MAC key
+	paid uint64   // sat, the most that was seen paid since it is kept here
 }
 
 // NewServer checks the configuration.
@@ -140,7 +150,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, keys: map[string][32]byte{}}, nil
+	return &Server{cfg: cfg, keys: map[string]known{}}, nil
 }
 
 // Challenge makes a challenge for a quote, with a fresh nonce. Nothing is stored.

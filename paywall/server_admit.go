@@ -138,10 +138,10 @@ func (v *visit) authenticate(ctx context.Context) error {
 // macKey is a known channel's MAC key, derived once: neither end's key ever changes.
 func (s *Server) macKey(ctx context.Context, id string) ([32]byte, error) {
 	s.mu.Lock()
-	key, ok := s.keys[id]
+	k, ok := s.keys[id]
 	s.mu.Unlock()
 	if ok {
-		return key, nil
+		return k.mac, nil
 	}
 	key, err := s.cfg.Payee.MACKey(ctx, id)
 	if err != nil {
@@ -152,8 +152,21 @@ func (s *Server) macKey(ctx context.Context, id string) ([32]byte, error) {
 	if len(s.keys) >= maxKeys {
 		clear(s.keys)
 	}
-	s.keys[id] = key
+	s.keys[id] = known{mac: key}
 	return key, nil
+}
+
+// rose reports whether a channel's paid amount (sat) is more than was seen before.
+func (s *Server) rose(id string, paid uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, ok := s.keys[id]
+	if !ok || paid <= k.paid {
+		return false
+	}
+	k.paid = paid
+	s.keys[id] = k
+	return true
 }
 
 // state is where the proved channel stands; nil where none was proved, or it is
@@ -167,12 +180,13 @@ func (v *visit) state(ctx context.Context) *payee.Receipt {
 	return v.on
 }
 
-// unexpired refuses a challenge that is over.
+// unexpired refuses a challenge that is over, and a credential that was made for
+// another request.
 func (v *visit) unexpired() error {
 	if v.credential.Challenge.Expired(v.s.cfg.Now()) {
 		return fmt.Errorf("%w at %s", errExpired, v.credential.Challenge.Expires)
 	}
-	return nil
+	return v.s.requests.bind(v.payload.Channel(), v.key, v.r, v.s.cfg.Now(), v.s.cfg.TTL)
 }
 
 // present refuses a challenge that is over, that quotes another price than the
@@ -246,6 +260,9 @@ func (v *visit) take(ctx context.Context, u channel.Update, items []payee.Item) 
 	rec, err := v.s.cfg.Payee.Pay(ctx, payee.Request{Channel: v.proved, Update: &u, Items: items, Credit: v.res.Quote.CreditMsat})
 	if rec.Channel != "" {
 		v.on = &rec
+		if rose := v.s.rose(rec.Channel, rec.Paid); v.res.Worth != nil && (rose || rec.Units > 0) {
+			v.res.Worth()
+		}
 		v.s.bells.rang(rec.Channel, rec.Paid)
 	}
 	return rec, err

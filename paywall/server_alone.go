@@ -21,9 +21,9 @@ func nothingQuote() Quote {
 // as the origin's root: an action that comes alone is taken whatever became of
 // the resource that the channel was opened for, and what is unpaid gets a
 // challenge that any such action can echo. So a channel can always be paid,
-// resumed and closed. docs/protocol.md, section 13.
-func (s *Server) AdmitAlone(w http.ResponseWriter, r *http.Request) {
-	s.Admit(w, r, Resource{Quote: nothingQuote(), nothing: true})
+// resumed and closed. worth is as in Resource. docs/protocol.md, section 13.
+func (s *Server) AdmitAlone(w http.ResponseWriter, r *http.Request, worth func()) {
+	s.Admit(w, r, Resource{Quote: nothingQuote(), Worth: worth, nothing: true})
 }
 
 // Keep takes the update that came with a request that is refused for a reason

@@ -36,6 +36,9 @@ func (v *visit) open(ctx context.Context, p bitcoin.Open) (*Grant, error) {
 		return nil, err
 	}
 	v.proved = p.ChannelID
+	if !opened.Repeat && v.res.Worth != nil {
+		v.res.Worth()
+	}
 	if !v.alone() {
 		if err := v.present(); err != nil {
 			return nil, err

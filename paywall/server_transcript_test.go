@@ -99,7 +99,7 @@ func (p *purchase) request(f []string) {
 			amount = f[4]
 		}
 		payload := p.payload(f[3], amount)
-		a.Key = "key-of-" + f[3]
+		a.Key = "key-of-" + f[3] + "-" + strings.Trim(f[0]+f[1], "/")
 		a.Credential = p.Seal(p.challenges[f[2]].Challenge, payload, a.Key)
 		if payload.Cumulative() != amount {
 			p.T.Fatalf("%v: the payer signs %q", f, payload.Cumulative())

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/paywall"
@@ -32,7 +30,7 @@ type delivery struct {
 // first byte. false: the answer has been written.
 func (d *delivery) admit(w http.ResponseWriter, r *http.Request, items []payee.Item, cancel context.CancelCauseFunc) bool {
 	grant, ok := d.g.cfg.Paywall.Admit(w, r, paywall.Resource{
-		Quote: d.g.Quote(d.m), Items: items,
+		Quote: d.g.Quote(d.m), Items: items, Worth: worth(r),
 		Hold: func(channel string) bool {
 			d.stream = d.g.streams.enter(channel, cancel)
 			return d.stream != nil
@@ -106,7 +104,6 @@ type sender struct {
 	conn    *http.ResponseController
 	total   uint64 // bytes of the body
 	written uint64
-	slow    *rate.Limiter
 }
 
 func (d *delivery) sender(ctx context.Context, w http.ResponseWriter, total uint64) *sender {
@@ -149,11 +146,9 @@ func (s *sender) Write(p []byte) (done int, err error) {
 
 // wait waits for a part of n bytes at the slow rate and returns its length.
 func (s *sender) wait(n int) (int, error) {
-	if s.slow == nil {
-		s.slow = rate.NewLimiter(rate.Limit(s.d.g.cfg.Slow), s.d.g.cfg.Slow)
-	}
-	n = min(n, s.slow.Burst())
-	if err := s.slow.WaitN(s.ctx, n); err != nil {
+	slow := s.d.g.sent.limit(s.d.grant.Receipt.Channel)
+	n = min(n, slow.Burst())
+	if err := slow.WaitN(s.ctx, n); err != nil {
 		return 0, fmt.Errorf("sent slowly: %w", err)
 	}
 	return n, nil

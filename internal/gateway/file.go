@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -40,10 +41,18 @@ func (g *Gateway) Quote(m *content.Manifest) paywall.Quote {
 	}
 }
 
+// resource is what chunks are charged for: the content as it is divided now. In
+// other chunks it is another resource, else a small chunk that was charged would
+// make a large one free.
+func resource(m *content.Manifest) [32]byte {
+	return sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte("spillway/chunks"), m.Root[:]...), m.ChunkBytes))
+}
+
 func items(m *content.Manifest, first, last uint64) []payee.Item {
 	list := make([]payee.Item, 0, last-first+1)
+	of := resource(m)
 	for i := first; i <= last; i++ {
-		list = append(list, payee.Item{Resource: m.Root, Chunk: i, Price: m.ChunkPrice(i)})
+		list = append(list, payee.Item{Resource: of, Chunk: i, Price: m.ChunkPrice(i)})
 	}
 	return list
 }
@@ -63,7 +72,7 @@ func (g *Gateway) file(w http.ResponseWriter, r *http.Request, entry *content.En
 	h.Set("Link", fmt.Sprintf(`<%s?manifest>; rel="describedby"`, r.URL.EscapedPath()))
 	switch {
 	case r.Method == http.MethodPost:
-		g.cfg.Paywall.Admit(w, r, paywall.Resource{Quote: g.Quote(&m)})
+		g.cfg.Paywall.Admit(w, r, paywall.Resource{Quote: g.Quote(&m), Worth: worth(r)})
 	case !reads:
 		h.Set("Allow", allowed)
 		fail(w, r, http.StatusMethodNotAllowed, "GET, HEAD or POST")
@@ -122,7 +131,7 @@ func (g *Gateway) head(w http.ResponseWriter, r *http.Request, m *content.Manife
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	g.cfg.Paywall.Admit(w, r, paywall.Resource{Quote: g.Quote(m)})
+	g.cfg.Paywall.Admit(w, r, paywall.Resource{Quote: g.Quote(m), Worth: worth(r)})
 }
 
 func (g *Gateway) manifest(w http.ResponseWriter, r *http.Request, m *content.Manifest) {

@@ -7,6 +7,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -33,15 +34,16 @@ type Config struct {
 	// one channel; defaults 512 and 16. A delivery that waits for a payment gives
 	// way to one that does not.
 	MaxStreams, MaxPerChannel int
-	// PerSecond is how many requests a client address may make that nobody has paid
-	// for; default 200. Paid ones do not count.
+	// PerSecond is how many requests a client address may make, of an IPv6 address its
+	// /64; default 200. One that charges something or raises what is paid does not
+	// count.
 	PerSecond float64
 	// MaxWait bounds how long a stream pauses for a payment; default ten minutes.
 	MaxWait time.Duration
 	// Stall is how long a client may take nothing of what is sent; default a minute.
 	Stall time.Duration
-	// Slow is the rate in bytes per second at which a chunk is sent once it was
-	// sent three times; default 256 KiB.
+	// Slow is the rate in bytes per second at which a channel is sent, in all, chunks
+	// that were sent three times; default 256 KiB.
 	Slow int
 	Now  func() time.Time // for the limits; default time.Now
 	Log  *slog.Logger
@@ -77,6 +79,7 @@ func New(cfg Config) (*Gateway, error) {
 	return &Gateway{
 		cfg: cfg, slots: make(chan struct{}, cfg.MaxRequests), unpaid: buckets{rate: cfg.PerSecond, now: cfg.Now},
 		streams: streams{most: cfg.MaxStreams, perChannel: cfg.MaxPerChannel},
+		sent:    sent{rate: cfg.Slow},
 	}, nil
 }
 
@@ -108,13 +111,19 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, http.StatusServiceUnavailable, "the provider is busy; nothing was charged for this request")
 		return
 	}
-	defer func() {
-		if w.Header().Get(mpp.HeaderReceipt) != "" {
-			client.giveBack()
-		}
-	}()
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	g.route(w, r)
+	g.route(w, r.WithContext(context.WithValue(r.Context(), bucketKey{}, client)))
+}
+
+type bucketKey struct{}
+
+// worth gives a request back to its client's bucket: it was paid for.
+func worth(r *http.Request) func() {
+	client, ok := r.Context().Value(bucketKey{}).(*bucket)
+	if !ok {
+		return nil
+	}
+	return client.giveBack
 }
 
 func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
@@ -138,7 +147,7 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 // opened for one can be paid, resumed and closed here all the same.
 func (g *Gateway) unknown(w http.ResponseWriter, r *http.Request) {
 	if (r.Method == http.MethodPost || r.Method == http.MethodHead) && r.Header.Get(mpp.HeaderCredential) != "" {
-		g.cfg.Paywall.AdmitAlone(w, r)
+		g.cfg.Paywall.AdmitAlone(w, r, worth(r))
 		return
 	}
 	for _, name := range []string{"ETag", "Accept-Ranges", "Link"} {

@@ -6,8 +6,11 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/spillway/spillway/content"
 )
@@ -103,6 +106,7 @@ func (b *buckets) of(r *http.Request) *bucket {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	host = network(host)
 	c := b.by[host]
 	if c == nil {
 		if len(b.by) >= maxRemembered {
@@ -115,6 +119,19 @@ func (b *buckets) of(r *http.Request) *bucket {
 		b.by[host] = c
 	}
 	return c
+}
+
+// network is the address that a limit is kept for: of IPv6 the /64 that one client
+// has to itself.
+func network(host string) string {
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	if a = a.Unmap().WithZone(""); a.Is4() {
+		return a.String()
+	}
+	return netip.PrefixFrom(a, 64).Masked().String()
 }
 
 // most is a full bucket.
@@ -222,8 +239,10 @@ func (st *stream) leave() {
 // sent counts what was sent of each chunk to each channel. It is forgotten with a
 // restart, and where there is too much of it: then a chunk is sent fast once more.
 type sent struct {
-	mu sync.Mutex
-	by map[sentKey]uint64 // bytes
+	rate int // bytes per second of one channel, for what was sent three times
+	mu   sync.Mutex
+	by   map[sentKey]uint64 // bytes
+	slow map[string]*rate.Limiter
 }
 
 type sentKey struct {
@@ -253,4 +272,24 @@ func (s *sent) of(k sentKey) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.by[k]
+}
+
+// limit is the slow rate of a channel, which all its deliveries share, those at once
+// and those that follow.
+func (s *sent) limit(channel string) *rate.Limiter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.slow[channel]
+	if l != nil {
+		return l
+	}
+	if len(s.slow) >= maxRemembered {
+		s.slow = nil // as in buckets
+	}
+	if s.slow == nil {
+		s.slow = map[string]*rate.Limiter{}
+	}
+	l = rate.NewLimiter(rate.Limit(s.rate), max(s.rate/4, 1))
+	s.slow[channel] = l
+	return l
 }

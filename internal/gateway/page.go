@@ -31,7 +31,7 @@ type listed struct {
 // channel needs that is bound to no file.
 func (g *Gateway) catalogue(w http.ResponseWriter, r *http.Request, folder string) {
 	if r.Method == http.MethodPost || r.Method == http.MethodHead && r.Header.Get(mpp.HeaderCredential) != "" {
-		g.cfg.Paywall.AdmitAlone(w, r)
+		g.cfg.Paywall.AdmitAlone(w, r, worth(r))
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -177,6 +177,13 @@ func (s *Stand) Reprice(price string) {
 	s.Catalogue, s.handler = files, g
 }
 
+// Rechunk offers the files as they are now, in other chunks (bytes).
+func (s *Stand) Rechunk(bytes uint64) {
+	s.T.Helper()
+	s.cfg.Chunk = bytes
+	s.Reprice(s.cfg.Price)
+}
+
 func (s *Stand) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	h := s.handler
