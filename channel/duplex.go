@@ -9,34 +9,23 @@ import (
 // of epoch k are valid from lock(k) = expiry − k·step on, so that the newer of
 // two epochs may always be mined first. docs/protocol.md, "Duplex channels".
 
-// DuplexState is one state of a duplex channel as one side knows it.
-type DuplexState struct {
-	Epoch     uint32 `json:"epoch"`
-	Amount    uint64 `json:"amount"`    // sat, what the epoch's receiver holds in all
-	Signature Hex    `json:"signature"` // the sender's half-signature
-}
+// Duplex is what one side of a duplex channel remembers beside what every channel
+// has. It is saved in the record of its side; what is not saved here is that
+// record's, and set by it.
+type Duplex struct {
+	Held Update `json:"held"` // newest in which this side is the receiver
+	Sent Update `json:"sent"` // newest that this side signed: spent, whatever was acknowledged
+	Back uint64 `json:"back"` // msat, cumulative: what the payee said it returns
 
-// Newer reports whether a state supersedes another: by epoch, then by amount.
-func (s DuplexState) Newer(o DuplexState) bool {
-	return s.Epoch > o.Epoch || s.Epoch == o.Epoch && s.Amount > o.Amount
-}
-
-// DuplexRecord is what one side remembers of one duplex channel. Both sides
-// keep the same kind of record; Side says whose this one is.
-type DuplexRecord struct {
-	Terms Terms       `json:"terms"`
-	Side  script.Side `json:"side"`
-	Phase Phase       `json:"phase"`
-	Held  DuplexState `json:"held"` // newest in which this side is the receiver
-	Sent  DuplexState `json:"sent"` // newest that this side signed: spent, whatever was acknowledged
-	// Ledger (msat) is what the payer owes the payee for all that went both ways,
-	// as this side counts it: the payee's goods less the payer's and what was
-	// paid back. Never negative: nobody is paid back more than it paid.
-	Ledger   uint64         `json:"ledger"`
-	Restored bool           `json:"restored,omitempty"`
-	Close    *Broadcast     `json:"close,omitempty"` // the settlement of Held
-	Reason   SettlingReason `json:"reason,omitempty"`
-	SpentBy  string         `json:"spent_by,omitempty"`
+	Terms  Terms       `json:"-"`
+	Side   script.Side `json:"-"`
+	Phase  Phase       `json:"-"`
+	Ledger uint64      `json:"-"` // msat, what the payer owes the payee for all that went both ways, as this side counts it
+	// Restored: from before a restore; nothing is reversed.
+	Restored bool           `json:"-"`
+	Close    *Broadcast     `json:"-"` // the settlement of Held, or the refund
+	Reason   SettlingReason `json:"-"`
+	SpentBy  string         `json:"-"`
 }
 
 // DuplexLimits is what one side allows itself to sign.
@@ -124,7 +113,7 @@ func (t Terms) dustOf(by script.Side) uint64 {
 }
 
 // Newest is the newest state of either side. Its amount is its receiver's.
-func (r DuplexRecord) Newest() DuplexState {
+func (r Duplex) Newest() Update {
 	if r.Sent.Newer(r.Held) {
 		return r.Sent
 	}
@@ -132,7 +121,7 @@ func (r DuplexRecord) Newest() DuplexState {
 }
 
 // Share is what the payee holds under the newest state, in sat.
-func (r DuplexRecord) Share() uint64 {
+func (r Duplex) Share() uint64 {
 	s := r.Newest()
 	if s.Epoch == 0 {
 		return 0
@@ -145,10 +134,10 @@ func (r DuplexRecord) Share() uint64 {
 
 // Target is the payee's share (sat) at which nobody owes anything: the ledger,
 // rounded up once.
-func (r DuplexRecord) Target() uint64 { return CeilSat(r.Ledger) }
+func (r Duplex) Target() uint64 { return CeilSat(r.Ledger) }
 
 // Owes is what a side owes the other, in sat; one of the two is always 0.
-func (r DuplexRecord) Owes(by script.Side) uint64 {
+func (r Duplex) Owes(by script.Side) uint64 {
 	share, target := r.Share(), r.Target()
 	if by == script.Payer {
 		return target - min(target, share)
@@ -156,12 +145,12 @@ func (r DuplexRecord) Owes(by script.Side) uint64 {
 	return share - min(share, target)
 }
 
-// Take is the receiver's rule for a state that came. A state that is not newer
-// than the newest in which this side is the receiver, or that belongs to an
-// epoch that this side has reversed since, is a success without effect.
-// Errors: ErrFinalized, ErrTerms (an epoch out of turn), ErrExpiring,
-// ErrAmountExceeds (a reversal that takes money back), ErrSignature.
-func (r DuplexRecord) Take(ch *script.Channel, s DuplexState, tip uint32) (next DuplexRecord, changed bool, err error) {
+// Take is the receiver's rule for an update that Terms.VerifyUpdate accepted. One
+// that is not newer than the newest in which this side is the receiver, or that
+// belongs to an epoch that this side has reversed since, is a success without
+// effect. Errors: ErrFinalized, ErrTerms (an epoch out of turn), ErrExpiring,
+// ErrAmountExceeds (a reversal that takes money back).
+func (r Duplex) Take(s Update, tip uint32) (next Duplex, changed bool, err error) {
 	newest := r.Newest().Epoch
 	switch {
 	case r.Phase == Closing || r.Phase.Final():
@@ -177,19 +166,12 @@ func (r DuplexRecord) Take(ch *script.Channel, s DuplexState, tip uint32) (next 
 	case s.Epoch == newest+1 && s.Amount < r.own():
 		return r, false, refuse(ErrAmountExceeds, "a reversal to %d sat of the %d sat that are the %s's already", s.Amount, r.own(), r.Side)
 	}
-	state, err := r.Terms.State(s.Epoch, s.Amount)
-	if err != nil {
-		return r, false, err
-	}
-	if err := ch.VerifyState(state, s.Signature); err != nil {
-		return r, false, refuse(ErrSignature, "%v", err)
-	}
 	r.Held = s
 	return r, true, nil
 }
 
 // own is what this side holds under the newest state, in sat.
-func (r DuplexRecord) own() uint64 {
+func (r Duplex) own() uint64 {
 	if r.Side == script.Payee {
 		return r.Share()
 	}
@@ -202,7 +184,7 @@ func (r DuplexRecord) own() uint64 {
 // states of older epochs count for nothing. due is false where nothing is owed,
 // or a reversal would not be worth it yet.
 // Errors: ErrFinalized, ErrExpiring, ErrBudget, ErrAmountExceeds.
-func (r DuplexRecord) Pay(tip uint32, lim DuplexLimits) (next DuplexRecord, due bool, err error) {
+func (r Duplex) Pay(tip uint32, lim DuplexLimits) (next Duplex, due bool, err error) {
 	owed := r.Owes(r.Side)
 	if owed == 0 {
 		return r, false, nil
@@ -211,7 +193,7 @@ func (r DuplexRecord) Pay(tip uint32, lim DuplexLimits) (next DuplexRecord, due 
 		return r, false, refuse(ErrFinalized, "phase %s", r.Phase)
 	}
 	newest := r.Newest()
-	s := DuplexState{Epoch: newest.Epoch, Amount: r.Terms.Capacity - r.own() + owed}
+	s := Update{Epoch: newest.Epoch, Amount: r.Terms.Capacity - r.own() + owed}
 	if newest.Epoch == 0 || SenderOf(newest.Epoch) != r.Side {
 		if owed < lim.Least && !lim.Blocked && newest.Epoch > 0 {
 			return r, false, nil
@@ -238,7 +220,7 @@ func (r DuplexRecord) Pay(tip uint32, lim DuplexLimits) (next DuplexRecord, due 
 }
 
 // Signed puts the half-signature of the state that Pay decided into the record.
-func (r DuplexRecord) Signed(sig []byte) DuplexRecord {
+func (r Duplex) Signed(sig []byte) Duplex {
 	r.Sent.Signature = sig
 	return r
 }
@@ -248,7 +230,7 @@ func (r DuplexRecord) Signed(sig []byte) DuplexRecord {
 // under the dust rule, and the buyer's next payment would still be taken.
 // Errors: ErrFinalized, ErrExpiring, ErrUnconfirmed, ErrInsufficient,
 // ErrAmountExceeds, ErrOverflow.
-func (r DuplexRecord) Charge(seller script.Side, price, credit uint64, v View) (DuplexRecord, error) {
+func (r Duplex) Charge(seller script.Side, price, credit uint64, v View) (Duplex, error) {
 	if err := r.mayDeliver(seller.Other(), v); err != nil {
 		return r, err
 	}
@@ -281,7 +263,7 @@ func (r DuplexRecord) Charge(seller script.Side, price, credit uint64, v View) (
 }
 
 // payable refuses what the buyer could not pay because of dust.
-func (r DuplexRecord) payable(buyer script.Side) error {
+func (r Duplex) payable(buyer script.Side) error {
 	owes := r.Owes(buyer)
 	if owes == 0 {
 		return nil
@@ -299,7 +281,7 @@ func (r DuplexRecord) payable(buyer script.Side) error {
 }
 
 // mayDeliver refuses a delivery for every reason but money.
-func (r DuplexRecord) mayDeliver(buyer script.Side, v View) error {
+func (r Duplex) mayDeliver(buyer script.Side, v View) error {
 	epoch := r.Newest().Epoch
 	if epoch == 0 || SenderOf(epoch) != buyer {
 		epoch++
@@ -321,12 +303,23 @@ func (r DuplexRecord) mayDeliver(buyer script.Side, v View) error {
 	return nil
 }
 
-// PayBack lowers the ledger by what the payee returns for chunks that were
+// PayBack lowers the payee's ledger by what it returns for chunks that were
 // over-charged or withdrawn (msat). Errors: ErrAmountExceeds.
-func (r DuplexRecord) PayBack(msat uint64) (DuplexRecord, error) {
+func (r Duplex) PayBack(msat uint64) (Duplex, error) {
 	if msat > r.Ledger {
 		return r, refuse(ErrAmountExceeds, "%d msat of a ledger of %d msat", msat, r.Ledger)
 	}
 	r.Ledger -= msat
+	r.Back += msat
 	return r, nil
+}
+
+// TakeBack is the payer's rule for what the payee says it returns, in all (msat,
+// cumulative): the payer owes so much less. A repeat has no effect.
+func (r Duplex) TakeBack(back uint64) Duplex {
+	if back > r.Back {
+		r.Ledger -= min(r.Ledger, back-r.Back)
+		r.Back = back
+	}
+	return r
 }

@@ -22,7 +22,7 @@ func duplexTerms(change ...func(*Terms)) Terms {
 type both struct {
 	t    *testing.T
 	ch   *script.Channel
-	side [2]DuplexRecord
+	side [2]Duplex
 }
 
 func newBoth(t *testing.T, change ...func(*Terms)) *both {
@@ -30,7 +30,7 @@ func newBoth(t *testing.T, change ...func(*Terms)) *both {
 	terms := duplexTerms(change...)
 	b := &both{t: t, ch: terms.built(t)}
 	for s := range b.side {
-		b.side[s] = DuplexRecord{Terms: terms, Side: script.Side(s), Phase: Open}
+		b.side[s] = Duplex{Terms: terms, Side: script.Side(s), Phase: Open}
 	}
 	return b
 }
@@ -43,7 +43,7 @@ func (b *both) goods(msat int64) {
 }
 
 // sign is what a driver does with what Pay decided.
-func (b *both) sign(r DuplexRecord) DuplexRecord {
+func (b *both) sign(r Duplex) Duplex {
 	b.t.Helper()
 	state, err := r.Terms.State(r.Sent.Epoch, r.Sent.Amount)
 	wantNil(b.t, err)
@@ -54,6 +54,15 @@ func (b *both) sign(r DuplexRecord) DuplexRecord {
 	sig, err := b.ch.SignState(key, state)
 	wantNil(b.t, err)
 	return r.Signed(sig)
+}
+
+// take is what a driver does with an update that came.
+func (b *both) take(r Duplex, u Update, tip uint32) (Duplex, bool, error) {
+	b.t.Helper()
+	if err := r.Terms.VerifyUpdate(b.ch, u); err != nil {
+		return r, false, err
+	}
+	return r.Take(u, tip)
 }
 
 var anyAmount = DuplexLimits{Budget: MaxSat}
@@ -67,7 +76,7 @@ func (b *both) pay(by script.Side, tip uint32, lim DuplexLimits) error {
 	}
 	b.side[by] = b.sign(next)
 	other := by.Other()
-	took, changed, err := b.side[other].Take(b.ch, b.side[by].Sent, tip)
+	took, changed, err := b.take(b.side[other], b.side[by].Sent, tip)
 	if err == nil && !changed {
 		b.t.Fatal("a newer state had no effect")
 	}
@@ -100,6 +109,10 @@ func TestDuplexBothWays(t *testing.T) {
 	}
 	_, err = back.PayBack(back.Ledger + 1)
 	wantErr(t, err, ErrAmountExceeds)
+	told := b.side[script.Payer].TakeBack(back.Back)
+	if told.Ledger != back.Ledger || told.TakeBack(back.Back).Ledger != back.Ledger || told.TakeBack(MaxSat*1000).Ledger != 0 {
+		t.Errorf("the payer was told: its ledger is %d msat, the payee's %d msat", told.Ledger, back.Ledger)
+	}
 }
 
 // Locks fall by a step with every epoch; only so many epochs fit, and the last
@@ -142,35 +155,39 @@ func TestDuplexTake(t *testing.T) {
 	good := b.sign(next).Sent // epoch 3, 16,000 sat
 	edge := expiry - 2*smallestStep - margin
 	for name, c := range map[string]struct {
-		change func(*DuplexState, *DuplexRecord)
+		change func(*Update, *Duplex)
 		tip    uint32
 		want   error
 		stale  bool
 	}{
-		"as it is":                  {func(*DuplexState, *DuplexRecord) {}, edge - 1, nil, false},
-		"at the edge of the epoch":  {func(*DuplexState, *DuplexRecord) {}, edge, ErrExpiring, false},
-		"an epoch is left out":      {func(s *DuplexState, _ *DuplexRecord) { s.Epoch = 5 }, 200, ErrTerms, false},
-		"our own epoch":             {func(s *DuplexState, _ *DuplexRecord) { s.Epoch = 2 }, 200, ErrTerms, false},
-		"epoch 0":                   {func(s *DuplexState, _ *DuplexRecord) { s.Epoch = 0 }, 200, ErrTerms, false},
-		"an epoch that is reversed": {func(s *DuplexState, _ *DuplexRecord) { s.Epoch, s.Amount = 1, 50_000 }, 200, nil, true},
-		"it takes money back":       {func(s *DuplexState, _ *DuplexRecord) { s.Amount = 14_999 }, 200, ErrAmountExceeds, false},
-		"above the capacity":        {func(s *DuplexState, _ *DuplexRecord) { s.Amount = capacity + 1 }, 200, ErrAmountExceeds, false},
-		"a rest below dust":         {func(s *DuplexState, _ *DuplexRecord) { s.Amount = capacity - 1 }, 200, ErrAmountExceeds, false},
-		"another amount":            {func(s *DuplexState, _ *DuplexRecord) { s.Amount++ }, 200, ErrSignature, false},
-		"of another epoch":          {func(s *DuplexState, r *DuplexRecord) { r.Sent = DuplexState{}; s.Epoch = 1; s.Amount = 30_000 }, 200, ErrSignature, false},
-		"closing":                   {func(_ *DuplexState, r *DuplexRecord) { r.Phase = Closing }, 200, ErrFinalized, false},
-		"settling":                  {func(_ *DuplexState, r *DuplexRecord) { r.Phase = Settling }, 200, nil, false},
+		"as it is":                  {func(*Update, *Duplex) {}, edge - 1, nil, false},
+		"at the edge of the epoch":  {func(*Update, *Duplex) {}, edge, ErrExpiring, false},
+		"an epoch is left out":      {func(s *Update, _ *Duplex) { s.Epoch = 5 }, 200, ErrTerms, false},
+		"our own epoch":             {func(s *Update, _ *Duplex) { s.Epoch = 2 }, 200, ErrTerms, false},
+		"epoch 0":                   {func(s *Update, _ *Duplex) { s.Epoch = 0 }, 200, ErrTerms, false},
+		"an epoch that is reversed": {func(s *Update, _ *Duplex) { s.Epoch, s.Amount = 1, 50_000 }, 200, nil, true},
+		"it takes money back":       {func(s *Update, _ *Duplex) { s.Amount = 14_999 }, 200, ErrAmountExceeds, false},
+		"above the capacity":        {func(s *Update, _ *Duplex) { s.Amount = capacity + 1 }, 200, ErrAmountExceeds, false},
+		"a rest below dust":         {func(s *Update, _ *Duplex) { s.Amount = capacity - 1 }, 200, ErrAmountExceeds, false},
+		"another amount":            {func(s *Update, _ *Duplex) { s.Amount++ }, 200, ErrSignature, false},
+		"of another epoch":          {func(s *Update, r *Duplex) { r.Sent = Update{}; s.Epoch = 1; s.Amount = 30_000 }, 200, ErrSignature, false},
+		"closing":                   {func(_ *Update, r *Duplex) { r.Phase = Closing }, 200, ErrFinalized, false},
+		"settling":                  {func(_ *Update, r *Duplex) { r.Phase = Settling }, 200, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, r := good, b.side[script.Payee]
 			c.change(&s, &r)
-			next, changed, err := r.Take(b.ch, s, c.tip)
+			rule := r.Take
+			if name == "another amount" || name == "of another epoch" || name == "above the capacity" || name == "a rest below dust" {
+				rule = func(u Update, tip uint32) (Duplex, bool, error) { return b.take(r, u, tip) }
+			}
+			next, changed, err := rule(s, c.tip)
 			if !errors.Is(err, c.want) || changed != (c.want == nil && !c.stale) {
 				t.Fatalf("changed %v, %v; want %v", changed, err, c.want)
 			}
 			if !changed {
 				same(t, "record", next, r)
-			} else if again, twice, err := next.Take(b.ch, s, c.tip); err != nil || twice {
+			} else if again, twice, err := b.take(next, s, c.tip); err != nil || twice {
 				t.Fatal("a repeat had an effect", again, err)
 			}
 		})
@@ -186,26 +203,26 @@ func TestDuplexPay(t *testing.T) {
 	r := b.side[script.Payee] // owes 5,000 sat, by a reversal to epoch 2
 	edge := expiry - 2*smallestStep - margin
 	for name, c := range map[string]struct {
-		change func(*DuplexRecord)
+		change func(*Duplex)
 		tip    uint32
 		lim    DuplexLimits
 		due    bool
 		want   error
 	}{
-		"a reversal":                       {func(*DuplexRecord) {}, edge - 1, anyAmount, true, nil},
-		"none that cannot be reversed":     {func(*DuplexRecord) {}, edge, anyAmount, false, ErrExpiring},
-		"not worth it":                     {func(*DuplexRecord) {}, 200, DuplexLimits{Budget: MaxSat, Least: 5001}, false, nil},
-		"worth it":                         {func(*DuplexRecord) {}, 200, DuplexLimits{Budget: MaxSat, Least: 5000}, true, nil},
-		"small, but the other is stuck":    {func(*DuplexRecord) {}, 200, DuplexLimits{Budget: MaxSat, Least: 5001, Blocked: true}, true, nil},
-		"the budget":                       {func(*DuplexRecord) {}, 200, DuplexLimits{Budget: 84_999}, false, ErrBudget},
-		"just the budget":                  {func(*DuplexRecord) {}, 200, DuplexLimits{Budget: 85_000}, true, nil},
-		"settling":                         {func(r *DuplexRecord) { r.Phase = Settling }, 200, anyAmount, false, ErrFinalized},
-		"from before a restore":            {func(r *DuplexRecord) { r.Restored = true }, 200, anyAmount, false, ErrExpiring},
-		"nothing is owed":                  {func(r *DuplexRecord) { r.Ledger = 20_000_000 }, 200, anyAmount, false, nil},
-		"less than a satoshi":              {func(r *DuplexRecord) { r.Ledger = 19_999_001 }, 200, anyAmount, false, nil},
-		"the payee's rest would be dust":   {func(r *DuplexRecord) { r.Ledger = 100_000 }, 200, anyAmount, false, ErrAmountExceeds},
-		"the payee pays everything back":   {func(r *DuplexRecord) { r.Ledger = 0 }, 200, anyAmount, true, nil},
-		"the payee cannot begin a channel": {func(r *DuplexRecord) { r.Held = DuplexState{} }, 200, anyAmount, false, nil},
+		"a reversal":                       {func(*Duplex) {}, edge - 1, anyAmount, true, nil},
+		"none that cannot be reversed":     {func(*Duplex) {}, edge, anyAmount, false, ErrExpiring},
+		"not worth it":                     {func(*Duplex) {}, 200, DuplexLimits{Budget: MaxSat, Least: 5001}, false, nil},
+		"worth it":                         {func(*Duplex) {}, 200, DuplexLimits{Budget: MaxSat, Least: 5000}, true, nil},
+		"small, but the other is stuck":    {func(*Duplex) {}, 200, DuplexLimits{Budget: MaxSat, Least: 5001, Blocked: true}, true, nil},
+		"the budget":                       {func(*Duplex) {}, 200, DuplexLimits{Budget: 84_999}, false, ErrBudget},
+		"just the budget":                  {func(*Duplex) {}, 200, DuplexLimits{Budget: 85_000}, true, nil},
+		"settling":                         {func(r *Duplex) { r.Phase = Settling }, 200, anyAmount, false, ErrFinalized},
+		"from before a restore":            {func(r *Duplex) { r.Restored = true }, 200, anyAmount, false, ErrExpiring},
+		"nothing is owed":                  {func(r *Duplex) { r.Ledger = 20_000_000 }, 200, anyAmount, false, nil},
+		"less than a satoshi":              {func(r *Duplex) { r.Ledger = 19_999_001 }, 200, anyAmount, false, nil},
+		"the payee's rest would be dust":   {func(r *Duplex) { r.Ledger = 100_000 }, 200, anyAmount, false, ErrAmountExceeds},
+		"the payee pays everything back":   {func(r *Duplex) { r.Ledger = 0 }, 200, anyAmount, true, nil},
+		"the payee cannot begin a channel": {func(r *Duplex) { r.Held = Update{} }, 200, anyAmount, false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := r
@@ -239,12 +256,12 @@ func TestDuplexCrossing(t *testing.T) {
 		t.Fatal(due, err)
 	}
 	late = b.sign(late)
-	b.side = [2]DuplexRecord{late, reversal}
+	b.side = [2]Duplex{late, reversal}
 	b.side[script.Payee].Ledger += 12_000_000
-	if next, changed, err := b.side[script.Payee].Take(b.ch, late.Sent, 200); err != nil || changed {
+	if next, changed, err := b.take(b.side[script.Payee], late.Sent, 200); err != nil || changed {
 		t.Fatalf("a state of a reversed epoch: %v, %v, %+v", changed, err, next.Held)
 	}
-	next, changed, err := b.side[script.Payer].Take(b.ch, reversal.Sent, 200)
+	next, changed, err := b.take(b.side[script.Payer], reversal.Sent, 200)
 	if err != nil || !changed {
 		t.Fatalf("the reversal: %v %v", changed, err)
 	}
@@ -270,7 +287,7 @@ func TestDuplexCharge(t *testing.T) {
 		seller script.Side
 		price  uint64
 		v      View
-		change func(*DuplexRecord)
+		change func(*Duplex)
 		want   error
 	}{
 		"the payee sells":                  {script.Payee, chunk, at(edge - 1), nil, nil},
@@ -282,11 +299,11 @@ func TestDuplexCharge(t *testing.T) {
 		"the payer, more than there is":    {script.Payer, 20_000_001, at(200), nil, ErrAmountExceeds},
 		"a spend is in sight":              {script.Payee, chunk, at(200, spentBy("x", 0)), nil, ErrExpiring},
 		"unconfirmed":                      {script.Payee, chunk, at(200, unconfirmed), nil, ErrUnconfirmed},
-		"settling":                         {script.Payee, chunk, at(200), func(r *DuplexRecord) { r.Phase = Settling }, ErrExpiring},
-		"closed":                           {script.Payee, chunk, at(200), func(r *DuplexRecord) { r.Phase = Closed }, ErrFinalized},
-		"from before a restore":            {script.Payee, chunk, at(200), func(r *DuplexRecord) { r.Restored = true }, ErrExpiring},
-		"the payer sells in a new channel": {script.Payer, chunk, at(200), func(r *DuplexRecord) { r.Held, r.Sent = DuplexState{}, DuplexState{} }, ErrTerms},
-		"it could not be paid": {script.Payee, chunk, at(200), func(r *DuplexRecord) {
+		"settling":                         {script.Payee, chunk, at(200), func(r *Duplex) { r.Phase = Settling }, ErrExpiring},
+		"closed":                           {script.Payee, chunk, at(200), func(r *Duplex) { r.Phase = Closed }, ErrFinalized},
+		"from before a restore":            {script.Payee, chunk, at(200), func(r *Duplex) { r.Restored = true }, ErrExpiring},
+		"the payer sells in a new channel": {script.Payer, chunk, at(200), func(r *Duplex) { r.Held, r.Sent = Update{}, Update{} }, ErrTerms},
+		"it could not be paid": {script.Payee, chunk, at(200), func(r *Duplex) {
 			r.Ledger, r.Held.Amount, r.Sent.Amount = 99_000_500, 99_000, 99_000
 		}, ErrAmountExceeds},
 	} {
@@ -343,7 +360,7 @@ func TestPitfall55_NewestWins(t *testing.T) {
 // checkDeadlines: a state taken at a tip leaves the receiver its full margin
 // before the newest state of the other side is valid, and the lock of its own is
 // reached by then.
-func (b *both) checkDeadlines(rt *rapid.T, tip, late uint32, before [2]DuplexRecord) {
+func (b *both) checkDeadlines(rt *rapid.T, tip, late uint32, before [2]Duplex) {
 	for s, r := range b.side {
 		deadline, ok := r.Deadline()
 		if !ok {

@@ -5,7 +5,7 @@ import "github.com/spillway/spillway/script"
 // Deadline is the height from which on this side settles with the newest epoch
 // in which it is the receiver, whatever it has seen; ok is false where it holds
 // no state: the payer then has its refund, the payee nothing to settle.
-func (r DuplexRecord) Deadline() (height uint32, ok bool) {
+func (r Duplex) Deadline() (height uint32, ok bool) {
 	if r.Held.Epoch == 0 {
 		return 0, false
 	}
@@ -17,7 +17,7 @@ func (r DuplexRecord) Deadline() (height uint32, ok bool) {
 // with Held at its deadline, when asked, or when the other side broadcasts an
 // older epoch; the payer without a state takes its refund after the expiry.
 // MakeSettlement completes Held, MakeRefund the refund. See PayeeRecord.Due.
-func (r DuplexRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (DuplexRecord, []Action) {
+func (r Duplex) Due(ch *script.Channel, payout []byte, v View, p Policy) (Duplex, []Action) {
 	if r.Phase.Final() {
 		return r, nil
 	}
@@ -55,7 +55,7 @@ func (r DuplexRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (
 
 // older reports whether a spend belongs to an epoch before the one that is held:
 // the held one is valid already where that one is, and is to be mined instead.
-func (r DuplexRecord) older(s *SpendView) bool {
+func (r Duplex) older(s *SpendView) bool {
 	if s == nil || s.Height > 0 || r.Close.Is(s.Txid) {
 		return false
 	}
@@ -63,7 +63,7 @@ func (r DuplexRecord) older(s *SpendView) bool {
 	return s.Lock > lock
 }
 
-func (r DuplexRecord) settle(ch *script.Channel, payout []byte, v View, deadline uint32) []Action {
+func (r Duplex) settle(ch *script.Channel, payout []byte, v View, deadline uint32) []Action {
 	lock, _ := r.Terms.Lock(r.Held.Epoch)
 	switch {
 	case r.Held.Epoch == 0 || v.Tip < lock:
@@ -81,7 +81,7 @@ func (r DuplexRecord) settle(ch *script.Channel, payout []byte, v View, deadline
 	return again(r.Close, r.Held.Amount, v, v.Tip >= deadline, limit, MakeSettlement)
 }
 
-func (r DuplexRecord) refund(ch *script.Channel, payout []byte, v View) []Action {
+func (r Duplex) refund(ch *script.Channel, payout []byte, v View) []Action {
 	if v.Spend != nil && (v.Spend.Height > 0 || !r.Close.Is(v.Spend.Txid)) || v.Tip < r.Terms.Expiry {
 		return nil
 	}
@@ -104,14 +104,14 @@ func again(last *Broadcast, amount uint64, v View, urgent bool, limit script.Fee
 	return []Action{{Kind: kind, Rate: rate}}
 }
 
-func (r DuplexRecord) heldState() script.State {
+func (r Duplex) heldState() script.State {
 	lock, _ := r.Terms.Lock(r.Held.Epoch)
 	return script.State{Sender: SenderOf(r.Held.Epoch), Lock: lock, Rest: int64(r.Terms.Capacity - r.Held.Amount)}
 }
 
 // Claim is the settlement's part of this channel: Held, to be completed by this
 // side's key. Errors: ErrNothingAtStake.
-func (r DuplexRecord) Claim(ch *script.Channel) (script.Claim, error) {
+func (r Duplex) Claim(ch *script.Channel) (script.Claim, error) {
 	if r.Held.Epoch == 0 {
 		return script.Claim{}, ErrNothingAtStake
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // holding is a side of a duplex channel that holds a state.
-func holding(b *both, side script.Side) DuplexRecord { return b.side[side] }
+func holding(b *both, side script.Side) Duplex { return b.side[side] }
 
 // threeEpochs: the payee holds epoch 3 (11,000 sat), the payer epoch 2.
 func threeEpochs(t *testing.T) *both {
@@ -30,10 +30,10 @@ func TestDuplexDue(t *testing.T) {
 			v.Spend = &SpendView{Txid: "theirs", Height: height, Lock: lock(epoch), Fee: 200, VSize: 200}
 		}
 	}
-	asked := func(r *DuplexRecord) { r.Phase, r.Reason = Settling, WhenAsked }
+	asked := func(r *Duplex) { r.Phase, r.Reason = Settling, WhenAsked }
 	for name, c := range map[string]struct {
 		side   script.Side
-		change func(*DuplexRecord)
+		change func(*Duplex)
 		v      View
 		phase  Phase
 		act    ActionKind // "": nothing
@@ -51,17 +51,17 @@ func TestDuplexDue(t *testing.T) {
 		"mined":                                    {script.Payee, nil, at(lock(2), spend(2, lock(2))), Settling, ""},
 		"buried":                                   {script.Payee, nil, at(lock(2)+5, spend(2, lock(2))), Closed, ""},
 		"the funding is gone":                      {script.Payee, nil, View{Tip: lock(2)}, Open, ""},
-		"the payer without a state":                {script.Payer, func(r *DuplexRecord) { r.Held = DuplexState{} }, at(expiry - 1), Open, ""},
-		"the payer without a state, at the expiry": {script.Payer, func(r *DuplexRecord) { r.Held = DuplexState{} }, at(expiry), Refunding, MakeRefund},
-		"the payee without a state":                {script.Payee, func(r *DuplexRecord) { r.Held = DuplexState{} }, at(expiry), Open, ""},
-		"closed":                                   {script.Payee, func(r *DuplexRecord) { r.Phase = Closed }, at(expiry), Closed, ""},
-		"funding becomes open":                     {script.Payee, func(r *DuplexRecord) { r.Phase = Funding }, at(200), Open, ""},
-		"funding, not deep enough":                 {script.Payee, func(r *DuplexRecord) { r.Phase = Funding }, at(200, unconfirmed), Funding, ""},
-		"ours waits in the mempool": {script.Payee, func(r *DuplexRecord) {
+		"the payer without a state":                {script.Payer, func(r *Duplex) { r.Held = Update{} }, at(expiry - 1), Open, ""},
+		"the payer without a state, at the expiry": {script.Payer, func(r *Duplex) { r.Held = Update{} }, at(expiry), Refunding, MakeRefund},
+		"the payee without a state":                {script.Payee, func(r *Duplex) { r.Held = Update{} }, at(expiry), Open, ""},
+		"closed":                                   {script.Payee, func(r *Duplex) { r.Phase = Closed }, at(expiry), Closed, ""},
+		"funding becomes open":                     {script.Payee, func(r *Duplex) { r.Phase = Funding }, at(200), Open, ""},
+		"funding, not deep enough":                 {script.Payee, func(r *Duplex) { r.Phase = Funding }, at(200, unconfirmed), Funding, ""},
+		"ours waits in the mempool": {script.Payee, func(r *Duplex) {
 			asked(r)
 			r.Close = &Broadcast{Txid: "theirs", Rate: 1000, Amount: r.Held.Amount, Height: lock(3)}
 		}, at(lock(3), spend(3, 0)), Settling, ""},
-		"ours was dropped": {script.Payee, func(r *DuplexRecord) {
+		"ours was dropped": {script.Payee, func(r *Duplex) {
 			asked(r)
 			r.Close = &Broadcast{Txid: "ours", Tx: Hex{1}, Rate: 1000, Amount: r.Held.Amount, Height: lock(3)}
 		}, at(lock(3)), Settling, Send},
@@ -105,6 +105,6 @@ func TestDuplexClaim(t *testing.T) {
 			t.Errorf("the sender completed what the %s holds", side)
 		}
 	}
-	_, err := DuplexRecord{Terms: duplexTerms()}.Claim(b.ch)
+	_, err := Duplex{Terms: duplexTerms()}.Claim(b.ch)
 	wantErr(t, err, ErrNothingAtStake)
 }

@@ -46,13 +46,25 @@ func (t Terms) Script() (*script.Channel, error) {
 // ch is the terms' own Script (built once by the caller).
 // Errors: ErrAmountExceeds, ErrSignature.
 func (t Terms) VerifyUpdate(ch *script.Channel, u Update) error {
-	if err := t.CheckAmount(u.Amount); err != nil {
+	state, err := t.state(u)
+	if err != nil {
 		return err
 	}
-	if err := ch.VerifyHalf(int64(t.Capacity-u.Amount), u.Signature); err != nil {
+	if err := ch.VerifyState(state, u.Signature); err != nil {
 		return refuse(ErrSignature, "%v", err)
 	}
 	return nil
+}
+
+// state is the commitment that an update's half-signature is for.
+func (t Terms) state(u Update) (script.State, error) {
+	switch {
+	case t.Construction == script.Duplex:
+		return t.State(u.Epoch, u.Amount)
+	case u.Epoch != 0:
+		return script.State{}, refuse(ErrTerms, "a %s channel has no epoch %d", t.Construction, u.Epoch)
+	}
+	return script.State{Rest: int64(t.Capacity - min(u.Amount, t.Capacity))}, t.CheckAmount(u.Amount)
 }
 
 // deadline is the height from which on the payee stops delivering and settles.

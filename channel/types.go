@@ -114,10 +114,17 @@ func (o *Outpoint) UnmarshalText(b []byte) (err error) {
 
 func (o Outpoint) String() string { return wire.OutPoint(o).String() }
 
-// Update is what raises the amount that the payee is owed.
+// Update is what raises the amount that the receiver is owed: the payee, but for
+// even epochs of a duplex channel.
 type Update struct {
-	Amount    uint64 `json:"amount"` // sat, cumulative
+	Amount    uint64 `json:"amount"` // sat, cumulative: what the receiver holds in all
 	Signature Hex    `json:"signature"`
+	Epoch     uint32 `json:"epoch,omitempty"` // duplex channels only
+}
+
+// Newer reports whether an update supersedes another: by epoch, then by amount.
+func (u Update) Newer(o Update) bool {
+	return u.Epoch > o.Epoch || u.Epoch == o.Epoch && u.Amount > o.Amount
 }
 
 // Broadcast is a transaction that was saved before it was sent, so that it can
