@@ -28,26 +28,12 @@ func refuse(format string, args ...any) error {
 // the place of. back: it returns from an undone block; its fee and its script were
 // judged before. Errors: *chain.RejectError.
 func (c *Chain) judge(tx *wire.MsgTx, id chainhash.Hash, back bool) (*entry, map[chainhash.Hash]bool, error) {
+	e := &entry{id: id, tx: tx}
 	stripped := tx.SerializeSizeStripped()
-	if stripped < 65 {
-		return nil, nil, refuse("tx-size-small")
-	}
-	e := &entry{id: id, tx: tx, weight: int64(3*stripped + tx.SerializeSize())}
-	if err := sane(e); err != nil {
-		return nil, nil, err
-	}
-	direct, err := c.conflicts(tx)
+	e.weight = int64(3*stripped + tx.SerializeSize())
+	direct, err := c.check(e, stripped)
 	if err != nil {
 		return nil, nil, err
-	}
-	if err := c.fetch(e); err != nil {
-		return nil, nil, err
-	}
-	if err := c.standard(e); err != nil {
-		return nil, nil, err
-	}
-	if !c.unlocked(tx) {
-		return nil, nil, refuse("non-BIP68-final")
 	}
 	gone, err := c.policy(e, direct, back)
 	if err != nil {
@@ -57,6 +43,49 @@ func (c *Chain) judge(tx *wire.MsgTx, id chainhash.Hash, back bool) (*entry, map
 		return e, gone, nil
 	}
 	return e, gone, execute(e)
+}
+
+// check asks everything but fees and scripts, in the order in which the node whose
+// rules these are asks it, and finds the transactions in conflict.
+func (c *Chain) check(e *entry, stripped int) (direct []*entry, err error) {
+	small := func() error {
+		if stripped < 65 {
+			return refuse("tx-size-small")
+		}
+		return nil
+	}
+	finished := func() error {
+		if !c.final(e.tx) {
+			return refuse("non-final")
+		}
+		return nil
+	}
+	unlocked := func() error {
+		if !c.unlocked(e.tx) {
+			return refuse("non-BIP68-final")
+		}
+		return nil
+	}
+	conflicts := func() error {
+		direct, err = c.conflicts(e.tx)
+		return err
+	}
+	checks := [...]func() error{
+		func() error { return sane(e) }, func() error { return version(e.tx) }, func() error { return form(e, c.Rules) }, small, finished, conflicts,
+		func() error { return c.fetch(e) }, unlocked, func() error { return worth(e) }, func() error { return spends(e) },
+	}
+	if c.Rules == Embedded {
+		checks = [...]func() error{
+			small, func() error { return sane(e) }, conflicts, func() error { return c.fetch(e) }, func() error { return worth(e) },
+			func() error { return version(e.tx) }, finished, func() error { return form(e, c.Rules) }, func() error { return spends(e) }, unlocked,
+		}
+	}
+	for _, ask := range checks {
+		if err := ask(); err != nil {
+			return nil, err
+		}
+	}
+	return direct, nil
 }
 
 // sane holds for every transaction, in a block too.
@@ -144,16 +173,23 @@ func (c *Chain) output(op wire.OutPoint) (*wire.TxOut, uint32) {
 	return out, p.height
 }
 
-// fetch finds what a transaction spends, and its fee.
+// fetch finds what a transaction spends.
 func (c *Chain) fetch(e *entry) error {
 	e.prev = make([]*wire.TxOut, len(e.tx.TxIn))
-	e.fee = 0
 	for i, in := range e.tx.TxIn {
 		out, _ := c.output(in.PreviousOutPoint)
 		if out == nil {
 			return refuse("bad-txns-inputs-missingorspent")
 		}
 		e.prev[i] = out
+	}
+	return nil
+}
+
+// worth finds the fee.
+func worth(e *entry) error {
+	e.fee = 0
+	for _, out := range e.prev {
 		if e.fee += out.Value; out.Value < 0 || e.fee > maxMoney {
 			return refuse("bad-txns-inputvalues-outofrange")
 		}
@@ -223,7 +259,7 @@ func execute(e *entry) error {
 		prevouts[in.PreviousOutPoint] = e.prev[i]
 	}
 	if err := script.Execute(e.tx, prevouts); err != nil {
-		return refuse("mandatory-script-verify-flag-failed (%v)", err)
+		return refuse("mempool-script-verify-flag-failed (%v)", err)
 	}
 	return nil
 }

@@ -54,6 +54,11 @@ type Chain struct {
 	// SkipScripts takes every witness for right, where a run is about something else.
 	SkipScripts bool
 
+	// Relay is the least rate that the mempool takes, and what a replacement pays for
+	// its own relay, in sat per 1000 vB; 0: 1,000, as nodes had it before bitcoind 29.1,
+	// which takes 100.
+	Relay script.FeeRate
+
 	mu     sync.Mutex
 	now    func() time.Time
 	coins  map[wire.OutPoint]*wire.TxOut // from before the first block
@@ -172,7 +177,7 @@ func (c *Chain) Clone() *Chain {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return &Chain{
-		Rules: c.Rules, SkipScripts: c.SkipScripts, now: c.now,
+		Rules: c.Rules, SkipScripts: c.SkipScripts, Relay: c.Relay, now: c.now,
 		coins: maps.Clone(c.coins), order: slices.Clone(c.order), first: c.first, blocks: slices.Clone(c.blocks),
 		txs: maps.Clone(c.txs), spends: maps.Clone(c.spends), pool: slices.Clone(c.pool),
 		rate: c.rate, least: c.least, stamps: c.stamps, paid: c.paid,

@@ -206,6 +206,9 @@ func (c *Chain) consensus(tx *wire.MsgTx) (*entry, error) {
 	if err == nil {
 		err = c.fetch(e)
 	}
+	if err == nil {
+		err = worth(e)
+	}
 	if err == nil && !c.final(tx) {
 		err = refuse("bad-txns-nonfinal")
 	}

@@ -11,6 +11,14 @@ const (
 	maxTrucChild = 1_000
 )
 
+// relay is what a transaction pays at least to be relayed, in sat.
+func (c *Chain) relay(vsize int64) int64 {
+	if c.Relay > 0 {
+		return c.Relay.Fee(vsize)
+	}
+	return relayFloor.Fee(vsize)
+}
+
 // policy judges fees, replacement and chains of unconfirmed transactions; it
 // returns what is evicted.
 func (c *Chain) policy(e *entry, direct []*entry, back bool) (map[chainhash.Hash]bool, error) {
@@ -19,8 +27,8 @@ func (c *Chain) policy(e *entry, direct []*entry, back bool) (map[chainhash.Hash
 		switch {
 		case c.least > 0 && e.fee < c.least.Fee(size):
 			return nil, refuse("mempool min fee not met, %d < %d", e.fee, c.least.Fee(size))
-		case e.fee < relayFloor.Fee(size):
-			return nil, refuse("min relay fee not met, %d < %d", e.fee, relayFloor.Fee(size))
+		case e.fee < c.relay(size):
+			return nil, refuse("min relay fee not met, %d < %d", e.fee, c.relay(size))
 		}
 	}
 	if c.Rules == Embedded && len(direct) == 0 || len(c.pool) == 0 {
@@ -154,7 +162,7 @@ func (c *Chain) replace(e *entry, direct []*entry, above map[chainhash.Hash]*ent
 	if rate := e.perKvB(); rate <= dearest {
 		return nil, refuse("insufficient fee, rejecting replacement %s; new feerate %d <= old feerate %d", e.id, rate, dearest)
 	}
-	if least := fees + relayFloor.Fee(e.vsize()); e.fee < least {
+	if least := fees + c.relay(e.vsize()); e.fee < least {
 		return nil, refuse("insufficient fee, rejecting replacement %s; %d < %d", e.id, e.fee, least)
 	}
 	from := direct

@@ -5,16 +5,18 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 )
 
-// standard tells whether nodes relay a transaction of this form: its version, lock,
-// weight, outputs, and what it spends.
-func (c *Chain) standard(e *entry) error {
-	tx := e.tx
-	switch {
-	case tx.Version < 1 || tx.Version > 3:
+// version tells whether nodes relay transactions of this version.
+func version(tx *wire.MsgTx) error {
+	if tx.Version < 1 || tx.Version > 3 {
 		return refuse("version")
-	case !c.final(tx):
-		return refuse("non-final")
-	case e.weight > 400_000:
+	}
+	return nil
+}
+
+// form tells whether nodes relay a transaction of this weight, with these outputs.
+func form(e *entry, rules Rules) error {
+	tx := e.tx
+	if e.weight > 400_000 {
 		return refuse("tx-size")
 	}
 	for _, in := range tx.TxIn {
@@ -29,6 +31,10 @@ func (c *Chain) standard(e *entry) error {
 	for _, out := range tx.TxOut {
 		class := txscript.GetScriptClass(out.PkScript)
 		switch {
+		case class == txscript.NonStandardTy && rules == Bitcoind && future(out.PkScript):
+			if out.Value < dust(out.PkScript) {
+				return refuse("dust")
+			}
 		case class == txscript.NonStandardTy || class == txscript.MultiSigTy && !plainMultisig(out.PkScript):
 			return refuse("scriptpubkey")
 		case class == txscript.NullDataTy:
@@ -40,8 +46,20 @@ func (c *Chain) standard(e *entry) error {
 	if data > 1 {
 		return refuse("multi-op-return")
 	}
+	return nil
+}
+
+// future tells whether a script is a witness program of a version that means nothing
+// yet: a bitcoind relays payments to it, and no spends.
+func future(pkScript []byte) bool {
+	version, _, err := txscript.ExtractWitnessProgramInfo(pkScript)
+	return err == nil && version > 0
+}
+
+// spends tells whether nodes relay a transaction that spends this, in this way.
+func spends(e *entry) error {
 	for i, prev := range e.prev {
-		if err := spendable(tx.TxIn[i], prev.PkScript); err != nil {
+		if err := spendable(e.tx.TxIn[i], prev.PkScript); err != nil {
 			return err
 		}
 	}
