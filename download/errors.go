@@ -17,6 +17,9 @@ var (
 	ErrWrongBytes = bao.ErrWrongBytes
 	// ErrOtherContent: the file at this address is not the one that was asked for.
 	ErrOtherContent = errors.New("this address has other content than was asked for")
+	// ErrChanged: the provider has another file at this address, or none, since the
+	// purchase began. What was verified of the first is kept and paid.
+	ErrChanged = errors.New("the file at this address changed while it was being bought")
 	// ErrOtherProvider: the provider is not the one that was asked for.
 	ErrOtherProvider = errors.New("this address belongs to another provider than was asked for")
 	// ErrExists: another file has the name already.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
@@ -74,6 +75,9 @@ func (b *Buyer) load(ctx context.Context, m *content.Manifest, url, path string)
 		if h.Version != journalVersion || h.Root != m.Root.String() || h.Size != m.Size {
 			return nil, fmt.Errorf("%w: the journal of %s is of another version or file", store.ErrDamaged, path)
 		}
+		if !h.sound() {
+			return nil, fmt.Errorf("%w: the journal of %s names what the file does not have", store.ErrDamaged, path)
+		}
 	}
 	if h.Verified == nil {
 		h.Verified = &content.Ranges{}
@@ -81,6 +85,24 @@ func (b *Buyer) load(ctx context.Context, m *content.Manifest, url, path string)
 	h.URL = url
 	h.rechunk(m)
 	return h, b.renew(ctx, &h.journal)
+}
+
+// sound reports whether what a journal names lies in the file.
+func (j *journal) sound() bool {
+	if j.Verified != nil && j.Verified.Within(j.Size, math.MaxUint64) > 0 {
+		return false
+	}
+	for _, u := range j.Uses {
+		if u.Chunks == nil || j.ChunkBytes == 0 && u.Chunks.Total() > 0 {
+			return false
+		}
+		for _, r := range u.Chunks.List() {
+			if (r.End-1) > j.Size/j.ChunkBytes || (r.End-1)*j.ChunkBytes >= j.Size {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // renew forgets the channels of a purchase that was finished where they are over:

@@ -10,8 +10,12 @@ import (
 )
 
 // checkPrice compares a challenge's price with the manifest's: satoshi for a
-// number of chunks, or for a number of bytes. Errors: paywall.ErrPriceChanged.
+// number of chunks, or for a number of bytes; and its content, where it names any.
+// Errors: paywall.ErrPriceChanged, ErrChanged.
 func checkPrice(m *content.Manifest, q *paywall.Quoted) error {
+	if now := q.Request.MethodDetails.Root; now != "" && now != m.Root.String() {
+		return fmt.Errorf("%w: its root is %s now, not %s", ErrChanged, now, m.Root)
+	}
 	amount, per := q.Request.Amount, q.Request.MethodDetails.UnitsPerAmount
 	var same bool
 	switch q.Request.UnitType {

@@ -4,9 +4,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -86,25 +88,31 @@ func TestWrongBytes(t *testing.T) {
 	}
 }
 
-// The slices of another file never get onto the disk.
+// Where slices of another file come, by name or by the challenge, nothing of them
+// is taken and nothing is paid.
 func TestOtherFile(t *testing.T) {
 	files := map[string][]byte{"f.bin": downloadtest.Pattern(300_000, 1), "g.bin": downloadtest.Pattern(300_000, 2)}
-	for _, tagged := range []bool{true, false} {
-		s := newShop(t, downloadtest.Config{Price: "30sat/1KiB", Files: files})
-		s.Wrap(func(next http.Handler) http.Handler {
-			return downloadtest.Tamper(downloadtest.Slices, func(_ *http.Request, a *downloadtest.Answer) {
-				if !tagged {
-					a.Header.Del("ETag")
-				}
-			})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if downloadtest.Slices(r) {
-					r.URL.Path = "/g.bin"
-				}
-				next.ServeHTTP(w, r)
-			}))
+	reroute := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if downloadtest.Slices(r) {
+				r.URL.Path = "/g.bin"
+			}
+			next.ServeHTTP(w, r)
 		})
+	}
+	rename := downloadtest.Tamper(downloadtest.Slices, func(_ *http.Request, a *downloadtest.Answer) {
+		if a.Status == http.StatusOK {
+			a.Header.Set("ETag", `"b3-`+strings.Repeat("ab", 32)+`"`)
+		}
+	})
+	for _, c := range []struct {
+		wrap func(http.Handler) http.Handler
+		want error
+	}{{reroute, download.ErrChanged}, {rename, download.ErrOtherContent}} {
+		s := newShop(t, downloadtest.Config{Price: "30sat/1KiB", Files: files})
+		s.Wrap(c.wrap)
 		_, _, err := s.get(s.want(), plenty)
-		if want := map[bool]error{true: download.ErrOtherContent, false: download.ErrWrongBytes}[tagged]; !errors.Is(err, want) {
+		if !errors.Is(err, c.want) {
 			t.Fatalf("got %v", err)
 		}
 		if s.signed() != 0 {
@@ -388,5 +396,48 @@ func TestPriceChangesInTheMiddle(t *testing.T) {
 	downloadtest.Must(t, err)
 	if want := before + channel.CeilSat(left); s.signed() != want || r.Paid != want {
 		t.Fatalf("signed %d sat, paid %d, want %d", s.signed(), r.Paid, want)
+	}
+}
+
+// The file changes or goes away in the middle: that is what is said, whatever the
+// provider answers then; what was verified is paid, and the rest comes back.
+func TestFileChangesInTheMiddle(t *testing.T) {
+	becomes := map[string]func(*shop){
+		"changed":  func(s *shop) { s.Put("f.bin", downloadtest.Pattern(200_000, 7)) },
+		"one byte": func(s *shop) { s.Put("f.bin", append([]byte{1}, downloadtest.Pattern(300_000, 1)[1:]...)) },
+		"emptied":  func(s *shop) { s.Put("f.bin", nil) },
+		"gone":     func(s *shop) { downloadtest.Must(t, os.Remove(filepath.Join(s.Market.Dir, "f.bin"))) },
+	}
+	for name, change := range becomes {
+		for _, looked := range []bool{false, true} { // whether the provider has noticed before it is asked
+			t.Run(fmt.Sprintf("%s %v", name, looked), func(t *testing.T) {
+				s := newShop(t, downloadtest.Config{Price: "30sat/1KiB"})
+				slices := 0
+				s.Wrap(downloadtest.Tamper(downloadtest.Slices, func(_ *http.Request, a *downloadtest.Answer) {
+					if a.Status != http.StatusOK {
+						return
+					}
+					if slices++; slices == 2 {
+						change(s)
+						if looked {
+							_, err := s.Catalogue.Refresh(ctx)
+							downloadtest.Must(t, err)
+						}
+					}
+				}))
+				if _, _, err := s.get(s.want(), plenty); !errors.Is(err, download.ErrChanged) {
+					t.Fatalf("got %v", err)
+				}
+				if s.signed() != 2*30*64 {
+					t.Fatalf("%d sat are signed for two chunks", s.signed())
+				}
+				open := s.records()[0]
+				txid, err := s.Open().Client.Close(ctx, open.Terms.ID(), "", paywall.Expect{})
+				downloadtest.Must(t, err)
+				if txid == "" {
+					t.Fatal("it was not closed")
+				}
+			})
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 
 	"github.com/spillway/spillway/channel"
@@ -81,7 +82,7 @@ func (r *run) fill(ctx context.Context) (err error) {
 	r.have = r.verified().Total()
 	for {
 		if err := r.buy(ctx); err != nil {
-			return errors.Join(err, r.keep(ctx))
+			return errors.Join(r.whyChanged(ctx, err), r.keep(ctx))
 		}
 		again, err := r.finish(ctx)
 		if err != nil || !again {
@@ -134,6 +135,25 @@ func (r *run) buy(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// whyChanged looks, where the provider does not go on, whether that is because it
+// has another file at this address by now. Else the error is what it was.
+func (r *run) whyChanged(ctx context.Context, err error) error {
+	stuck := errors.Is(err, paywall.ErrRefused) || errors.Is(err, paywall.ErrPriceChanged) || errors.Is(err, paywall.ErrInsufficient) ||
+		errors.Is(err, channel.ErrPrepay) || errors.Is(err, ErrOtherContent) || errors.Is(err, ErrWrongBytes)
+	if !stuck || errors.Is(err, ErrChanged) {
+		return err
+	}
+	now := Plan{Want: Want{URL: r.p.URL}}
+	var refused *paywall.RefusedError
+	switch failed := r.b.manifest(ctx, &now); {
+	case errors.As(failed, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusGone):
+		return fmt.Errorf("%w: it is not offered any more: %w", ErrChanged, err)
+	case failed == nil && now.Manifest.Root != r.p.Manifest.Root:
+		return fmt.Errorf("%w: its root is %s now, not %s: %w", ErrChanged, now.Manifest.Root, r.p.Manifest.Root, err)
+	}
+	return err
 }
 
 // replace gives up a channel that the provider takes nothing more on, and opens

@@ -80,6 +80,7 @@ var kinds = []kind{
 	{store.ErrReadOnly, exitLocal, "read-only", keptHere, "Make the data folder writable."},
 	{store.ErrNewer, exitLocal, "newer-data", keptHere, "Use the newer version of spillway that wrote this folder, or name another folder with --data."},
 	{store.ErrFailed, exitLocal, "disk-failed", keptHere, "Look at the disk and the system's log, then run the command again; what was being saved then counts only if it is there."},
+	{syscall.EIO, exitLocal, "disk-failed", keptHere, "Look at the disk and the system's log, then run the command again; it goes on from what is safely there."},
 	{store.ErrInvalid, exitDefect, "defect", keptHere, "This is a defect of ours: please report the message."},
 	{store.ErrConflict, exitLocal, "busy", keptHere, "Another process changed the same thing at the same moment: run the command again."},
 	{content.ErrBusy, exitLocal, "locked", keptHere, "Wait for the other process that writes this file, or stop it."},

@@ -10,6 +10,8 @@ import (
 
 // remoteKinds are errors between a buyer and a provider; the first match counts.
 var remoteKinds = []kind{
+	{download.ErrChanged, exitRefused, "other-content", "Only what was received and verified was paid; it is kept. " + refundOK,
+		"Give the command again to buy the file that is there now, in the same channel where that suffices; to have the rest back instead: spillway channels, then spillway channels close ID"},
 	{download.ErrWrongBytes, exitMisbehaved, "wrong-bytes", "The chunk with the wrong bytes was not paid. " + refundOK, "Try another provider; what was verified is kept."},
 	{channel.ErrBudget, exitConsent, "budget", refundOK, "Raise --budget if it is worth more to you."},
 	{channel.ErrPrepay, exitConsent, "prepayment", refundOK, "Allow it with --max-prepay if you trust the provider with that much."},
