@@ -36,6 +36,9 @@ type ledger struct {
 func (r *round) list(ctx context.Context) (ledger, error) {
 	g := ledger{map[string]entry{}, map[string]entry{}}
 	l, err := r.ask(ctx, "channels", "list")
+	if err != nil && r.dying() { // it was asked while it went away
+		l, err = r.ask(ctx, "channels", "list")
+	}
 	if err != nil {
 		return g, err
 	}
@@ -55,6 +58,16 @@ func (r *round) list(ctx context.Context) (ledger, error) {
 		}
 	}
 	return g, nil
+}
+
+// dying reports whether the provider has ended, or ends within a moment.
+func (r *round) dying() bool {
+	select {
+	case <-r.payee.ended:
+		return true
+	case <-after(quitGrace):
+		return false
+	}
 }
 
 // due is what a channel is worth to the provider in the end, in sat: the price, or

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -196,6 +198,28 @@ func (p *Progress) Left(rounds []Round) (left []Round) {
 		}
 	}
 	return left
+}
+
+// Newest is each round's newest outcome, in their order.
+func (p *Progress) Newest() (all []Outcome) {
+	newest := map[int]Outcome{}
+	for _, o := range p.Done {
+		newest[o.Number] = o
+	}
+	for _, n := range slices.Sorted(maps.Keys(newest)) {
+		all = append(all, newest[n])
+	}
+	return all
+}
+
+// Failed is the rounds whose newest outcome is a failure.
+func (p *Progress) Failed(rounds []Round) (again []Round) {
+	for _, o := range p.Newest() {
+		if o.Error != "" && o.Number < len(rounds) {
+			again = append(again, rounds[o.Number])
+		}
+	}
+	return again
 }
 
 // Close closes the file.

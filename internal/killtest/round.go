@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,10 +107,10 @@ func (s *Stand) Play(ctx context.Context, spec Round) Outcome {
 	if r.payee != nil {
 		err = errors.Join(err, r.payee.kill())
 	}
-	if err == nil {
-		err = os.RemoveAll(r.dir)
-	} else {
+	if err != nil {
 		out.Error = fmt.Sprintf("%v (kept: %s)", err, r.dir)
+	} else if err := os.RemoveAll(r.dir); err != nil {
+		out.Error = err.Error()
 	}
 	out.Seconds = time.Since(begin).Seconds()
 	return out
@@ -278,15 +277,7 @@ func (r *round) ensurePayee(ctx context.Context) error {
 			return err
 		}
 		r.payee, r.faulty = p, false
-		up, cancel := context.WithTimeout(ctx, startLimit)
-		l, err := p.await(up, "serving")
-		if err == nil {
-			_, r.host, err = cutURL(l.text("url"))
-		}
-		if err == nil {
-			_, err = p.await(up, "file")
-		}
-		cancel()
+		err = r.offers(ctx)
 		switch {
 		case errors.Is(err, errEnded):
 		case err != nil && r.refused(p): // it runs, and cannot offer the file: it is told to stop
@@ -302,10 +293,17 @@ func (r *round) ensurePayee(ctx context.Context) error {
 	return fmt.Errorf("the provider did not come up in %d starts: %s", mostLives, strings.Join(r.out.Exits, "; "))
 }
 
-func cutURL(url string) (string, string, error) {
-	host := strings.TrimPrefix(url, "http://")
-	_, port, err := net.SplitHostPort(host)
-	return port, host, err
+// offers waits until the provider offers the file, and keeps its address.
+func (r *round) offers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	l, err := r.payee.await(ctx, "serving")
+	if err != nil {
+		return err
+	}
+	r.host = strings.TrimPrefix(l.text("url"), "http://")
+	_, err = r.payee.await(ctx, "file")
+	return err
 }
 
 // refused reports whether the process's disk refused something.
@@ -405,6 +403,9 @@ func (r *round) get(ctx context.Context) (done bool, err error) {
 		return false, fmt.Errorf("get: %w\n%s", err, p.said())
 	}
 	r.faulty = r.refused(r.payee)
+	if p.code() == exitUnreachable && !r.disturbed && !r.faulty {
+		r.disturbed = r.dying() // its connections go before its end is seen
+	}
 	r.disturbed = r.disturbed || r.faulty || !r.payee.alive()
 	var allowed []int
 	if r.disturbed {

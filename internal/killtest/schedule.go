@@ -3,11 +3,11 @@
 package killtest
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -57,13 +57,22 @@ func (r *round) askMinimum(ctx context.Context) error {
 // alike, and one in some is enough.
 const sparse = 12
 
+// turns is the order in which kinds of rounds come, so that the first hundred have
+// something of each. Kinds that are used up leave their turn to what is left.
+var turns = []string{Point, DiskFull, Point, Moment, Point, FullOnce, Point, Moment, Point, SyncFail}
+
 // Rounds lays out n rounds over a session: every fault of the disk and every named
 // point once, in an order that a seed shuffles, and random moments between them. If
 // n is less than that, the kinds and points are drawn evenly.
 func (s Session) Rounds(n int, seed uint64) []Round {
 	rnd := rand.New(rand.NewPCG(seed, 0x706c616e))
-	var classes [][]Round // each of one kind, role and point
-	for _, name := range slices.Sorted(keys(s)) {
+	classes := map[string][][]Round{} // by kind; each of one role and point
+	add := func(kind, role string, f Fault, most, every int) {
+		c := each(kind, role, f, most, every)
+		rnd.Shuffle(len(c), func(i, j int) { c[i], c[j] = c[j], c[i] })
+		classes[kind] = append(classes[kind], c)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s)) {
 		role, point, _ := strings.Cut(name, " ")
 		every := 1
 		if strings.HasPrefix(point, "ask chain GET") {
@@ -71,28 +80,18 @@ func (s Session) Rounds(n int, seed uint64) []Round {
 		}
 		switch point {
 		case AnyDisk:
-			classes = append(classes, each(DiskFull, role, Fault{Point: point, Errno: syscall.ENOSPC, Lasting: true}, s[name], 1),
-				each(FullOnce, role, Fault{Point: point, Errno: syscall.ENOSPC}, s[name], 1))
+			add(DiskFull, role, Fault{Point: point, Errno: syscall.ENOSPC, Lasting: true}, s[name], 1)
+			add(FullOnce, role, Fault{Point: point, Errno: syscall.ENOSPC}, s[name], 1)
 		case AnySync:
-			classes = append(classes, each(SyncFail, role, Fault{Point: point, Errno: syscall.EIO}, s[name], 1))
+			add(SyncFail, role, Fault{Point: point, Errno: syscall.EIO}, s[name], 1)
 		default:
-			classes = append(classes, each(Point, role, Fault{Point: point}, s[name], every))
+			add(Point, role, Fault{Point: point}, s[name], every)
 		}
 	}
 	for _, c := range classes {
 		rnd.Shuffle(len(c), func(i, j int) { c[i], c[j] = c[j], c[i] })
 	}
 	return lay(n, classes, rnd)
-}
-
-func keys(s Session) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range s {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // each is a round for every number of one fault, up to most.
@@ -104,30 +103,23 @@ func each(kind, role string, f Fault, most, every int) (all []Round) {
 	return all
 }
 
-// lay draws rounds from the classes: one in six is of random moments, and so are
-// all that are left when the classes are used up. Each kind comes in turn, so that
-// the first hundred have something of all.
-func lay(n int, classes [][]Round, rnd *rand.Rand) []Round {
+// lay draws rounds, kind by kind in turn, and within a kind class by class.
+func lay(n int, classes map[string][][]Round, rnd *rand.Rand) []Round {
 	all := make([]Round, 0, n)
-	rnd.Shuffle(len(classes), func(i, j int) { classes[i], classes[j] = classes[j], classes[i] })
-	slices.SortStableFunc(classes, func(a, b []Round) int { return cmp.Compare(len(a), len(b)) })
-	left := 0
-	for _, c := range classes {
-		left += len(c)
-	}
-	next := 0
 	for len(all) < n {
-		r := Round{Kind: Moment}
-		if len(all)%6 != 5 || n-len(all) <= left {
-			for range classes {
-				c := &classes[next%len(classes)]
-				next++
-				if len(*c) > 0 {
-					r, *c = (*c)[0], (*c)[1:]
-					left--
-					break
-				}
+		left := 0
+		for _, of := range classes {
+			for _, c := range of {
+				left += len(c)
 			}
+		}
+		kind := turns[len(all)%len(turns)]
+		r, ok := draw(classes, kind)
+		for i := 0; !ok && (kind != Moment || n-len(all) <= left) && i < len(turns); i++ {
+			r, ok = draw(classes, turns[i])
+		}
+		if !ok {
+			r = Round{Kind: Moment}
 		}
 		r.Number = len(all)
 		r.Channel = []string{"taproot", "taproot", "multisig", "taproot", "multisig-p2sh"}[rnd.IntN(5)]
@@ -135,4 +127,19 @@ func lay(n int, classes [][]Round, rnd *rand.Rand) []Round {
 		all = append(all, r)
 	}
 	return all
+}
+
+// draw takes the next round of a kind; the class that it is of is the last to be
+// drawn from again.
+func draw(classes map[string][][]Round, kind string) (Round, bool) {
+	of := classes[kind]
+	if len(of) == 0 {
+		return Round{}, false
+	}
+	r, rest := of[0][0], of[0][1:]
+	if of = of[1:]; len(rest) > 0 {
+		of = append(of, rest)
+	}
+	classes[kind] = of
+	return r, true
 }

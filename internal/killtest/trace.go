@@ -81,8 +81,9 @@ func (t *trace) loop() (end syscall.WaitStatus, err error) {
 	}()
 	seen := map[int]bool{t.pid: true}
 	for {
+		// its process group alone: this thread may have started other children
 		var ws syscall.WaitStatus
-		tid, err := syscall.Wait4(-1, &ws, waitAllThreads|waitNoThread, nil)
+		tid, err := syscall.Wait4(-t.pid, &ws, waitAllThreads|waitNoThread, nil)
 		switch {
 		case err == syscall.EINTR:
 			continue

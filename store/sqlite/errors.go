@@ -25,6 +25,7 @@ var kinds = map[int]error{
 	lib.SQLITE_LOCKED:   store.ErrLocked,
 	lib.SQLITE_PROTOCOL: store.ErrLocked,
 	lib.SQLITE_TOOBIG:   store.ErrInvalid,
+	lib.SQLITE_IOERR:    syscall.EIO,
 }
 
 // code is SQLite's extended result code of an error, 0 where it has none.
@@ -39,10 +40,15 @@ func code(err error) int {
 	return 0
 }
 
-// classify turns the database's and the system's errors into the store's.
+// classify turns the database's and the system's errors into the store's. A file
+// that cannot be read or written is syscall.EIO, whatever the system said: SQLite
+// does not tell. The log's index that cannot grow is a full disk.
 func classify(err error) error {
 	if err == nil {
 		return nil
+	}
+	if code(err) == lib.SQLITE_IOERR_SHMSIZE {
+		return fmt.Errorf("%w: %w", store.ErrFull, err)
 	}
 	if kind := kinds[code(err)&0xff]; kind != nil {
 		return fmt.Errorf("%w: %w", kind, err)
