@@ -46,6 +46,10 @@ func (r PayeeRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (P
 	if r.Phase == Closing {
 		return r.dueClosing(ch, payout, v)
 	}
+	if r.Duplex != nil {
+		d, actions := r.duplex().Due(ch, payout, v, p)
+		return r.with(d), actions
+	}
 	switch {
 	case r.Phase == Settling:
 	case r.Paid == 0:
@@ -99,6 +103,10 @@ func (r PayeeRecord) dueClosing(ch *script.Channel, payout []byte, v View) (Paye
 
 // settle decides whether the settlement is made anew, sent again, or has to wait.
 func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action {
+	if r.Duplex != nil {
+		deadline, _ := r.duplex().Deadline()
+		return r.duplex().settle(ch, payout, v, deadline)
+	}
 	if v.Spend != nil && v.Spend.Height > 0 || r.Paid == 0 {
 		return nil // mined: wait until it is buried; a reorg asks again
 	}

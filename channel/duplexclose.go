@@ -118,3 +118,21 @@ func (r Duplex) Claim(ch *script.Channel) (script.Claim, error) {
 	s := r.heldState()
 	return script.Claim{Channel: ch, Rest: s.Rest, HalfSig: r.Held.Signature, Sender: s.Sender, Lock: s.Lock}, nil
 }
+
+// dueDuplex is the payer's duty: the agreed close again, until its own deadline;
+// then what it holds, or the refund.
+func (r PayerRecord) dueDuplex(ch *script.Channel, v View, p Policy) (PayerRecord, []Action) {
+	d := r.duplex()
+	deadline, holds := d.Deadline()
+	if !holds {
+		deadline = r.Terms.Expiry
+	}
+	if v.Spend == nil && r.Close != nil && len(r.Close.Tx) > 0 && v.Tip < deadline {
+		return r, []Action{{Kind: Send, Tx: r.Close.Tx}}
+	}
+	if v.Spend != nil && r.Close != nil && r.Close.Txid == v.Spend.Txid {
+		return r, nil // the agreed close is on its way
+	}
+	d, actions := d.Due(ch, r.RefundScript, v, p)
+	return r.with(d), actions
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/script"
 )
 
 // graduation is how many of its dearest chunks, above F, a newcomer has paid
@@ -27,6 +29,7 @@ type PayeeRecord struct {
 	Reason        SettlingReason `json:"reason,omitempty"`
 	Restored      bool           `json:"restored,omitempty"` // from before a restore: only updates and settlement
 	SpentBy       string         `json:"spent_by,omitempty"` // txid of what spends the output, as last seen
+	Duplex        *Duplex        `json:"duplex,omitempty"`   // duplex channels only
 }
 
 // SettlingReason says why a payee settles.
@@ -84,6 +87,9 @@ func (o Offer) Open(op Opening, p Policy, v View, out *wire.TxOut) (PayeeRecord,
 	r := PayeeRecord{
 		Terms: t, Phase: Funding, Paid: op.Update.Amount, Signature: op.Update.Signature,
 		FundingTx: op.FundingTx,
+	}
+	if t.Construction == script.Duplex {
+		r.Duplex = &Duplex{Held: op.Update}
 	}
 	return r.deepen(v), nil
 }
@@ -145,6 +151,9 @@ type Outcome struct {
 // Refusals: ErrFinalized, ErrExpiring, ErrUnconfirmed, ErrInsufficient,
 // ErrAmountExceeds, ErrOverflow. docs/protocol.md, "Paying".
 func (r PayeeRecord) Pay(p Payment, v View, pool Pool) Outcome {
+	if r.Duplex != nil {
+		return r.payDuplex(p, v, pool)
+	}
 	out := Outcome{Record: r, Pool: pool}
 	if p.Update != nil {
 		next, raised, err := r.Update(*p.Update)

@@ -26,7 +26,7 @@ type CloseRequest struct {
 // Errors: ErrFinalized, ErrOwes, ErrUnconfirmed, ErrExpiring, ErrUnsupported,
 // ErrConflict. docs/protocol.md, "Closing".
 func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byte, v View) (next PayeeRecord, answered bool, err error) {
-	if r.Terms.Construction != script.Taproot {
+	if r.Terms.Construction != script.Taproot && r.Duplex == nil {
 		return r, false, refuse(ErrUnsupported, "%s", r.Terms.Construction)
 	}
 	if r.Close != nil && r.Phase == Closing {
@@ -35,8 +35,7 @@ func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byt
 		}
 		return r, bytes.Equal(r.Close.PayerNonce, q.PayerNonce), nil
 	}
-	r, _, err = r.Update(q.Update)
-	if err != nil {
+	if r, err = r.updateForClose(q.Update, v); err != nil {
 		return r, false, err
 	}
 	switch {
@@ -50,10 +49,14 @@ func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byt
 		return r, false, refuse(ErrFinalized, "the funding output is being spent by %s", v.Spend.Txid)
 	case !v.Funding.Seen:
 		return r, false, &UnconfirmedError{Want: 1}
-	case r.Owed() > 0:
+	case r.Duplex == nil && r.Owed() > 0:
 		return r, false, refuse(ErrOwes, "charged %d msat, paid %d sat", r.Charged, r.Paid)
 	}
-	tx, fee, err := closeTx(ch, r.Paid, payout, v.Rate)
+	share := r.Paid
+	if r.Duplex != nil {
+		share = min(r.duplex().Target(), r.Terms.Capacity) // at the ledger, whoever owes
+	}
+	tx, fee, err := closeTx(ch, share, payout, v.Rate)
 	if err != nil {
 		return r, false, err
 	}
@@ -63,8 +66,21 @@ func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byt
 	}
 	next = r
 	next.Phase = Closing
-	next.Close = &PayeeClose{Amount: next.Paid, Fee: fee, Tx: raw, Txid: tx.TxHash().String(), Height: v.Tip}
+	next.Close = &PayeeClose{Amount: share, Fee: fee, Tx: raw, Txid: tx.TxHash().String(), Height: v.Tip}
 	return next, false, nil
+}
+
+// updateForClose takes the newest update that comes with the wish to close.
+func (r PayeeRecord) updateForClose(u Update, v View) (PayeeRecord, error) {
+	if r.Duplex == nil {
+		next, _, err := r.Update(u)
+		return next, err
+	}
+	d, _, err := r.duplex().Take(u, v.Tip)
+	if err != nil {
+		return r, err
+	}
+	return r.with(d), nil
 }
 
 // closeTx builds the cooperative close: its fee is the going rate for its own

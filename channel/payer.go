@@ -25,6 +25,7 @@ type PayerRecord struct {
 	Refund       *Broadcast  `json:"refund,omitempty"`
 	Close        *PayerClose `json:"close,omitempty"`
 	SpentBy      string      `json:"spent_by,omitempty"`
+	Duplex       *Duplex     `json:"duplex,omitempty"` // duplex channels only
 }
 
 // PayerClose is the cooperative close, or the settlement that the payee returned.
@@ -38,6 +39,7 @@ type Limits struct {
 	Budget  uint64 // sat, the highest cumulative amount that it signs in this channel
 	Prepay  uint64 // sat, how far it signs ahead of its own ledger
 	Consent bool   // it may pay up to the capacity where a rest below dust would be left
+	Blocked bool   // duplex: the payee's credit is used up, so a reversal may be of any size
 }
 
 // CheckOffer is the payer's rule for an offer: network, time, margin, minimum
@@ -51,6 +53,8 @@ func (o Offer) CheckOffer(network string, tip uint32, p Policy) error {
 		return refuse(ErrTerms, "an expiry at %d is not within %d blocks of height %d", o.Expiry, p.MaxDuration, tip)
 	case o.Margin >= p.MaxDuration || o.Expiry-tip <= o.Margin:
 		return refuse(ErrTerms, "a margin of %d blocks", o.Margin)
+	case o.Step > 0 && o.Step < o.Margin:
+		return refuse(ErrTerms, "a step of %d blocks with a margin of %d", o.Step, o.Margin)
 	case o.TxVersion != 2 && o.TxVersion != 3:
 		return refuse(ErrTerms, "transaction version %d", o.TxVersion)
 	case o.Tip > tip+6 || o.Tip+p.MaxDuration < tip:
@@ -193,9 +197,13 @@ func (r PayerRecord) CheckClose(tx *wire.MsgTx, feeLimit int64) error {
 			mine = out.Value
 		}
 	}
-	rest := int64(r.Terms.Capacity - r.Signed)
+	share := r.Signed
+	if r.Duplex != nil {
+		share = min(CeilSat(r.Owed), r.Terms.Capacity) // at the ledger
+	}
+	rest := int64(r.Terms.Capacity - share)
 	fee := int64(r.Terms.Capacity) - total
-	lack := max(0, min(fee, feeLimit)-int64(r.Signed))
+	lack := max(0, min(fee, feeLimit)-int64(share))
 	switch {
 	case fee < 0:
 		return refuse(ErrTerms, "the close pays more than there is")
@@ -225,7 +233,7 @@ func (r PayerRecord) Due(ch *script.Channel, v View, p Policy) (PayerRecord, []A
 	}
 	r.FundingSent = true
 	if v.SpendDepth() >= max(p.Burial, 1) {
-		if r.Phase = Closed; r.Refund.Is(v.Spend.Txid) {
+		if r.Phase = Closed; r.Refund.Is(v.Spend.Txid) && (r.Duplex == nil || r.Duplex.Held.Epoch == 0) {
 			r.Phase = Refunded
 		}
 		return r, nil
@@ -233,6 +241,9 @@ func (r PayerRecord) Due(ch *script.Channel, v View, p Policy) (PayerRecord, []A
 	r = r.deepen(v)
 	if v.Spend != nil && v.Spend.Height > 0 {
 		return r, nil
+	}
+	if r.Duplex != nil {
+		return r.dueDuplex(ch, v, p)
 	}
 	if v.Spend == nil && r.Close != nil && len(r.Close.Tx) > 0 && v.Tip < r.Terms.Expiry {
 		return r, []Action{{Kind: Send, Tx: r.Close.Tx}}

@@ -86,6 +86,8 @@ type Offer struct {
 	ZeroConf      uint64                `json:"zero_conf"`     // msat
 	Credit        uint64                `json:"credit"`        // msat
 	MinimumCharge uint64                `json:"minimum_charge"`
+	Step          uint32                `json:"step,omitempty"`       // blocks; duplex only
+	PayeeRest     Hex                   `json:"payee_rest,omitempty"` // duplex only
 }
 
 // Opening is the content of an `open`, or of the terms part of a `prepare`.
@@ -158,13 +160,17 @@ func (p Policy) CheckMargin() error {
 
 // bind makes the terms of an opening on an offer.
 func (o Offer) bind(op Opening, confirmations uint32) Terms {
-	return Terms{
+	t := Terms{
 		Network: o.Network, Construction: op.Construction, TxVersion: o.TxVersion,
 		PayerKey: op.PayerKey, PayeeKey: o.PayeeKey, Nonce: o.Nonce, Outpoint: op.Outpoint,
 		Capacity: op.Capacity, RestScript: op.RestScript, Expiry: o.Expiry, Margin: o.Margin,
 		Confirmations: max(confirmations, o.Confirmations), ZeroConf: o.ZeroConf,
 		Credit: o.Credit, MinimumCharge: o.MinimumCharge,
 	}
+	if op.Construction == script.Duplex {
+		t.Step, t.PayeeRest = o.Step, o.PayeeRest
+	}
+	return t
 }
 
 // Terms makes the terms of an opening on this offer and checks everything that
@@ -181,6 +187,9 @@ func (o Offer) Terms(op Opening, p Policy) (Terms, *script.Channel, error) {
 		return t, nil, refuse(ErrTerms, "%q channels are not offered", op.Construction)
 	case op.Capacity < o.MinDeposit || op.Capacity > o.MaxDeposit:
 		return t, nil, refuse(ErrTerms, "a capacity of %d sat is not within %d to %d sat", op.Capacity, o.MinDeposit, o.MaxDeposit)
+	}
+	if err := t.CheckStep(); err != nil {
+		return t, nil, err
 	}
 	ch, err := t.Script()
 	if err != nil {

@@ -1,0 +1,154 @@
+package channel
+
+import (
+	"github.com/spillway/spillway/script"
+)
+
+// A duplex channel lives in the same records as any other: there "paid" and
+// "signed" are the payee's share in the newest state (sat), "charged" and "owed"
+// the ledger (msat), and either may fall.
+
+// duplex is the record's duplex part with what the record knows.
+func (r PayeeRecord) duplex() Duplex {
+	d := *r.Duplex
+	d.Terms, d.Side, d.Phase, d.Ledger = r.Terms, script.Payee, r.Phase, r.Charged
+	d.Restored, d.Close, d.Reason, d.SpentBy = r.Restored, r.Settlement, r.Reason, r.SpentBy
+	return d
+}
+
+// with puts a duplex part back into the record.
+func (r PayeeRecord) with(d Duplex) PayeeRecord {
+	r.Phase, r.Reason, r.SpentBy = d.Phase, d.Reason, d.SpentBy
+	r.Paid, r.Charged, r.Signature = d.Share(), d.Ledger, d.Held.Signature
+	r.Duplex = &d
+	return r
+}
+
+func (r PayerRecord) duplex() Duplex {
+	d := *r.Duplex
+	d.Terms, d.Side, d.Phase, d.Ledger, d.Close, d.SpentBy = r.Terms, script.Payer, r.Phase, r.Owed, r.Refund, r.SpentBy
+	return d
+}
+
+func (r PayerRecord) with(d Duplex) PayerRecord {
+	r.Phase, r.SpentBy = d.Phase, d.SpentBy
+	r.Signed, r.Owed, r.Signature = d.Share(), d.Ledger, d.Sent.Signature
+	r.Duplex = &d
+	return r
+}
+
+// payDuplex is Pay for a duplex channel: a state of the payer's, and a charge.
+func (r PayeeRecord) payDuplex(p Payment, v View, pool Pool) Outcome {
+	out := Outcome{Record: r, Pool: pool}
+	if p.Update != nil {
+		d, raised, err := r.duplex().Take(*p.Update, v.Tip)
+		if err != nil {
+			out.Refusal = err
+			return out
+		}
+		if raised {
+			out.Record, out.Raised, out.RecordChanged = r.with(d), true, true
+		}
+	}
+	out = out.settlePool(v)
+	if !p.Deliver {
+		return out
+	}
+	credit := max(r.Terms.Credit, p.Credit)
+	d, err := out.Record.deepen(v).duplex().Charge(script.Payee, p.Price, credit, v)
+	if err != nil {
+		out.Refusal = err
+		return out
+	}
+	if p.Price > 0 && out.Record.newcomer(p.Dearest, v) {
+		paid := out.Record.Paid * 1000
+		if out = out.place(p, d.Ledger-min(d.Ledger, paid), v); out.Refusal != nil {
+			return out
+		}
+	}
+	out.RecordChanged = out.RecordChanged || p.Price > 0 || d.Phase != out.Record.Phase
+	out.Record = out.Record.with(d)
+	out.Record.MaxPrice = max(r.MaxPrice, p.Dearest)
+	return out
+}
+
+// PayBack is the payee's rule for money that flows back: msat are returned (0:
+// none), and what the payee owes is paid by a state of its own, where that is
+// due. The state is signed, saved with the record, and then sent.
+// Errors: ErrUnsupported, and those of Duplex.PayBack and Duplex.Pay.
+func (r PayeeRecord) PayBack(msat uint64, tip uint32, lim DuplexLimits) (next PayeeRecord, due bool, err error) {
+	if r.Duplex == nil {
+		return r, false, refuse(ErrUnsupported, "money flows one way in a %s channel", r.Terms.Construction)
+	}
+	d, err := r.duplex().PayBack(msat)
+	if err != nil {
+		return r, false, err
+	}
+	lim.Budget = r.Terms.Capacity
+	if d, due, err = d.Pay(tip, lim); err != nil {
+		return r, false, err
+	}
+	return r.with(d), due, nil
+}
+
+// Bought is the payee's rule for goods that it got from the payer and verified
+// (msat): it owes so much more. Errors: ErrUnsupported, ErrAmountExceeds.
+func (r PayeeRecord) Bought(msat uint64) (PayeeRecord, error) {
+	if r.Duplex == nil {
+		return r, refuse(ErrUnsupported, "money flows one way in a %s channel", r.Terms.Construction)
+	}
+	d := r.duplex()
+	if msat > d.Ledger {
+		return r, refuse(ErrAmountExceeds, "%d msat of a ledger of %d msat", msat, d.Ledger)
+	}
+	d.Ledger -= msat
+	return r.with(d), nil
+}
+
+// SentSigned puts the half-signature of what PayBack decided into the record.
+func (r PayeeRecord) SentSigned(sig []byte) PayeeRecord {
+	return r.with(r.duplex().Signed(sig))
+}
+
+// TakeBack is the payer's rule for money that flows back: what the payee says it
+// returns in all (msat, cumulative), and its newest state, verified with
+// Terms.VerifyUpdate; a state without a signature is none.
+// Errors: ErrUnsupported, and those of Duplex.Take.
+func (r PayerRecord) TakeBack(back uint64, u Update, tip uint32) (next PayerRecord, changed bool, err error) {
+	if r.Duplex == nil {
+		return r, false, refuse(ErrUnsupported, "money flows one way in a %s channel", r.Terms.Construction)
+	}
+	d := r.duplex()
+	told := d.TakeBack(back)
+	changed = told.Back != d.Back
+	if len(u.Signature) > 0 {
+		took, raised, err := told.Take(u, tip)
+		if err != nil {
+			return r, false, err
+		}
+		told, changed = took, changed || raised
+	}
+	return r.with(told), changed, nil
+}
+
+// Sell is the payer's rule for goods of its own that the payee asks for on
+// credit; see Duplex.Charge. Errors: ErrUnsupported, and those of Duplex.Charge.
+func (r PayerRecord) Sell(price, credit uint64, v View) (PayerRecord, error) {
+	if r.Duplex == nil {
+		return r, refuse(ErrUnsupported, "money flows one way in a %s channel", r.Terms.Construction)
+	}
+	d, err := r.deepen(v).duplex().Charge(script.Payer, price, credit, v)
+	if err != nil {
+		return r, err
+	}
+	return r.with(d), nil
+}
+
+// payDuplex decides the state by which the payer pays its ledger.
+func (r PayerRecord) payDuplex(tip uint32, lim Limits) (PayerRecord, Update, error) {
+	d, due, err := r.duplex().Pay(tip, DuplexLimits{Budget: lim.Budget, Least: r.Terms.MinimumCharge, Blocked: lim.Blocked})
+	if err != nil || !due {
+		return r, r.Duplex.Sent, err
+	}
+	return r.with(d), d.Sent, nil
+}
