@@ -153,7 +153,7 @@ func (r *run) reopen(ctx context.Context, rec channel.PayerRecord) error {
 
 // open opens a new channel on a fresh quote. What is asked now is held against
 // what the plan said: the price by every challenge's check, the minimum charge,
-// the prepayment and the capacity here.
+// the prepayment, the capacity and the fee here.
 func (r *run) open(ctx context.Context) error {
 	r.event(Event{Phase: Opening})
 	planned := *r.p
@@ -176,11 +176,14 @@ func (r *run) open(ctx context.Context) error {
 	}
 	left := needOf(&r.p.Manifest, r.sink.Verified(), nil)
 	fresh.LeftMsat, fresh.Missing = left.msat, left.bytes
-	if err := r.b.costNew(&fresh, left, rate); err != nil {
+	if err := r.b.costNew(ctx, &fresh, left, rate); err != nil {
 		return err
 	}
 	if err := fresh.Check(r.lim); err != nil {
 		return err
+	}
+	if most := planned.FundingMost; most > 0 && fresh.FundingFee > most {
+		return fmt.Errorf("%w: it is %d sat now, %d sat were the most", ErrFees, fresh.FundingFee, most)
 	}
 	*r.p = fresh
 	id, err := r.b.cfg.Client.Open(ctx, q, fresh.Construction, fresh.Capacity, r.expect, r.opening)

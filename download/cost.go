@@ -2,11 +2,16 @@ package download
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/btcsuite/btcd/txscript/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/wallet"
 )
 
 // Sizes in vB. docs/protocol.md, "Sizes".
@@ -101,6 +106,29 @@ func needOf(m *content.Manifest, verified, paid *content.Ranges) need {
 		}
 	}
 	return n
+}
+
+// fundingLeeway is how many times the fee that a plan names a funding may cost: the
+// going rate and the coins may change until it is opened.
+const fundingLeeway = 2
+
+// fundingEstimate is what T1 will cost in sat: with the wallet's coins, or with a
+// single one where those do not suffice yet.
+func (b *Buyer) fundingEstimate(ctx context.Context, c script.Construction, capacity uint64, rate script.FeeRate) (int64, error) {
+	single := rate.Fee(sizesOf(c).open)
+	if b.cfg.Wallet == nil || capacity > channel.MaxSat {
+		return single, nil
+	}
+	var key [33]byte
+	pk := append([]byte{txscript.OP_1, 32}, key[:32]...)
+	if c == script.MultisigP2SH {
+		pk = append(append([]byte{txscript.OP_HASH160, 20}, key[:20]...), txscript.OP_EQUAL)
+	}
+	fee, err := b.cfg.Wallet.FundingFee(ctx, []*wire.TxOut{wire.NewTxOut(int64(capacity), pk)}, rate)
+	if errors.Is(err, wallet.ErrInsufficient) {
+		return single, nil // opening will say what is missing
+	}
+	return fee, err
 }
 
 // feesPaid is what this side paid on the chain for a channel, as far as the

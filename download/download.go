@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
@@ -31,6 +32,11 @@ type Chain interface {
 	FeeRate(ctx context.Context, blocks int) (script.FeeRate, error)
 }
 
+// Wallet is asked what a channel's funding will cost with the coins that it has.
+type Wallet interface {
+	FundingFee(ctx context.Context, outputs []*wire.TxOut, rate script.FeeRate) (int64, error)
+}
+
 // Sink is the file that is filled; content.Sink is one.
 type Sink interface {
 	WriteAt(p []byte, off int64) (int, error)
@@ -46,10 +52,13 @@ type Sink interface {
 // Config is what a Buyer needs. Client, Payer, Store, Chain, Network and Policy
 // must be set.
 type Config struct {
-	Client  *paywall.Client
-	Payer   *payer.Payer
-	Store   Store // the payer's
-	Chain   Chain
+	Client *paywall.Client
+	Payer  *payer.Payer
+	Store  Store // the payer's
+	Chain  Chain
+	// Wallet is the one that the Payer funds channels from, for estimates; nil: a
+	// single coin is taken to do.
+	Wallet  Wallet
 	Network string
 	Policy  channel.Policy
 	// Locks gives each channel one user at a time; default: within this process.

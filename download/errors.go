@@ -27,6 +27,8 @@ var (
 	// ErrQuote: the terms make no sense for a buyer, such as a minimum charge
 	// far above any settlement's fee.
 	ErrQuote = errors.New("the provider's terms are unreasonable")
+	// ErrFees: funding the channel would cost more than the plan said it would at most.
+	ErrFees = errors.New("the fee of the funding has risen")
 	// ErrDeposit: the file is too dear for the channels that the provider takes.
 	ErrDeposit = errors.New("the provider takes no channel that is large enough")
 )

@@ -41,7 +41,8 @@ type Plan struct {
 	Capacity     uint64              // sat of the channel
 	Expiry       uint32              // height at which the rest can be taken back
 	Tip          uint32
-	FundingFee   int64 // sat, estimate, for a new channel
+	FundingFee   int64 // sat, for a new channel, with the wallet's coins as they are
+	FundingMost  int64 // sat, above which Run opens no channel
 	RefundFee    int64 // sat, estimate, paid only if the provider vanishes
 }
 
@@ -219,11 +220,11 @@ func (b *Buyer) cost(ctx context.Context, p *Plan, j *journal) error {
 	if p.Quote, err = b.cfg.Client.Quote(ctx, p.URL, expect(&p.Manifest)); err != nil {
 		return err
 	}
-	return b.costNew(p, left, rate)
+	return b.costNew(ctx, p, left, rate)
 }
 
 // costNew is the cost with a new channel on the quote.
-func (b *Buyer) costNew(p *Plan, left need, rate script.FeeRate) (err error) {
+func (b *Buyer) costNew(ctx context.Context, p *Plan, left need, rate script.FeeRate) (err error) {
 	o := p.Quote.Offer
 	if err := o.CheckOffer(b.cfg.Network, p.Tip, b.cfg.Policy); err != nil {
 		return err
@@ -237,12 +238,13 @@ func (b *Buyer) costNew(p *Plan, left need, rate script.FeeRate) (err error) {
 	if p.Capacity, err = capacityFor(o, p.Construction, left.msat, p.Want.Reserve, left.least, b.cfg.Policy); err != nil {
 		return err
 	}
-	size := sizesOf(p.Construction)
 	p.MinimumCharge, p.Expiry = o.MinimumCharge, o.Expiry
 	p.Pay = max(channel.CeilSat(left.msat), min(o.MinimumCharge, p.Capacity-min(p.Capacity, channel.MinimumPayout)))
 	p.Prepay = channel.CeilSat(left.most - min(left.most, o.Credit))
-	p.FundingFee, p.RefundFee = rate.Fee(size.open), rate.Fee(size.refund)
-	return nil
+	p.RefundFee = rate.Fee(sizesOf(p.Construction).refund)
+	p.FundingFee, err = b.fundingEstimate(ctx, p.Construction, p.Capacity, rate)
+	p.FundingMost = fundingLeeway * p.FundingFee
+	return err
 }
 
 // pick chooses the kind of channel. Errors: channel.ErrTerms.

@@ -332,3 +332,40 @@ func TestSilentProvider(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+// A channel that is funded from many small coins costs what the plan says, and one
+// that would cost more than twice that is not opened.
+func TestFundingFeeIsToldWithTheWalletsCoins(t *testing.T) {
+	s := newShop(t, downloadtest.Config{Price: "1sat/1KiB"})
+	small := make([]int64, 12)
+	for i := range small {
+		small[i] = 500
+	}
+	s.Customer = s.NewCustomer(small...)
+	p, r, err := s.get(s.want(), download.Limits{Budget: channel.MaxSat})
+	downloadtest.Must(t, err)
+	if r.Fees != p.FundingFee || p.FundingFee < 500 || p.FundingMost != 2*p.FundingFee {
+		t.Fatalf("the plan said %d sat, at most %d; it cost %d sat", p.FundingFee, p.FundingMost, r.Fees)
+	}
+	s.Customer = s.NewCustomer(100_000)
+	o := s.Open()
+	p, err = o.Buyer.Plan(ctx, s.other(), nil)
+	downloadtest.Must(t, err)
+	p.FundingMost = p.FundingFee - 1
+	if _, err := o.Buyer.Run(ctx, p, plenty, nil); !errors.Is(err, download.ErrFees) {
+		t.Fatalf("got %v", err)
+	}
+	if len(s.records()) != 0 {
+		t.Fatal("a channel was opened")
+	}
+	p.FundingMost = p.FundingFee
+	_, err = o.Buyer.Run(ctx, p, plenty, nil)
+	downloadtest.Must(t, err)
+}
+
+// other is the same file under another name here.
+func (s *shop) other() download.Want {
+	w := s.want()
+	w.Path += ".other"
+	return w
+}

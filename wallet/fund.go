@@ -71,6 +71,24 @@ func (w *Wallet) Fund(ctx context.Context, outputs []*wire.TxOut, rate script.Fe
 	})
 }
 
+// FundingFee is the fee in sat that Fund would pay for these outputs now, with the
+// coins that there are. Nothing is reserved; another coin may be there, or gone,
+// when Fund is called. Errors: as Fund.
+func (w *Wallet) FundingFee(ctx context.Context, outputs []*wire.TxOut, rate script.FeeRate) (int64, error) {
+	if err := checkOutputs(outputs, rate); err != nil {
+		return 0, err
+	}
+	all, err := w.coins(ctx)
+	if err != nil {
+		return 0, err
+	}
+	f, err := w.author(ctx, usable(all), outputs, rate)
+	if err != nil {
+		return 0, err
+	}
+	return f.Fee, nil
+}
+
 func checkOutputs(outputs []*wire.TxOut, rate script.FeeRate) error {
 	if rate <= 0 || rate > maxRate {
 		return fmt.Errorf("%w: %d sat per 1000 vB", ErrRate, rate)

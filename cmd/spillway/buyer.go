@@ -80,7 +80,7 @@ func (a *app) newBuyer(r *role, web *http.Client) (_ *buyer, err error) {
 		return nil, err
 	}
 	b.buy, err = download.New(download.Config{
-		Client: b.client, Payer: b.payer, Store: r.store, Chain: r.chain, Network: a.flags.network, Policy: a.policy(),
+		Client: b.client, Payer: b.payer, Store: r.store, Chain: r.chain, Wallet: r.wallet, Network: a.flags.network, Policy: a.policy(),
 		Locks: &download.FileLocks{Dir: filepath.Join(r.dir, "locks")}, Log: a.out.logger(),
 	})
 	return b, err
@@ -114,8 +114,9 @@ func (b *buyer) Close() error {
 	return b.role.Close()
 }
 
-// fillFromFaucet has the devnet's faucet pay what the wallet lacks. On a real
-// network nothing is ever given.
+// fillFromFaucet has the devnet's faucet pay what is needed where the wallet has
+// less, in one coin: gathering many small ones costs fees. On a real network
+// nothing is ever given.
 func (b *buyer) fillFromFaucet(ctx context.Context, need int64) error {
 	client, ok := b.chain.(*esplora.Client)
 	if !ok || !b.app.regtest() {
@@ -129,11 +130,11 @@ func (b *buyer) fillFromFaucet(ctx context.Context, need int64) error {
 	if err != nil {
 		return err
 	}
-	if _, err := client.Faucet(ctx, pk, need-have.Spendable); err != nil {
+	if _, err := client.Faucet(ctx, pk, need); err != nil {
 		b.app.out.say("The wallet lacks coins and this chain has no faucet that answers: %v", err)
 		return nil // funding will say what is missing
 	}
-	b.app.out.say("The wallet was filled with %s by the devnet's faucet (worth nothing).", money(uint64(need-have.Spendable)*1000))
+	b.app.out.say("The wallet was filled with %s by the devnet's faucet (worth nothing).", money(uint64(need)*1000))
 	return b.awaitCoins(ctx, need)
 }
 

@@ -64,6 +64,7 @@ func TestErrorsAreExplained(t *testing.T) {
 		{paywall.ErrPriceChanged, 9, "price-changed"},
 		{download.ErrOtherContent, 9, "other-content"},
 		{fmt.Errorf("%w: %w", download.ErrChanged, paywall.ErrInsufficient), 9, "other-content"},
+		{download.ErrFees, 3, "fees"},
 		{download.ErrExists, 2, "file-exists"},
 		{bao.ErrWrongBytes, 5, "wrong-bytes"},
 		{errors.New("something nobody foresaw"), 1, "defect"},

@@ -296,7 +296,8 @@ func (a *app) describe(p *download.Plan) {
 	case p.Capacity > 0:
 		a.out.say("Locks %s in a %s channel until the close; if the provider vanishes all that is unpaid comes back from height %d on (%d blocks).",
 			money(p.Capacity*1000), p.Construction, p.Expiry, p.Expiry-min(p.Expiry, p.Tip))
-		a.out.say("Fees on the chain: about %d sat for the funding; a refund, if ever needed, about %d sat.", p.FundingFee, p.RefundFee)
+		a.out.say("Fees on the chain: %d sat for the funding with the coins as they are, at most %d sat; a refund, if ever needed, about %d sat.",
+			p.FundingFee, p.FundingMost, p.RefundFee)
 	}
 }
 

@@ -43,15 +43,16 @@ func (a *app) printQuote(p *download.Plan) error {
 	for i, c := range o.Constructions {
 		types[i] = string(c)
 	}
-	a.out.print("%s\n  size            %s\n  root            %s\n  price           %s in all, %s for each chunk of %s\n  minimum charge  %d sat\n  credit          %s (delivered before it is paid)\n  locked          %s until the close, at most to height %d\n  channels        %v",
+	a.out.print("%s\n  size            %s\n  root            %s\n  price           %s in all, %s for each chunk of %s\n  minimum charge  %d sat\n  credit          %s (delivered before it is paid)\n  locked          %s until the close, at most to height %d\n  chain fees      %d sat for the funding, at most %d sat\n  channels        %v",
 		p.URL, size(m.Size), m.Root, money(p.TotalMsat), money(m.ChunkMsat), size(m.ChunkBytes),
-		o.MinimumCharge, money(o.Credit), money(p.Capacity*1000), o.Expiry, types)
+		o.MinimumCharge, money(o.Credit), money(p.Capacity*1000), o.Expiry, p.FundingFee, p.FundingMost, types)
 	if p.Prepay > 0 {
 		a.out.say("This provider wants %d sat ahead of each chunk: get needs --max-prepay.", p.Prepay)
 	}
 	return a.out.result(map[string]any{
 		"url": p.URL, "size": m.Size, "root": m.Root.String(), "chunk_bytes": m.ChunkBytes, "chunk_msat": m.ChunkMsat, "total_msat": p.TotalMsat,
 		"minimum_charge_sat": o.MinimumCharge, "credit_msat": o.Credit, "capacity_sat": p.Capacity, "expiry_height": o.Expiry, "channel_types": types,
+		"funding_fee_sat": p.FundingFee, "funding_fee_most_sat": p.FundingMost,
 	})
 }
 

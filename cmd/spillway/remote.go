@@ -19,6 +19,7 @@ var remoteKinds = []kind{
 	{download.ErrOtherProvider, exitRefused, "other-provider", noMoney, "Check the address."},
 	{download.ErrExists, exitUsage, "file-exists", noMoney, "Name another file with -o, or remove the one that is there."},
 	{download.ErrQuote, exitMisbehaved, "quote", noMoney, "Try another provider."},
+	{download.ErrFees, exitConsent, "fees", noMoney, "Run the command again: it names the fee as it is now."},
 	{download.ErrDeposit, exitRefused, "deposit", noMoney, "Ask the provider for larger channels."},
 	{paywall.ErrMisbehaved, exitMisbehaved, "misbehaved", "Nothing was signed for it. " + refundOK, "Try another provider, or the same one later."},
 	{paywall.ErrRedirected, exitRefused, "redirected", "Nothing was paid across origins.", "Use the address that the message names, if you trust it."},

@@ -93,7 +93,7 @@ func (c *Customer) Open() *Opened {
 	})
 	Must(t, err)
 	o.Buyer, err = download.New(download.Config{
-		Client: o.Client, Payer: o.Payer, Store: c.Store, Chain: c.M.Node, Network: Network, Policy: c.M.Policy,
+		Client: o.Client, Payer: o.Payer, Store: c.Store, Chain: c.M.Node, Wallet: o.Wallet, Network: Network, Policy: c.M.Policy,
 		OpenSink: c.Disk.Open, Sleep: sleep, Now: c.M.Now, SaveEvery: max(c.SaveEvery, 64<<10), Log: c.M.Log,
 	})
 	Must(t, err)
