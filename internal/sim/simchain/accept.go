@@ -24,10 +24,18 @@ func refuse(format string, args ...any) error {
 	return &chain.RejectError{Reason: fmt.Sprintf(format, args...)}
 }
 
-// judge tells whether the mempool takes a new transaction, and which ones it takes
-// the place of. back: it returns from an undone block; its fee and its script were
-// judged before. Errors: *chain.RejectError.
-func (c *Chain) judge(tx *wire.MsgTx, id chainhash.Hash, back bool) (*entry, map[chainhash.Hash]bool, error) {
+// origin is where a transaction comes from that the mempool is asked to take.
+type origin int
+
+const (
+	fresh  origin = iota // from outside
+	undone               // from an undone block: its fee and its scripts were judged before
+	stayed               // from the mempool, while blocks were undone: its place there too
+)
+
+// judge tells whether the mempool takes a transaction, and which ones it takes the
+// place of. Errors: *chain.RejectError.
+func (c *Chain) judge(tx *wire.MsgTx, id chainhash.Hash, from origin) (*entry, map[chainhash.Hash]bool, error) {
 	e := &entry{id: id, tx: tx}
 	stripped := tx.SerializeSizeStripped()
 	e.weight = int64(3*stripped + tx.SerializeSize())
@@ -35,11 +43,11 @@ func (c *Chain) judge(tx *wire.MsgTx, id chainhash.Hash, back bool) (*entry, map
 	if err != nil {
 		return nil, nil, err
 	}
-	gone, err := c.policy(e, direct, back)
+	gone, err := c.policy(e, direct, from)
 	if err != nil {
 		return nil, nil, err
 	}
-	if back || c.SkipScripts {
+	if from != fresh || c.SkipScripts {
 		return e, gone, nil
 	}
 	return e, gone, execute(e)
@@ -70,12 +78,13 @@ func (c *Chain) check(e *entry, stripped int) (direct []*entry, err error) {
 		direct, err = c.conflicts(e.tx)
 		return err
 	}
-	checks := [...]func() error{
+	checks := []func() error{
 		func() error { return sane(e) }, func() error { return version(e.tx) }, func() error { return form(e, c.Rules) }, small, finished, conflicts,
 		func() error { return c.fetch(e) }, unlocked, func() error { return worth(e) }, func() error { return spends(e) },
+		func() error { return ephemeral(e) },
 	}
 	if c.Rules == Embedded {
-		checks = [...]func() error{
+		checks = []func() error{
 			small, func() error { return sane(e) }, conflicts, func() error { return c.fetch(e) }, func() error { return worth(e) },
 			func() error { return version(e.tx) }, finished, func() error { return form(e, c.Rules) }, func() error { return spends(e) }, unlocked,
 		}

@@ -185,7 +185,7 @@ func (c *Chain) submit(tx *wire.MsgTx) error {
 	if _, known := c.txs[id]; known {
 		return nil
 	}
-	e, gone, err := c.judge(tx, id, false)
+	e, gone, err := c.judge(tx, id, fresh)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ var classes = []struct{ says, class string }{
 	{"non-BIP68-final", "relative lock"}, {"non-final", "lock"}, {"bad-txns-nonfinal", "lock"}, {"dust", "dust"},
 	{"bad-txns-inputs-missingorspent", "missing"}, {"min relay fee not met", "low fee"}, {"insufficient fee", "replacement fee"},
 	{"txn-mempool-conflict", "conflict"}, {"version", "version"}, {"tx-size-small", "small"}, {"scriptpubkey", "output form"},
-	{"bad-txns-nonstandard-inputs", "input form"}, {"mandatory-script-verify", "script"}, {"mempool-script-verify", "script"},
+	{"bad-txns-nonstandard-inputs", "input form"}, {"bad-txns-input-script-unknown", "input form"}, {"mandatory-script-verify", "script"}, {"mempool-script-verify", "script"},
 	{"failed to validate", "script"}, {"signature", "script"}, {"bad-txns-in-belowout", "amount"}, {"which is less than the amount", "amount"},
 	{"less than spent amount", "amount"}, {"total value of all transaction inputs", "amount"},
 	{"bad-txns-spends-conflicting-tx", "spends what it replaces"}, {"replacement transaction spends parent", "spends what it replaces"},

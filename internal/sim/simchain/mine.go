@@ -1,6 +1,8 @@
 package simchain
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -80,54 +82,89 @@ func (c *Chain) choose(t Template) []*entry {
 	if room <= 0 || room > maxBlock {
 		room = maxBlock
 	}
-	if weight <= room && t.Floor <= 0 {
+	if weight <= room && t.Floor <= 0 && len(open) < 2 {
 		return open
 	}
 	return c.dearest(open, room, t.Floor)
 }
 
-// dearest fills a block: again and again the transaction whose rate is highest
-// together with what it needs that is not in yet.
-func (c *Chain) dearest(open []*entry, room int64, floor script.FeeRate) (taken []*entry) {
-	in, full := map[chainhash.Hash]bool{}, map[chainhash.Hash]bool{}
-	for {
-		var best []*entry
-		var bestFee, bestWeight int64
-		for _, e := range open {
-			if in[e.id] || full[e.id] {
-				continue
-			}
-			with, fee, weight := c.needs(e, open, in)
-			if best == nil || fee*bestWeight > bestFee*weight {
-				best, bestFee, bestWeight = with, fee, weight
-			}
-		}
-		if best == nil || bestFee < floor.Fee((bestWeight+3)/4) {
-			return taken
-		}
-		if bestWeight > room {
-			full[best[len(best)-1].id] = true
-			continue
-		}
-		for _, e := range best {
-			in[e.id] = true
-		}
-		taken, room = append(taken, best...), room-bestWeight
-	}
+// bundle is a transaction and what it needs of the mempool that is not in the block.
+type bundle struct {
+	e           *entry
+	with        []*entry // all of it, parents first
+	fee, weight int64
 }
 
-// needs is a transaction and what it hangs on of those that are open and not in,
-// parents first.
-func (c *Chain) needs(e *entry, open []*entry, in map[chainhash.Hash]bool) (with []*entry, fee, weight int64) {
-	above := c.ancestors(e)
-	if len(above) > 0 {
-		for _, a := range open {
-			if above[a.id] != nil && !in[a.id] {
-				with, fee, weight = append(with, a), fee+a.fee, weight+a.weight
+// worse compares two bundles as miners do: by their rate, or by the transaction's own
+// where that is lower; of equals the lower txid comes first.
+func (b *bundle) worse(than *bundle) bool {
+	fee, weight := b.score()
+	otherFee, otherWeight := than.score()
+	if fee*otherWeight != otherFee*weight {
+		return fee*otherWeight < otherFee*weight
+	}
+	return bytes.Compare(b.e.id[:], than.e.id[:]) > 0
+}
+
+func (b *bundle) score() (fee, weight int64) {
+	if b.e.fee*b.weight < b.fee*b.e.weight {
+		return b.e.fee, b.e.weight
+	}
+	return b.fee, b.weight
+}
+
+// dearest fills a block: again and again the best bundle.
+func (c *Chain) dearest(open []*entry, room int64, floor script.FeeRate) (taken []*entry) {
+	left := make([]*bundle, len(open))
+	for i, e := range open {
+		left[i] = &bundle{e: e}
+		c.bundle(left[i], open, nil)
+	}
+	in := map[chainhash.Hash]bool{}
+	for len(left) > 0 {
+		best := left[0]
+		for _, b := range left[1:] {
+			if best.worse(b) {
+				best = b
+			}
+		}
+		if best.fee < floor.Fee((best.weight+3)/4) {
+			return taken
+		}
+		if best.weight > room {
+			left = slices.DeleteFunc(left, func(b *bundle) bool { return b == best })
+			continue
+		}
+		for _, e := range best.with {
+			in[e.id] = true
+		}
+		taken, room = append(taken, best.with...), room-best.weight
+		left = slices.DeleteFunc(left, func(b *bundle) bool { return in[b.e.id] })
+		for _, b := range left {
+			if len(b.with) > 1 {
+				c.bundle(b, open, in)
 			}
 		}
 	}
-	return append(with, e), fee + e.fee, weight + e.weight
+	return taken
+}
+
+// bundle finds what a transaction hangs on of those that are open and not in, parents
+// first: by the number of their ancestors, then by txid.
+func (c *Chain) bundle(b *bundle, open []*entry, in map[chainhash.Hash]bool) {
+	b.with, b.fee, b.weight = b.with[:0], b.e.fee, b.e.weight
+	above := c.ancestors(b.e)
+	for _, a := range open {
+		if above[a.id] != nil && !in[a.id] {
+			b.with, b.fee, b.weight = append(b.with, a), b.fee+a.fee, b.weight+a.weight
+		}
+	}
+	if len(b.with) > 1 {
+		slices.SortFunc(b.with, func(x, y *entry) int {
+			return cmp.Or(cmp.Compare(len(c.ancestors(x)), len(c.ancestors(y))), bytes.Compare(x.id[:], y.id[:]))
+		})
+	}
+	b.with = append(b.with, b.e)
 }
 
 // MineTxs makes a block of exactly these transactions, parents before children,

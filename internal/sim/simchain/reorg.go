@@ -25,23 +25,23 @@ type ReorgOptions struct {
 // Reorg undoes up to depth blocks and puts one more empty one in their place; what
 // was in them returns to the mempool where it is still valid. It reports how many
 // transactions were undone; 130 blocks can be undone from the beginning on.
-func (c *Chain) Reorg(depth int) (undone int) {
+func (c *Chain) Reorg(depth int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	depth = min(depth, len(c.blocks)-1)
 	if depth < 1 {
 		return 0
 	}
-	undone, err := c.reorg(ReorgOptions{Depth: depth})
+	n, err := c.reorg(ReorgOptions{Depth: depth})
 	if err != nil {
 		return 0 // nothing to mine, so nothing to refuse
 	}
-	return undone
+	return n
 }
 
-// ReorgWith is Reorg with a say in what becomes of the transactions. Errors:
-// ErrRange, ErrBlock; the chain is then as it was.
-func (c *Chain) ReorgWith(o ReorgOptions) (undone int, err error) {
+// ReorgWith is Reorg with a say in what becomes of the transactions; it too reports
+// how many were undone. Errors: ErrRange, ErrBlock; the chain is then as it was.
+func (c *Chain) ReorgWith(o ReorgOptions) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if o.Depth < 1 || o.Depth >= len(c.blocks) {
@@ -53,7 +53,7 @@ func (c *Chain) ReorgWith(o ReorgOptions) (undone int, err error) {
 	return c.reorg(o)
 }
 
-func (c *Chain) reorg(o ReorgOptions) (undone int, err error) {
+func (c *Chain) reorg(o ReorgOptions) (int, error) {
 	cut := len(c.blocks) - o.Depth
 	old := slices.Clone(c.blocks[cut:])
 	pool := c.aside()
@@ -82,19 +82,20 @@ func (c *Chain) reorg(o ReorgOptions) (undone int, err error) {
 	for range max(o.Length, o.Depth+1) - 1 {
 		c.connect(nil)
 	}
-	for _, e := range append(back, pool...) {
-		if _, known := c.txs[e.id]; !known && !slices.Contains(o.Drop, e.id) {
-			c.again(e)
-		}
-	}
+	c.again(back, undone, o.Drop)
+	c.again(pool, stayed, o.Drop)
 	return len(back), nil
 }
 
-// again takes a transaction back into the mempool where it is still valid, as a
-// node does: its fee is not judged again, and what no longer fits is gone.
-func (c *Chain) again(e *entry) {
-	fresh, gone, err := c.judge(e.tx, e.id, true)
-	if err == nil {
-		c.enter(fresh, gone)
+// again takes transactions back into the mempool where they are still valid, as a
+// node does: their fees are not judged again, and what no longer fits is gone.
+func (c *Chain) again(all []*entry, from origin, but []chainhash.Hash) {
+	for _, e := range all {
+		if _, known := c.txs[e.id]; known || slices.Contains(but, e.id) {
+			continue
+		}
+		if fit, gone, err := c.judge(e.tx, e.id, from); err == nil {
+			c.enter(fit, gone)
+		}
 	}
 }

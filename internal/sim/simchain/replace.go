@@ -1,14 +1,20 @@
 package simchain
 
-import "github.com/btcsuite/btcd/chainhash/v2"
+import (
+	"slices"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+)
 
 // Limits of what hangs together in a mempool (a bitcoind's), of what one
 // replacement evicts, and of TRUC transactions (BIP431), in vB.
 const (
-	maxFamily    = 25
-	maxEvictions = 100
-	maxTruc      = 10_000
-	maxTrucChild = 1_000
+	maxFamily     = 25
+	maxFamilySize = 101_000
+	maxCarveOut   = 10_000
+	maxEvictions  = 100
+	maxTruc       = 10_000
+	maxTrucChild  = 1_000
 )
 
 // relay is what a transaction pays at least to be relayed, in sat.
@@ -21,9 +27,9 @@ func (c *Chain) relay(vsize int64) int64 {
 
 // policy judges fees, replacement and chains of unconfirmed transactions; it
 // returns what is evicted.
-func (c *Chain) policy(e *entry, direct []*entry, back bool) (map[chainhash.Hash]bool, error) {
+func (c *Chain) policy(e *entry, direct []*entry, from origin) (map[chainhash.Hash]bool, error) {
 	size := e.vsize()
-	if !back {
+	if from == fresh {
 		switch {
 		case c.least > 0 && e.fee < c.least.Fee(size):
 			return nil, refuse("mempool min fee not met, %d < %d", e.fee, c.least.Fee(size))
@@ -35,22 +41,31 @@ func (c *Chain) policy(e *entry, direct []*entry, back bool) (map[chainhash.Hash
 		return nil, trucSize(c.Rules, e, 0)
 	}
 	above := c.ancestors(e)
-	if c.Rules == Bitcoind && !back {
-		sibling, err := c.truc(e, above, direct)
+	if c.Rules == Bitcoind {
+		sibling, err := c.chains(e, above, direct, from)
 		if err != nil {
 			return nil, err
 		}
 		if sibling != nil {
 			direct = append(direct, sibling)
 		}
-		if err := c.chained(above); err != nil {
-			return nil, err
-		}
 	}
 	if len(direct) == 0 {
 		return nil, nil
 	}
 	return c.replace(e, direct, above)
+}
+
+// chains judges what a transaction hangs on and beside what, in a bitcoind; the
+// sibling is what it may take the place of.
+func (c *Chain) chains(e *entry, above map[chainhash.Hash]*entry, direct []*entry, from origin) (sibling *entry, err error) {
+	if err := c.below(e, above); err != nil || from == stayed {
+		return nil, err
+	}
+	if err := c.beside(e, above, direct); err != nil || from == undone {
+		return nil, err
+	}
+	return c.truc(e, above, direct)
 }
 
 // ancestors are the transactions of the mempool that a transaction hangs on.
@@ -72,13 +87,34 @@ func (c *Chain) ancestors(e *entry) map[chainhash.Hash]*entry {
 	return found
 }
 
-// chained holds the length of chains of unconfirmed transactions.
-func (c *Chain) chained(above map[chainhash.Hash]*entry) error {
-	if len(above)+1 > maxFamily {
+// below holds what a transaction hangs on: a number and a size.
+func (c *Chain) below(e *entry, above map[chainhash.Hash]*entry) error {
+	size := e.vsize()
+	for _, a := range above {
+		size += a.vsize()
+	}
+	if len(above)+1 > maxFamily || size > maxFamilySize {
 		return refuse("too-long-mempool-chain, too many unconfirmed ancestors")
 	}
+	return nil
+}
+
+// beside holds what hangs on each of a transaction's ancestors. There is one more
+// place where it replaces one, and one for a small child of a single parent.
+func (c *Chain) beside(e *entry, above map[chainhash.Hash]*entry, direct []*entry) error {
+	places, room := maxFamily, int64(maxFamilySize)
+	if len(direct) > 0 && !slices.ContainsFunc(direct, func(d *entry) bool { return d != direct[0] }) {
+		places, room = places+1, room+direct[0].vsize()
+	}
+	if len(above) == 1 && e.vsize() <= maxCarveOut && e.tx.Version != 3 {
+		places, room = places+1, room+maxCarveOut
+	}
 	for _, a := range above {
-		if len(c.family(a))+1 > maxFamily {
+		family, size := c.family(a), e.vsize()
+		for id := range family {
+			size += c.txs[id].e.vsize()
+		}
+		if len(family)+1 > places || size > room {
 			return refuse("too-long-mempool-chain, too many descendants")
 		}
 	}

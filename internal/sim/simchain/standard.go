@@ -27,24 +27,44 @@ func form(e *entry, rules Rules) error {
 			return refuse("scriptsig-not-pushonly")
 		}
 	}
-	data := 0
+	data, small := 0, 0
 	for _, out := range tx.TxOut {
 		class := txscript.GetScriptClass(out.PkScript)
 		switch {
 		case class == txscript.NonStandardTy && rules == Bitcoind && future(out.PkScript):
-			if out.Value < dust(out.PkScript) {
-				return refuse("dust")
-			}
+			small += below(out)
 		case class == txscript.NonStandardTy || class == txscript.MultiSigTy && !plainMultisig(out.PkScript):
 			return refuse("scriptpubkey")
 		case class == txscript.NullDataTy:
 			data++
-		case out.Value < dust(out.PkScript):
+		default:
+			small += below(out)
+		}
+		if small > 1 || small > 0 && rules == Embedded {
 			return refuse("dust")
 		}
 	}
 	if data > 1 {
 		return refuse("multi-op-return")
+	}
+	return nil
+}
+
+// below is 1 for an output of too little, else 0.
+func below(out *wire.TxOut) int {
+	if out.Value < dust(out.PkScript) {
+		return 1
+	}
+	return 0
+}
+
+// ephemeral refuses dust: a bitcoind takes one such output where there is no fee, and
+// only in a package with what spends it, which is no part of the model.
+func ephemeral(e *entry) error {
+	for _, out := range e.tx.TxOut {
+		if e.fee > 0 && below(out) > 0 && txscript.GetScriptClass(out.PkScript) != txscript.NullDataTy {
+			return refuse("dust, tx with dust output must be 0-fee")
+		}
 	}
 	return nil
 }
