@@ -109,14 +109,40 @@ func (r Duplex) heldState() script.State {
 	return script.State{Sender: SenderOf(r.Held.Epoch), Lock: lock, Rest: int64(r.Terms.Capacity - r.Held.Amount)}
 }
 
-// Claim is the settlement's part of this channel: Held, to be completed by this
-// side's key. Errors: ErrNothingAtStake.
-func (r Duplex) Claim(ch *script.Channel) (script.Claim, error) {
+// claim is the settlement's part of this channel: Held, to be completed by this
+// side's key.
+func (r Duplex) claim(ch *script.Channel) (script.Claim, error) {
 	if r.Held.Epoch == 0 {
 		return script.Claim{}, ErrNothingAtStake
 	}
 	s := r.heldState()
 	return script.Claim{Channel: ch, Rest: s.Rest, HalfSig: r.Held.Signature, Sender: s.Sender, Lock: s.Lock}, nil
+}
+
+// Claim is the payee's newest update as part of a settlement, without its key.
+// Errors: ErrNothingAtStake.
+func (r PayeeRecord) Claim(ch *script.Channel) (script.Claim, error) {
+	if r.Duplex != nil {
+		return r.duplex().claim(ch)
+	}
+	return script.Claim{Channel: ch, Rest: int64(r.Terms.Capacity - r.Paid), HalfSig: r.Signature}, nil
+}
+
+// Claimed is the amount (sat) that a settlement of the newest update pays.
+func (r PayeeRecord) Claimed() uint64 {
+	if r.Duplex != nil {
+		return r.Duplex.Held.Amount
+	}
+	return r.Paid
+}
+
+// Claim is what a payer of a duplex channel holds as part of a settlement,
+// without its key. Errors: ErrNothingAtStake.
+func (r PayerRecord) Claim(ch *script.Channel) (script.Claim, error) {
+	if r.Duplex == nil {
+		return script.Claim{}, ErrNothingAtStake
+	}
+	return r.duplex().claim(ch)
 }
 
 // dueDuplex is the payer's duty: the agreed close again, until its own deadline;

@@ -91,7 +91,7 @@ func TestDuplexClaim(t *testing.T) {
 	b := threeEpochs(t)
 	for side, key := range map[script.Side]byte{script.Payer: 0x11, script.Payee: 0x22} {
 		r := b.side[side]
-		claim, err := r.Claim(b.ch)
+		claim, err := r.claim(b.ch)
 		wantNil(t, err)
 		claim.PayeeKey = priv(key)
 		tx, fee, err := script.Settle([]script.Claim{claim}, payout, perVB)
@@ -105,6 +105,6 @@ func TestDuplexClaim(t *testing.T) {
 			t.Errorf("the sender completed what the %s holds", side)
 		}
 	}
-	_, err := Duplex{Terms: duplexTerms()}.Claim(b.ch)
+	_, err := Duplex{Terms: duplexTerms()}.claim(b.ch)
 	wantErr(t, err, ErrNothingAtStake)
 }

@@ -144,11 +144,13 @@ func (r PayerRecord) Sell(price, credit uint64, v View) (PayerRecord, error) {
 	return r.with(d), nil
 }
 
-// payDuplex decides the state by which the payer pays its ledger.
-func (r PayerRecord) payDuplex(tip uint32, lim Limits) (PayerRecord, Update, error) {
-	d, due, err := r.duplex().Pay(tip, DuplexLimits{Budget: lim.Budget, Least: r.Terms.MinimumCharge, Blocked: lim.Blocked})
-	if err != nil || !due {
-		return r, r.Duplex.Sent, err
+// PayState decides the state by which a duplex channel's payer pays its ledger.
+// Where it is a new one it has no signature yet (SetSignature).
+// Errors: those of Duplex.Pay.
+func (r PayerRecord) PayState(tip uint32, lim Limits) (PayerRecord, error) {
+	d, _, err := r.duplex().Pay(tip, DuplexLimits{Budget: lim.Budget, Least: r.Terms.MinimumCharge, Blocked: lim.Blocked})
+	if err != nil {
+		return r, err
 	}
-	return r.with(d), d.Sent, nil
+	return r.with(d), nil
 }

@@ -34,6 +34,24 @@ type PayerClose struct {
 	Txid string `json:"txid"`
 }
 
+// Opened puts the half-signature of the first update, over everything, into the
+// record: `open` may leave when it is saved.
+func (r PayerRecord) Opened(sig []byte) PayerRecord {
+	r.Phase, r.Signature = Funding, sig
+	if r.Terms.Construction == script.Duplex {
+		r.Duplex = &Duplex{Sent: r.Terms.First(sig)}
+	}
+	return r
+}
+
+// Newest is the newest update that the payer ever signed.
+func (r PayerRecord) Newest() Update {
+	if r.Duplex != nil {
+		return r.Duplex.Sent
+	}
+	return Update{Amount: r.Signed, Signature: r.Signature}
+}
+
 // Limits is what a payer allows.
 type Limits struct {
 	Budget  uint64 // sat, the highest cumulative amount that it signs in this channel
@@ -153,6 +171,9 @@ func (r PayerRecord) raise(want uint64, lim Limits) (PayerRecord, uint64, error)
 
 // SetSignature adds the half-signature for the record's amount.
 func (r PayerRecord) SetSignature(sig []byte) PayerRecord {
+	if r.Duplex != nil {
+		return r.with(r.duplex().Signed(sig))
+	}
 	r.Signature = sig
 	return r
 }

@@ -46,7 +46,7 @@ func (t Terms) Script() (*script.Channel, error) {
 // ch is the terms' own Script (built once by the caller).
 // Errors: ErrAmountExceeds, ErrSignature.
 func (t Terms) VerifyUpdate(ch *script.Channel, u Update) error {
-	state, err := t.state(u)
+	state, err := t.Commitment(u)
 	if err != nil {
 		return err
 	}
@@ -56,8 +56,9 @@ func (t Terms) VerifyUpdate(ch *script.Channel, u Update) error {
 	return nil
 }
 
-// state is the commitment that an update's half-signature is for.
-func (t Terms) state(u Update) (script.State, error) {
+// Commitment is the state that an update's half-signature is for.
+// Errors: ErrAmountExceeds, ErrTerms.
+func (t Terms) Commitment(u Update) (script.State, error) {
 	switch {
 	case t.Construction == script.Duplex:
 		return t.State(u.Epoch, u.Amount)
@@ -65,6 +66,15 @@ func (t Terms) state(u Update) (script.State, error) {
 		return script.State{}, refuse(ErrTerms, "a %s channel has no epoch %d", t.Construction, u.Epoch)
 	}
 	return script.State{Rest: int64(t.Capacity - min(u.Amount, t.Capacity))}, t.CheckAmount(u.Amount)
+}
+
+// First is the update of amount 0 that comes with an opening.
+func (t Terms) First(sig []byte) Update {
+	u := Update{Signature: sig}
+	if t.Construction == script.Duplex {
+		u.Epoch = 1
+	}
+	return u
 }
 
 // deadline is the height from which on the payee stops delivering and settles.

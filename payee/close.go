@@ -104,6 +104,9 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 	}
 	defer h.unlock()
 	next := h.record
+	if update != nil && next.Duplex != nil {
+		return nil, fmt.Errorf("%w: a duplex channel takes its states as payments", channel.ErrUnsupported)
+	}
 	if update != nil {
 		if err := next.Terms.VerifyUpdate(h.script, *update); err != nil {
 			return nil, err
@@ -150,10 +153,11 @@ func (p *Payee) settle(ctx context.Context, h *held, rate script.FeeRate, tip ui
 	if err != nil {
 		return nil, err
 	}
-	claim := script.Claim{
-		Channel: h.script, Rest: int64(h.record.Terms.Capacity - h.record.Paid),
-		HalfSig: h.record.Signature, PayeeKey: key,
+	claim, err := h.record.Claim(h.script)
+	if err != nil {
+		return nil, err
 	}
+	claim.PayeeKey = key
 	tx, fee, err := script.Settle([]script.Claim{claim}, p.cfg.Payout, rate)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", channel.ErrTooSmall, err)
@@ -164,7 +168,7 @@ func (p *Payee) settle(ctx context.Context, h *held, rate script.FeeRate, tip ui
 	}
 	next := h.record
 	next.Settlement = &channel.Broadcast{
-		Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Amount: next.Paid, Height: tip,
+		Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Amount: next.Claimed(), Height: tip,
 	}
 	if err := p.save(ctx, h, next); err != nil {
 		return nil, err

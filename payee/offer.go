@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 
@@ -41,12 +42,20 @@ func (p *Payee) measure() error {
 		ch, err := script.New(script.Funding{
 			Construction: c, PayerKey: [33]byte(other.PubKey().SerializeCompressed()),
 			PayeeKey: [33]byte(key.PubKey().SerializeCompressed()), Expiry: 500_000, TxVersion: p.cfg.Policy.TxVersion,
-			Capacity: channel.MaxSat, RestScript: rest,
+			Capacity: channel.MaxSat, RestScript: rest, PayeeRestScript: p.restScript(c),
 		})
 		if err != nil {
 			return fmt.Errorf("payee: %w", err)
 		}
 		p.size[c] = ch.SettlementVSize(channel.MaxSat/2, p.cfg.Payout)
+	}
+	return nil
+}
+
+// restScript is where the payee's rests go, in the one kind of channel that has any.
+func (p *Payee) restScript(c script.Construction) []byte {
+	if c == script.Duplex {
+		return p.cfg.Payout
 	}
 	return nil
 }
@@ -90,6 +99,9 @@ func (p *Payee) offer(ctx context.Context, price Price, nonce channel.Nonce, tip
 		PayeeKey: channel.Key(key.PubKey().SerializeCompressed()), Nonce: nonce, Tip: tip,
 		Expiry: tip + pol.Duration, Margin: pol.Margin, MaxDeposit: pol.MaxDeposit,
 		ZeroConf: pol.ZeroConf, Credit: price.Credit, MinimumCharge: p.minimum(rate),
+	}
+	if slices.Contains(o.Constructions, script.Duplex) {
+		o.Step, o.PayeeRest = pol.Margin, p.cfg.Payout
 	}
 	o.MinDeposit = p.minDeposit(price)
 	o.Confirmations = pol.Confirmations(o.MinDeposit)

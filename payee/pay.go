@@ -60,6 +60,9 @@ func (p *Payee) Pay(ctx context.Context, q Request) (Receipt, error) {
 // holds reports whether an update is the newest one that is held: it was verified
 // when it came.
 func holds(r channel.PayeeRecord, u channel.Update) bool {
+	if r.Duplex != nil && u.Epoch != r.Duplex.Held.Epoch {
+		return false
+	}
 	return u.Amount == r.Paid && bytes.Equal(u.Signature, r.Signature)
 }
 
@@ -122,7 +125,7 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 
 // keep takes the update of a request that can't be served: it is money all the same.
 func (p *Payee) keep(ctx context.Context, h *held, u *channel.Update, why error) (Receipt, error) {
-	if u == nil {
+	if u == nil || h.record.Duplex != nil { // without a tip nobody can tell whether a state still counts
 		return receipt(h.record, 0), why
 	}
 	next, raised, err := h.record.Update(*u)

@@ -80,7 +80,8 @@ type Config struct {
 	Network string
 	Payout  []byte // script that settlements pay to
 	Policy  channel.Policy
-	// Constructions are the kinds of channel on offer; default: all.
+	// Constructions are the kinds of channel on offer; default: all that go one way.
+	// A duplex channel needs a payout script that a rest may go to.
 	Constructions []script.Construction
 	// Dearest is the price in msat of the dearest chunk on sale; it sizes the
 	// newcomers' pool. nil: no chunk needs a place.

@@ -30,15 +30,16 @@ func (p *Payer) BeginClose(ctx context.Context, id string) (*Closing, error) {
 		return nil, err
 	}
 	defer h.unlock()
-	if h.record.Unpaid() > 0 {
+	duplex := h.record.Duplex != nil
+	if !duplex && h.record.Unpaid() > 0 {
 		return nil, fmt.Errorf("%w: %d msat", channel.ErrOwes, h.record.Unpaid())
 	}
 	key, err := p.key(h.record)
 	if err != nil {
 		return nil, err
 	}
-	c := &Closing{Update: channel.Update{Amount: h.record.Signed, Signature: h.record.Signature}}
-	if h.record.Terms.Construction != script.Taproot {
+	c := &Closing{Update: h.record.Newest()}
+	if h.record.Terms.Construction != script.Taproot && !duplex {
 		return c, nil
 	}
 	if c.nonce, err = script.NewNonce(p.cfg.Rand, key); err != nil {
@@ -223,11 +224,14 @@ func (p *Payer) due(ctx context.Context, h *held, v channel.View) error {
 	}
 	var failed []error
 	for _, a := range actions {
-		if a.Kind == channel.MakeRefund {
+		switch a.Kind {
+		case channel.MakeRefund:
 			failed = append(failed, p.refund(ctx, h, a.Rate, v.Tip))
-			continue
+		case channel.MakeSettlement:
+			failed = append(failed, p.settle(ctx, h, a.Rate, v.Tip))
+		default:
+			failed = append(failed, p.send(ctx, a.Tx))
 		}
-		failed = append(failed, p.send(ctx, a.Tx))
 	}
 	return errors.Join(failed...)
 }
@@ -238,17 +242,23 @@ func (p *Payer) refund(ctx context.Context, h *held, rate script.FeeRate, tip ui
 	if err != nil {
 		return err
 	}
+	return p.made(ctx, h, tx, channel.Broadcast{Rate: int64(rate), Fee: fee, Height: tip})
+}
+
+// made saves a refund, or the settlement of what a duplex channel's payer holds,
+// and broadcasts it.
+func (p *Payer) made(ctx context.Context, h *held, tx *wire.MsgTx, b channel.Broadcast) error {
 	raw, err := channel.EncodeTx(tx)
 	if err != nil {
 		return err
 	}
+	b.Tx, b.Txid = raw, tx.TxHash().String()
 	next := h.record
-	made := channel.Broadcast{Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Height: tip}
-	next.Refund = made.Replaces(h.record.Refund)
+	next.Refund = b.Replaces(h.record.Refund)
 	if err := p.save(ctx, h, next); err != nil {
 		return err
 	}
-	p.cfg.Log.Info("refund", "channel", h.id, "txid", tx.TxHash(), "fee_sat", fee)
+	p.cfg.Log.Info("back", "channel", h.id, "txid", b.Txid, "fee_sat", b.Fee)
 	return p.send(ctx, raw)
 }
 

@@ -156,16 +156,11 @@ func (p *Payer) Opening(ctx context.Context, id string) (channel.Opening, error)
 		if next.Phase != channel.Prepared {
 			return next, nil, nil
 		}
-		key, err := p.key(next)
+		first, err := p.firstUpdate(next)
 		if err != nil {
 			return next, nil, err
 		}
-		sig, err := h.script.SignHalf(key, int64(next.Terms.Capacity))
-		if err != nil {
-			return next, nil, err
-		}
-		next.Phase, next.Signature = channel.Funding, sig
-		return next, nil, nil
+		return next.Opened(first.Signature), nil, nil
 	})
 	if err != nil {
 		return channel.Opening{}, err
@@ -189,8 +184,12 @@ func (p *Payer) firstUpdate(r channel.PayerRecord) (channel.Update, error) {
 	if err != nil {
 		return channel.Update{}, err
 	}
-	sig, err := ch.SignHalf(key, int64(r.Terms.Capacity))
-	return channel.Update{Signature: sig}, err
+	state, err := r.Terms.Commitment(r.Terms.First(nil))
+	if err != nil {
+		return channel.Update{}, err
+	}
+	sig, err := ch.SignState(key, state)
+	return r.Terms.First(sig), err
 }
 
 // Accepted records that the payee has stored the opening.

@@ -27,6 +27,13 @@ func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limit
 		if err != nil {
 			return next, nil, err
 		}
+		if next.Duplex != nil {
+			if next, err = p.payDuplex(ctx, h, next, lim); err != nil {
+				return next, nil, err
+			}
+			u = next.Newest()
+			return next, q.Ops, nil
+		}
 		if q.Last {
 			next, u.Amount, err = next.PayLast(lim)
 		} else {
@@ -63,7 +70,7 @@ func (p *Payer) sign(h *held, r channel.PayerRecord) (channel.PayerRecord, error
 // Newest is the newest update that was ever signed. It may be sent any number of times.
 func (p *Payer) Newest(ctx context.Context, id string) (channel.Update, error) {
 	r, err := p.Record(ctx, id)
-	return channel.Update{Amount: r.Signed, Signature: r.Signature}, err
+	return r.Newest(), err
 }
 
 // Resumed takes the newest update that the payee holds; where this side has

@@ -1,0 +1,99 @@
+package payer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/store"
+	"github.com/spillway/spillway/watch"
+)
+
+// payDuplex decides and signs the state by which a duplex channel's payer pays.
+func (p *Payer) payDuplex(ctx context.Context, h *held, r channel.PayerRecord, lim channel.Limits) (channel.PayerRecord, error) {
+	tip, err := p.cfg.Chain.Tip(ctx)
+	if err != nil {
+		return r, err
+	}
+	next, err := r.PayState(tip.Height, lim)
+	if err != nil || len(next.Duplex.Sent.Signature) > 0 {
+		return next, err
+	}
+	key, err := p.key(r)
+	if err != nil {
+		return r, err
+	}
+	state, err := r.Terms.Commitment(next.Duplex.Sent)
+	if err != nil {
+		return r, err
+	}
+	sig, err := h.script.SignState(key, state)
+	if err != nil {
+		return r, err
+	}
+	return next.SetSignature(sig), nil
+}
+
+// TakeBack takes what the payee of a duplex channel pays back: what it returns in
+// all (msat, cumulative) and its newest state, verified and saved here.
+// Errors: channel.ErrUnsupported, ErrSignature, those of channel.Duplex.Take.
+func (p *Payer) TakeBack(ctx context.Context, id string, back uint64, u channel.Update) error {
+	tip, err := p.cfg.Chain.Tip(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+		if len(u.Signature) > 0 {
+			if err := h.record.Terms.VerifyUpdate(h.script, u); err != nil {
+				return h.record, nil, err
+			}
+		}
+		next, _, err := h.record.TakeBack(back, u, tip.Height)
+		return next, nil, err
+	})
+	return err
+}
+
+// Sale is what the payee of a duplex channel asks of the payer.
+type Sale struct {
+	Update channel.Update // the payee's newest; no signature: none
+	Price  uint64         // msat of what was not charged before
+	Credit uint64         // msat
+	Ops    []store.Op     // saved in the same commit: what is charged
+}
+
+// Sell takes the payee's update and charges for the payer's own goods, in one
+// durable commit, before anything may be released. An update that comes with a
+// refused sale is taken all the same. Errors: those of channel.Duplex.Charge.
+func (p *Payer) Sell(ctx context.Context, id string, q Sale) (channel.PayerRecord, error) {
+	if err := p.TakeBack(ctx, id, 0, q.Update); err != nil {
+		return channel.PayerRecord{}, err
+	}
+	return p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+		v, _, err := watch.Look(ctx, p.cfg.Chain, wire.OutPoint(h.record.Terms.Outpoint), h.record.FundingTx)
+		if err != nil {
+			return h.record, nil, err
+		}
+		next, err := h.record.Sell(q.Price, q.Credit, v)
+		return next, q.Ops, err
+	})
+}
+
+// settle completes what the payer of a duplex channel holds, at a rate.
+func (p *Payer) settle(ctx context.Context, h *held, rate script.FeeRate, tip uint32) error {
+	claim, err := h.record.Claim(h.script)
+	if err != nil {
+		return err
+	}
+	if claim.PayeeKey, err = p.key(h.record); err != nil {
+		return err
+	}
+	tx, fee, err := script.Settle([]script.Claim{claim}, h.record.RefundScript, rate)
+	if err != nil {
+		return fmt.Errorf("%w: %w", channel.ErrTooSmall, err)
+	}
+	return p.made(ctx, h, tx, channel.Broadcast{Rate: int64(rate), Fee: fee, Height: tip, Amount: h.record.Duplex.Held.Amount})
+}
