@@ -110,6 +110,9 @@ func (r *round) look(ctx context.Context) error {
 // books checks the end: one channel, its price paid once, two transactions, and
 // both sides' books as the chain has it.
 func (r *round) books(ctx context.Context) error {
+	if err := r.mendPayee(ctx); err != nil {
+		return err
+	}
 	if err := r.look(ctx); err != nil {
 		return err
 	}
@@ -122,10 +125,8 @@ func (r *round) books(ctx context.Context) error {
 		if err != nil || settled {
 			return err
 		}
-		if !r.payee.alive() { // its end was due only now
-			if err := r.ensurePayee(ctx); err != nil {
-				return err
-			}
+		if err := r.mendPayee(ctx); err != nil { // its fault was due only now
+			return err
 		}
 		select {
 		case <-tick.C:

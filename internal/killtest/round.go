@@ -178,13 +178,22 @@ func (r *round) buy(ctx context.Context) error {
 			r.out.Whole = true
 			return r.bad
 		}
-		if r.faulty { // free space on its disk needs a new start, in the worst case
-			if err := r.stopPayee(ctx); err != nil {
-				return err
-			}
+		if err := r.mendPayee(ctx); err != nil {
+			return err
 		}
 	}
 	return fmt.Errorf("not bought after %d runs: %s", r.out.Gets, strings.Join(r.out.Exits, "; "))
+}
+
+// mendPayee sees to it that a provider runs whose disk takes everything: one whose
+// disk refused is stopped, as a person would, and started again.
+func (r *round) mendPayee(ctx context.Context) error {
+	if r.payee != nil && r.refused(r.payee) {
+		if err := r.stopPayee(ctx); err != nil {
+			return err
+		}
+	}
+	return r.ensurePayee(ctx)
 }
 
 // whole checks the file under its name: it is all there, or not there.
@@ -408,11 +417,8 @@ func (r *round) get(ctx context.Context) (done bool, err error) {
 	}
 	r.disturbed = r.disturbed || r.faulty || !r.payee.alive()
 	var allowed []int
-	if r.disturbed {
-		allowed = append(allowed, exitUnreachable)
-	}
-	if r.faulty {
-		allowed = append(allowed, exitRefused)
+	if r.disturbed { // refused: a provider that just came up knows no file yet
+		allowed = append(allowed, exitUnreachable, exitRefused)
 	}
 	if err := r.judge(Payer, p, allowed); err != nil {
 		return false, err
