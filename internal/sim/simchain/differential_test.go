@@ -78,7 +78,7 @@ var classes = []struct{ says, class string }{
 	{"bad-txns-spends-conflicting-tx", "spends what it replaces"}, {"replacement transaction spends parent", "spends what it replaces"},
 	{"replacement-adds-unconfirmed", "new unconfirmed"}, {"spends new unconfirmed", "new unconfirmed"},
 	{"multi-op-return", "data"}, {"nulldata", "data"}, {"bad-txns-inputs-duplicate", "twice"}, {"duplicate inputs", "twice"},
-	{"bad-txns-vout-toolarge", "too much"}, {"higher than max allowed value", "too much"}, {"bad-txns-vout-negative", "negative"}, {"has negative value", "negative"}, {"premature", "premature"},
+	{"bad-txns-vout-toolarge", "too much"}, {"higher than max allowed value", "too much"}, {"Unspendable output exceeds", "too much"}, {"bad-txns-vout-negative", "negative"}, {"has negative value", "negative"}, {"premature", "premature"},
 	{"TRUC-violation", "version 3"}, {"truc-", "version 3"}, {"too-long-mempool-chain", "long chain"}, {"too many potential replacements", "many"},
 }
 

@@ -294,3 +294,12 @@ func BenchmarkEvent(b *testing.B) {
 		c.Mine(nil)
 	}
 }
+
+func BenchmarkReorg100(b *testing.B) {
+	c := simchain.New()
+	coinOf(b, c, 50_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Reorg(100)
+	}
+}
