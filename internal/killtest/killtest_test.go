@@ -47,7 +47,7 @@ func TestHundredRounds(t *testing.T) {
 	if sum.Failures = nil; sum.Rounds != 100 || sum.Lost != 0 || sum.Double != 0 || sum.Whole != 100 || sum.Books != 100 {
 		t.Errorf("not everything was kept: %+v", sum)
 	}
-	if sum.Missed > 25 || sum.Kills < 40 || len(sum.Faults) < 6 || len(sum.KillsAt) < 20 {
+	if sum.Missed > 25 || sum.Acked < 800 || sum.Kills < 40 || len(sum.Faults) < 6 || len(sum.KillsAt) < 20 {
 		t.Errorf("too little happened to prove anything: %+v", sum)
 	}
 	t.Logf("%+v", sum)

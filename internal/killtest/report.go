@@ -20,14 +20,15 @@ import (
 type Report struct {
 	Rounds   int            `json:"rounds"`
 	Kills    int            `json:"kills"`
-	KillsAt  map[string]int `json:"kills_at"` // rounds by the point that was reached, without its number
-	Faults   map[string]int `json:"faults"`   // rounds by what failed and where
-	Moments  int            `json:"moments"`  // rounds of kills at random moments
-	Missed   int            `json:"missed"`   // rounds whose point was not reached
-	Lost     int            `json:"lost"`     // acknowledged payments
-	Double   int            `json:"double"`   // charged or paid more than once
-	Whole    int            `json:"whole"`    // files
-	Books    int            `json:"books"`    // rounds where both sides agree with the chain
+	KillsAt  map[string]int `json:"kills_at"`     // rounds by the point that was reached, without its number
+	Faults   map[string]int `json:"faults"`       // rounds by what failed and where
+	Moments  int            `json:"moments"`      // rounds of kills at random moments
+	Missed   int            `json:"missed"`       // rounds whose point was not reached
+	Acked    int            `json:"acknowledged"` // receipts that left a provider
+	Lost     int            `json:"lost"`         // acknowledged payments that a store did not hold
+	Double   int            `json:"double"`       // charged or paid more than once
+	Whole    int            `json:"whole"`        // files
+	Books    int            `json:"books"`        // rounds where both sides agree with the chain
 	Failed   int            `json:"failed"`
 	Seconds  float64        `json:"seconds"` // of all rounds together
 	Failures []string       `json:"failures,omitempty"`
@@ -39,6 +40,7 @@ func Sum(all []Outcome) Report {
 	for _, o := range all {
 		r.Rounds++
 		r.Kills += o.Kills
+		r.Acked += o.Acked
 		r.Lost += o.Lost
 		r.Double += o.Double
 		r.Seconds += o.Seconds
@@ -114,6 +116,7 @@ type Progress struct {
 
 // head is the file's first line.
 type head struct {
+	Layout  int     `json:"layout"`
 	Session Session `json:"session"`
 	Seed    uint64  `json:"seed"`
 }
@@ -146,6 +149,9 @@ func (p *Progress) load() error {
 			if err := json.Unmarshal(raw, &h); err != nil {
 				return err
 			}
+			if h.Layout != layout {
+				return fmt.Errorf("it was begun with layout %d of the rounds, this is %d: begin another", h.Layout, layout)
+			}
 			p.Session, p.Seed = h.Session, h.Seed
 		} else {
 			var o Outcome
@@ -166,7 +172,7 @@ func (p *Progress) load() error {
 // Begin writes the session that the run is laid out over.
 func (p *Progress) Begin(s Session) error {
 	p.Session = s
-	return p.write(head{s, p.Seed})
+	return p.write(head{layout, s, p.Seed})
 }
 
 // Add remembers a round.

@@ -59,7 +59,13 @@ const sparse = 12
 
 // turns is the order in which kinds of rounds come, so that the first hundred have
 // something of each. Kinds that are used up leave their turn to what is left.
-var turns = []string{Point, DiskFull, Point, Moment, Point, FullOnce, Point, Moment, Point, SyncFail}
+var turns = []string{Point, DiskFull, Point, Moment, Point, FullOnce, Point, CallFail, Point, SyncFail, Point, Moment}
+
+// layout names what Rounds makes of a session; it changes with every change there.
+const layout = 2
+
+// calls are kinds of points that change a name or a length.
+var calls = []string{"truncate", "rename", "link", "unlink", "create", "make"}
 
 // Rounds lays out n rounds over a session: every fault of the disk and every named
 // point once, in an order that a seed shuffles, and random moments between them. If
@@ -86,6 +92,9 @@ func (s Session) Rounds(n int, seed uint64) []Round {
 			add(SyncFail, role, Fault{Point: point, Errno: syscall.EIO}, s[name], 1)
 		default:
 			add(Point, role, Fault{Point: point}, s[name], every)
+			if kind, _, _ := strings.Cut(point, " "); slices.Contains(calls, kind) {
+				add(CallFail, role, Fault{Point: point, Errno: syscall.EIO}, s[name], 1)
+			}
 		}
 	}
 	for _, c := range classes {
