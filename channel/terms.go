@@ -68,6 +68,11 @@ func (t Terms) Commitment(u Update) (script.State, error) {
 	return script.State{Rest: int64(t.Capacity - min(u.Amount, t.Capacity))}, t.CheckAmount(u.Amount)
 }
 
+// Cosigned reports whether the refund needs the payee's signature beforehand.
+func (t Terms) Cosigned() bool {
+	return t.Construction == script.Multisig || t.Construction == script.MultisigP2SH
+}
+
 // First is the update of amount 0 that comes with an opening.
 func (t Terms) First(sig []byte) Update {
 	u := Update{Signature: sig}

@@ -21,7 +21,7 @@ import (
 // a retry gets the same answer. op carries no update yet.
 // Errors: channel.ErrTerms, channel.ErrConflict, channel.ErrUnsupported.
 func (p *Payee) Prepare(ctx context.Context, o channel.Offer, op channel.Opening, refund []byte) (channel.Hex, error) {
-	if op.Construction == script.Taproot {
+	if !(channel.Terms{Construction: op.Construction}).Cosigned() {
 		return nil, fmt.Errorf("%w: %s", channel.ErrUnsupported, op.Construction)
 	}
 	t, ch, err := o.Terms(op, p.cfg.Policy)

@@ -150,7 +150,7 @@ func (p *Payer) TakeRefundSignature(ctx context.Context, id string, sig channel.
 func (p *Payer) Opening(ctx context.Context, id string) (channel.Opening, error) {
 	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next := h.record
-		if next.Terms.Construction != script.Taproot && len(next.RefundSig) == 0 {
+		if next.Terms.Cosigned() && len(next.RefundSig) == 0 {
 			return next, nil, fmt.Errorf("%w: the refund of channel %s is not signed", channel.ErrTerms, id)
 		}
 		if next.Phase != channel.Prepared {

@@ -126,7 +126,8 @@ type Pair struct {
 	Payee      *payee.Payee
 	Payout     []byte
 	Policy     channel.Policy
-	Credit     uint64 // msat
+	Credit     uint64                // msat
+	Kinds      []script.Construction // on offer; none: the payee's default
 	now        time.Time
 	starts     byte
 	clockGuard sync.Mutex
@@ -203,7 +204,7 @@ func (p *Pair) RestartPayee() {
 	p.must(err)
 	p.Payout = payout
 	p.Payee, err = payee.New(payee.Config{
-		Store: p.PayeeDisk, Keys: p.PayeeKeys, Chain: p.Chain, Network: "regtest", Payout: payout, Policy: p.Policy,
+		Store: p.PayeeDisk, Keys: p.PayeeKeys, Chain: p.Chain, Network: "regtest", Payout: payout, Policy: p.Policy, Constructions: p.Kinds,
 		Dearest: func() uint64 { return Price }, Now: p.Now, Rand: p.dice(),
 	})
 	p.must(err)
@@ -268,7 +269,7 @@ func (p *Pair) Open(kind script.Construction) string {
 	p.t.Helper()
 	o := p.Offer()
 	r := p.Prepare(o, kind)
-	if kind != script.Taproot {
+	if kind == script.Multisig || kind == script.MultisigP2SH {
 		p.SignRefund(o, r)
 	}
 	op, err := p.Payer.Opening(p.t.Context(), r.Terms.ID())
