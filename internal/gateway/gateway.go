@@ -111,8 +111,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, http.StatusServiceUnavailable, "the provider is busy; nothing was charged for this request")
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	g.route(w, r.WithContext(context.WithValue(r.Context(), bucketKey{}, client)))
+	inner := r.WithContext(context.WithValue(r.Context(), bucketKey{}, client))
+	inner.Body = http.MaxBytesReader(w, r.Body, maxBody) // of the copy: the server must know its own body, to answer without it
+	g.route(w, inner)
 }
 
 type bucketKey struct{}
