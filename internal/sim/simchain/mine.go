@@ -41,8 +41,15 @@ type Template struct {
 func (c *Chain) Mine(keep func(*wire.MsgTx) bool) int { return c.MineTemplate(Template{Keep: keep}) }
 
 // MineTemplate makes a block by a template and reports how many transactions it
-// took. keep must not use the chain.
+// took. Keep is asked before anything is mined, and may ask the chain.
 func (c *Chain) MineTemplate(t Template) int {
+	if keep := t.Keep; keep != nil {
+		kept := map[*wire.MsgTx]bool{}
+		for _, tx := range c.Mempool() {
+			kept[tx] = keep(tx)
+		}
+		t.Keep = func(tx *wire.MsgTx) bool { return kept[tx] }
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	taken := c.choose(t)

@@ -202,7 +202,10 @@ func TestTemplate(t *testing.T) {
 	mined(poor, rich, mid)
 	c = tall // the clone is where the chain was
 	mined()
-	c.Mine(func(tx *wire.MsgTx) bool { return tx.TxHash() != poor.Hash })
+	c.Mine(func(tx *wire.MsgTx) bool {
+		_, known := c.Fee(tx.TxHash()) // it may ask the chain
+		return known && tx.TxHash() != poor.Hash
+	})
 	mined(low, mid)
 }
 
