@@ -90,6 +90,20 @@ func (b *Buyer) evict(ctx context.Context, id string, why error) error {
 	return b.cfg.Store.Commit(ctx, store.Op{Bucket: bucketEvicted, Key: id, Value: text, Expect: store.Any})
 }
 
+// GiveUp gives a channel up for purchases, for good, whatever the reason. It signs
+// and sends nothing.
+func (b *Buyer) GiveUp(ctx context.Context, id string, why error) error { return b.evict(ctx, id, why) }
+
+// Hold keeps purchases from a provider, by its origin and identity, from running
+// until unlock is called. waiting is called once where one runs now.
+func (b *Buyer) Hold(ctx context.Context, origin, provider string, waiting func()) (unlock func() error, err error) {
+	return b.cfg.Locks.Lock(ctx, providerLock(origin, provider), waiting)
+}
+
+func providerLock(url, provider string) string {
+	return "provider " + paywall.Origin(url) + " " + provider
+}
+
 // ensure makes sure that there is a channel that the provider has stored: the one
 // of the plan, one that was being opened when an earlier run stopped, or a new
 // one. docs/protocol.md, "Opening".

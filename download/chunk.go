@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
@@ -184,14 +185,14 @@ func (r *run) fetch(ctx context.Context, gap content.Range, update channel.Updat
 		r.target = target
 	}
 	resp, receipt, err := r.b.cfg.Client.Fetch(ctx, paywall.Paid{
-		Channel: r.id, URL: target, Update: update, Key: r.key, Expect: r.expect,
+		Channel: r.id, URL: target, Update: update, Key: r.key, Expect: r.expect, Header: http.Header{"If-Match": {tagOf(m)}},
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	r.charged = receipt.ChargedMsat
-	if tag := resp.Header.Get("ETag"); tag != "" && tag != `"b3-`+m.Root.String()+`"` {
+	if tag := resp.Header.Get("ETag"); tag != "" && tag != tagOf(m) {
 		return fmt.Errorf("%w: it sends %s", ErrOtherContent, tag)
 	}
 	inner, cancel := context.WithCancelCause(ctx)
@@ -211,6 +212,9 @@ func (r *run) fetch(ctx context.Context, gap content.Range, update channel.Updat
 	}
 	return err
 }
+
+// tagOf is the entity tag of a file with this content. RFC 9110, section 8.8.3.
+func tagOf(m *content.Manifest) string { return `"b3-` + m.Root.String() + `"` }
 
 // arrived is told how far a slice is verified and written. In a large chunk the
 // journal is saved in between.

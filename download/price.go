@@ -16,6 +16,9 @@ func checkPrice(m *content.Manifest, q *paywall.Quoted) error {
 	if now := q.Request.MethodDetails.Root; now != "" && now != m.Root.String() {
 		return fmt.Errorf("%w: its root is %s now, not %s", ErrChanged, now, m.Root)
 	}
+	if last := q.Request.MethodDetails.LastUnitMsat; last != 0 && last != m.LastChunkMsat {
+		return fmt.Errorf("%w: %d msat is asked for the last chunk, the manifest says %d msat", paywall.ErrPriceChanged, last, m.LastChunkMsat)
+	}
 	amount, per := q.Request.Amount, q.Request.MethodDetails.UnitsPerAmount
 	var same bool
 	switch q.Request.UnitType {

@@ -55,7 +55,7 @@ func (b *Buyer) Run(ctx context.Context, p *Plan, lim Limits, progress func(Even
 	}
 	own := *p // a plan can be run again
 	r := &run{b: b, p: &own, lim: lim, expect: expect(&own.Manifest), progress: progress}
-	for _, name := range []string{"file " + p.Path, "provider " + paywall.Origin(p.URL) + " " + p.Manifest.Provider.String()} {
+	for _, name := range []string{"file " + p.Path, providerLock(p.URL, p.Manifest.Provider.String())} {
 		unlock, err := b.cfg.Locks.Lock(ctx, name, func() { r.event(Event{Phase: Waiting}) })
 		if err != nil {
 			return nil, err

@@ -32,7 +32,7 @@ func (a *app) channelsCommand() *cobra.Command {
 		&cobra.Command{Use: "list", Short: "All channels of this data folder", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.channelsList(cmd.Context()) }},
 		one("show", "One channel, with what its state means", a.channelShow),
-		one("close", "Close a channel: together with the provider, or, as the provider, by settling it", a.channelClose),
+		a.closeCommand(),
 		one("refund", "Take back what was not paid, once the expiry has come", a.channelRefund),
 		one("export", "The refund transaction of a channel, complete, to keep somewhere safe", a.channelExport),
 	)
@@ -250,37 +250,6 @@ func orNone(s string) string {
 	return s
 }
 
-func (a *app) channelClose(ctx context.Context, id string) error {
-	found, err := a.find(ctx, id)
-	if err != nil {
-		return err
-	}
-	if found.Role == "payee" {
-		return a.settleAsProvider(ctx, found.ID)
-	}
-	b, err := a.openBuyer(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	rec, err := b.payer.Record(ctx, found.ID)
-	if err != nil {
-		return err
-	}
-	a.out.say("Closing channel %s: %d sat go to the provider, the rest comes back.", found.ID, rec.Signed)
-	txid, err := b.closeWith(ctx, rec)
-	if err != nil {
-		return err
-	}
-	a.out.print("closed by %s", txid)
-	return a.out.result(map[string]any{"channel_id": found.ID, "closing_txid": txid, "paid_sat": rec.Signed, "refundable_sat": rec.Refundable()})
-}
-
-// closeWith closes a channel together with its provider.
-func (b *buyer) closeWith(ctx context.Context, rec channel.PayerRecord) (txid string, err error) {
-	return b.client.Close(ctx, rec.Terms.ID(), "", paywall.Expect{})
-}
-
 func (a *app) settleAsProvider(ctx context.Context, id string) error {
 	var b channel.Broadcast
 	err := a.askProvider(ctx, http.MethodPost, "/channels/settle?id="+url.QueryEscape(id), &b)
@@ -292,35 +261,6 @@ func (a *app) settleAsProvider(ctx context.Context, id string) error {
 	}
 	a.out.print("settled by %s: %d sat less a fee of %d sat", b.Txid, b.Amount, b.Fee)
 	return a.out.result(map[string]any{"channel_id": id, "closing_txid": b.Txid, "paid_sat": b.Amount, "fees_sat": b.Fee})
-}
-
-func (a *app) channelRefund(ctx context.Context, id string) (err error) {
-	b, err := a.openBuyer(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	found, err := a.find(ctx, id)
-	if err != nil {
-		return err
-	}
-	rec, err := b.payer.Record(ctx, found.ID)
-	if err != nil {
-		return err
-	}
-	if rec.Phase == channel.Prepared {
-		if err := b.payer.Abandon(ctx, found.ID); err != nil {
-			return err
-		}
-		a.out.print("given up: nothing had left this machine, the coins are free again")
-		return a.out.result(map[string]any{"channel_id": found.ID, "phase": string(channel.Abandoned)})
-	}
-	refund, err := b.payer.Refund(ctx, found.ID)
-	if err != nil {
-		return err
-	}
-	a.out.print("refund %s is on its way: %d sat less a fee of %d sat", refund.Txid, rec.Terms.Capacity, refund.Fee)
-	return a.out.result(map[string]any{"channel_id": found.ID, "refund_txid": refund.Txid, "fees_sat": refund.Fee, "refundable_sat": rec.Terms.Capacity})
 }
 
 func (a *app) channelExport(ctx context.Context, id string) (err error) {

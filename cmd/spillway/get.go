@@ -146,6 +146,7 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 		each.KeepChannel = lim.KeepChannel || goesOn(wants[i+1:], w.URL)
 		res, err := a.getOne(ctx, b, f, w, each, only)
 		if err != nil {
+			b.tellOpen(ctx, w.URL, err)
 			return err
 		}
 		done = append(done, res)
@@ -155,6 +156,9 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 	}
 	if err := b.look(ctx); err != nil { // everything is bought: the next command looks again
 		a.out.say("The chain could not be asked at the end: %v", err)
+	}
+	if !lim.KeepChannel {
+		b.tellOpen(ctx, wants[len(wants)-1].URL, nil)
 	}
 	if only {
 		return nil
@@ -195,6 +199,30 @@ func (b *buyer) closeLeft(ctx context.Context, done []*download.Result) {
 		if err != nil {
 			b.app.out.say("Channel %s was not closed (%v). Close it with: spillway channels close %s", r.Channel, err, r.Channel)
 		}
+	}
+}
+
+// tellOpen says which channels with this provider hold coins after a get, and how
+// to have them back. failed is why it stopped, nil where it did not.
+func (b *buyer) tellOpen(ctx context.Context, url string, failed error) {
+	if errors.Is(failed, context.Canceled) {
+		return // the same command goes on in it
+	}
+	records, err := b.payer.Records(context.WithoutCancel(ctx))
+	if err != nil {
+		return // the command's own error says more
+	}
+	for _, r := range records {
+		over := r.Phase != channel.Funding && r.Phase != channel.Open || r.Close != nil || r.SpentBy != ""
+		if over || paywall.Origin(r.Origin) != paywall.Origin(url) {
+			continue
+		}
+		end := "close"
+		if !r.Accepted {
+			end = "refund"
+		}
+		b.app.out.say("Channel %s with this provider is open and holds %d sat that are not paid. Have them back with: spillway channels %s %s",
+			r.Terms.ID(), r.Refundable(), end, r.Terms.ID())
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net/http"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/download"
@@ -37,7 +38,12 @@ var remoteKinds = []kind{
 func explainRemote(err error) *failure {
 	for _, k := range remoteKinds {
 		if errors.Is(err, k.is) {
-			return &failure{exit: k.exit, code: k.code, message: sentence(err), money: k.money, next: k.next, err: err}
+			f := &failure{exit: k.exit, code: k.code, message: sentence(err), money: k.money, next: k.next, err: err}
+			var refused *paywall.RefusedError
+			if errors.As(err, &refused) && refused.Status == http.StatusNotFound && k.is == paywall.ErrRefused {
+				f.money, f.next = "This request paid and locked nothing.", "Check the address; what a provider offers is listed at its root."
+			}
+			return f
 		}
 	}
 	return nil

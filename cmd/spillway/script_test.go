@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"json": cmdJSON, "random": cmdRandom, "provider": cmdProvider, "killget": cmdKillGet, "mine": cmdMine, "same": cmdSame, "exitcode": cmdExit, "damage": cmdDamage,
+			"proxy": cmdProxy,
 		},
 	})
 }
@@ -141,26 +142,45 @@ func cmdJSON(ts *testscript.TestScript, _ bool, args []string) {
 		switch {
 		case strings.HasPrefix(arg, "@"):
 			name, field, _ := strings.Cut(arg[1:], "=")
-			ts.Setenv(name, fmt.Sprint(got[field]))
+			ts.Setenv(name, fmt.Sprint(at(got, field)))
 		case strings.HasSuffix(arg, "?"):
-			v, ok := got[strings.TrimSuffix(arg, "?")]
-			if !ok || reflect.ValueOf(v).IsZero() {
+			v := at(got, strings.TrimSuffix(arg, "?"))
+			if v == nil || reflect.ValueOf(v).IsZero() {
 				ts.Fatalf("%s is missing or empty in %v", arg, got)
 			}
 		case strings.Contains(arg, ">"):
 			name, text, _ := strings.Cut(arg, ">")
-			have, err := strconv.ParseFloat(fmt.Sprint(got[name]), 64)
+			have, err := strconv.ParseFloat(fmt.Sprint(at(got, name)), 64)
 			want, err2 := strconv.ParseFloat(text, 64)
 			if err != nil || err2 != nil || have <= want {
-				ts.Fatalf("%s is %v, want more than %s", name, got[name], text)
+				ts.Fatalf("%s is %v, want more than %s", name, at(got, name), text)
 			}
 		default:
 			name, want, _ := strings.Cut(arg, "=")
-			if have := fmt.Sprint(got[name]); have != want {
+			if have := fmt.Sprint(at(got, name)); have != want {
 				ts.Fatalf("%s is %s, want %s\n%v", name, have, want, got)
 			}
 		}
 	}
+}
+
+// at is a value in decoded JSON by its path; nil: there is none.
+func at(v any, path string) any {
+	for _, name := range strings.Split(path, ".") {
+		switch in := v.(type) {
+		case map[string]any:
+			v = in[name]
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i < 0 || i >= len(in) {
+				return nil
+			}
+			v = in[i]
+		default:
+			return nil
+		}
+	}
+	return v
 }
 
 // process is a spillway that runs beside the script.

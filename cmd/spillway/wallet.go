@@ -221,7 +221,7 @@ func (r *role) holdings(ctx context.Context) (h holdings, err error) {
 		return h, err
 	}
 	for _, c := range records {
-		if !c.Phase.Final() && c.Phase != channel.Prepared {
+		if !c.Phase.Final() && c.FundingSent { // before that the coins are the wallet's
 			err := r.hold(ctx, &h, c.Terms.Outpoint, func() { h.Locked, h.Refundable = h.Locked+c.Terms.Capacity, h.Refundable+c.Refundable() })
 			if err != nil {
 				return h, err
