@@ -24,6 +24,9 @@ import (
 	"github.com/spillway/spillway/watch"
 )
 
+// maxConnections is how many connections serve takes at once; more wait.
+const maxConnections = 2048
+
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	price, chunk, listen, tlsCert, tlsKey string
@@ -135,6 +138,7 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string, r
 		return nil, &failure{exit: exitLocal, code: "listen", message: err.Error(), money: noMoney,
 			next: "Free the address or choose another with --listen.", err: err}
 	}
+	l = gateway.LimitListener(l, maxConnections)
 	p.url = "http://" + l.Addr().String()
 	if f.tlsCert != "" {
 		cert, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
@@ -198,10 +202,7 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	if err != nil {
 		return err
 	}
-	p.server = &http.Server{
-		Handler: g, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 128 << 10, ErrorLog: log.New(&lockedWriter{a.out}, "", 0),
-	}
+	p.server = gateway.HTTPServer(g, log.New(&lockedWriter{a.out}, "", 0))
 	if !a.out.verbose {
 		p.server.ErrorLog.SetOutput(io.Discard)
 	}
