@@ -13,10 +13,36 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// disk is a folder on a real disk: the tests' own, or, where that is memory, one in
+// the user's cache.
+func disk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if OnDisk(dir) == nil {
+		return dir
+	}
+	cache, err := os.UserCacheDir()
+	if err == nil {
+		err = os.MkdirAll(cache, 0o700)
+	}
+	if err == nil {
+		dir, err = os.MkdirTemp(cache, "spillway-killtest-")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // A hundred sessions with kills and refusing disks, drawn evenly over everything
 // that can happen: no payment is lost, nothing is paid twice, every file is whole.
 func TestHundredRounds(t *testing.T) {
-	s, err := NewStand(t.Context(), t.TempDir(), os.Getenv("KILLTEST_BINARY"))
+	s, err := NewStand(t.Context(), disk(t), os.Getenv("KILLTEST_BINARY"))
 	if err != nil {
 		t.Fatal(err)
 	}

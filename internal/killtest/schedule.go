@@ -112,20 +112,25 @@ func each(kind, role string, f Fault, most, every int) (all []Round) {
 	return all
 }
 
-// lay draws rounds, kind by kind in turn, and within a kind class by class.
+// lay draws rounds, kind by kind in turn, and within a kind class by class. Where
+// all fit, random moments get the room that is left.
 func lay(n int, classes map[string][][]Round, rnd *rand.Rand) []Round {
+	left := 0
+	for _, of := range classes {
+		for _, c := range of {
+			left += len(c)
+		}
+	}
+	sample := left > n
 	all := make([]Round, 0, n)
 	for len(all) < n {
-		left := 0
-		for _, of := range classes {
-			for _, c := range of {
-				left += len(c)
-			}
-		}
 		kind := turns[len(all)%len(turns)]
 		r, ok := draw(classes, kind)
-		for i := 0; !ok && (kind != Moment || n-len(all) <= left) && i < len(turns); i++ {
+		for i := 0; !ok && (kind != Moment || !sample && n-len(all) <= left) && i < len(turns); i++ {
 			r, ok = draw(classes, turns[i])
+		}
+		if ok {
+			left--
 		}
 		if !ok {
 			r = Round{Kind: Moment}

@@ -44,15 +44,23 @@ type Stand struct {
 	minimum uint64 // sat, the charge of a taproot channel that the provider asks for at the least
 }
 
+// OnDisk refuses a folder that is memory, not a disk.
+func OnDisk(dir string) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if fs.Type == tmpfsMagic {
+		return fmt.Errorf("%s is memory, not a disk", dir)
+	}
+	return nil
+}
+
 // NewStand builds the shipping binary, unless one is given, and starts a devnet.
 // dir must be on a disk: a memory file system is refused.
 func NewStand(ctx context.Context, dir, binary string) (_ *Stand, err error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
-	if fs.Type == tmpfsMagic {
-		return nil, fmt.Errorf("%s is memory, not a disk", dir)
+	if err := OnDisk(dir); err != nil {
+		return nil, err
 	}
 	s := &Stand{Dir: dir, Binary: binary}
 	if binary == "" {

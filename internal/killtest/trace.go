@@ -120,9 +120,13 @@ func (t *trace) loop() (end syscall.WaitStatus, err error) {
 // begun notes that the shim became the program.
 func (t *trace) begun() {
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", t.pid))
-	if err == nil { // else it was killed just now
-		t.mem, t.live = mem, true
+	if err != nil {
+		return // it was killed just now
 	}
+	if t.mem != nil {
+		t.mem.Close() // of what it was before; nothing was written
+	}
+	t.mem, t.live = mem, true
 }
 
 // stopped decides about a system call that is about to happen.
