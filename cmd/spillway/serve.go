@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -172,7 +173,10 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 		Paths: paths, Exclude: []string{a.flags.data}, CacheDir: filepath.Join(r.dir, "outboards"),
 		Identity: identity, Price: price, Chunk: chunk, Progress: a.hashing(), Logger: a.out.logger(),
 	})
-	if err != nil {
+	var path *fs.PathError
+	if errors.As(err, &path) { // the disk's word: it may be the cache's folder too
+		return err
+	} else if err != nil {
 		return usage(err)
 	}
 	payout, err := p.payout(ctx)
