@@ -62,6 +62,15 @@ func classify(err error) error {
 	return err
 }
 
+// unreadable takes SQLite's word that a statement makes no sense, while a file is
+// opened, for damage: the statements are right, so the file is not what they say.
+func unreadable(err error) error {
+	if code(err)&0xff == lib.SQLITE_ERROR {
+		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
+	return err
+}
+
 // gone reports whether an error leaves the durability of what was written open, or
 // the connection unusable: after a failed fsync the system takes pages for written
 // that are not, and the next fsync says nothing of them.

@@ -80,6 +80,9 @@ func scan(row interface{ Scan(...any) error }, bucket string) (store.Entry, erro
 	if err := row.Scan(&e.Key, &e.Revision, &e.Value, &want); err != nil {
 		return store.Entry{}, err
 	}
+	if e.Value == nil {
+		e.Value = []byte{} // empty is a value; nil, written back, would delete it
+	}
 	if want.Valid && want.Int64 != sum(bucket, e.Key, e.Revision, e.Value) {
 		return store.Entry{}, fmt.Errorf("%w: %s %s at revision %d has not the checksum that it was saved with", store.ErrDamaged, bucket, e.Key, e.Revision)
 	}

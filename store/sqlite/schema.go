@@ -22,11 +22,15 @@ var migrations embed.FS
 // application is SQLite's application_id of our files, "SPWY".
 const application = 0x53505759
 
-// migrate brings the schema up to date. A foreign or newer file is left as it is.
+// migrate looks the file through and brings the schema up to date. A foreign, newer
+// or damaged file is left as it is.
 // alone: no other process uses the file, so the schema may change.
 // Errors: store.ErrDamaged, ErrNewer, ErrLocked.
 func migrate(ctx context.Context, db *sql.DB, alone bool) error {
 	if err := ours(ctx, db); err != nil {
+		return err
+	}
+	if err := examine(ctx, db); err != nil { // before anything is written to it
 		return err
 	}
 	dir, err := fs.Sub(migrations, "migrations")

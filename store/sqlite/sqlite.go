@@ -85,7 +85,7 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 		return nil, classify(err)
 	}
 	if err := s.connect(ctx, o); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, s.explain(classify(err)))
+		return nil, fmt.Errorf("%s: %w", path, s.explain(unreadable(classify(err))))
 	}
 	if err := s.lock.settle(); err != nil {
 		return nil, err
@@ -102,9 +102,6 @@ func (s *Store) connect(ctx context.Context, o Options) (err error) {
 	}
 	s.write.SetMaxOpenConns(1)
 	if err := migrate(ctx, s.write, s.lock.alone()); err != nil {
-		return err
-	}
-	if err := examine(ctx, s.write); err != nil {
 		return err
 	}
 	if s.w, err = newWriter(ctx, s.write); err != nil {
