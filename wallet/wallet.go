@@ -187,7 +187,7 @@ func (w *Wallet) ParseAddress(text string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %q: %w", ErrAddress, text, err)
 	}
-	if !a.IsForNet(w.cfg.Params) {
+	if _, bare := a.(*address.AddressPubKey); bare || !a.IsForNet(w.cfg.Params) { // a public key in hex names no network
 		return nil, fmt.Errorf("%w: %q", ErrAddress, text)
 	}
 	pk, err := txscript.PayToAddrScript(a)
