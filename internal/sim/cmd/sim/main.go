@@ -1,4 +1,4 @@
-// Command sim runs the simulator: a range of seeds, or one as a story.
+// Command sim runs the simulator: a range of seeds, or one of them as a story.
 package main
 
 import (
@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 
 	"github.com/spillway/spillway/internal/sim"
 )
@@ -18,34 +17,37 @@ func run() int {
 	seeds := flag.String("seeds", "0:200", "range of seeds, from:to")
 	one := flag.Int64("seed", -1, "run this seed alone")
 	trace := flag.Bool("trace", false, "tell the one seed as a story")
+	shrink := flag.Bool("shrink", false, "reduce the one seed to the events that it fails with, and tell those")
+	tries := flag.Int("tries", 1500, "runs that -shrink may take")
+	keep := flag.String("keep", "", "with -seed: only these of its events, such as 0-4,7,9c; c: nothing goes wrong in them by chance")
 	workers := flag.Int("workers", 2, "seeds at once")
 	asJSON := flag.Bool("json", false, "one line of JSON alone")
-	first := flag.Bool("first", false, "stop at the first violation")
+	state := flag.String("state", "", "file that progress is kept in; a run with the same file goes on where the last one ended")
+	every := flag.Uint64("every", 500, "seeds between two saves of -state")
 	flag.Parse()
 	var total sim.Result
-	if *one >= 0 {
-		tell := func(string, ...any) {}
-		if *trace {
-			tell = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
-		}
-		total = sim.Run(uint64(*one), tell)
-	} else {
-		var from, to uint64
-		if _, err := fmt.Sscanf(strings.Replace(*seeds, ":", " ", 1), "%d %d", &from, &to); err != nil || from > to {
+	var err error
+	switch {
+	case *one >= 0 && *shrink:
+		total, err = reduce(uint64(*one), *tries)
+	case *one >= 0:
+		total, err = single(uint64(*one), *keep, *trace)
+	default:
+		r := ranged{workers: max(1, *workers), state: *state, every: max(1, *every), quiet: *asJSON}
+		if _, err := fmt.Sscanf(strings.Replace(*seeds, ":", " ", 1), "%d %d", &r.From, &r.To); err != nil || r.From > r.To {
 			fmt.Fprintf(os.Stderr, "sim: -seeds is from:to, not %q\n", *seeds)
 			return 2
 		}
-		total = many(from, to, max(1, *workers), *first)
+		total, err = r.run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sim:", err)
+		return 2
 	}
 	raw, err := json.Marshal(total)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
-		return 1
-	}
-	if !*asJSON {
-		for _, v := range total.Violations {
-			fmt.Println(v)
-		}
+		return 2
 	}
 	fmt.Println(string(raw))
 	if len(total.Violations) > 0 {
@@ -54,39 +56,35 @@ func run() int {
 	return 0
 }
 
-func many(from, to uint64, workers int, first bool) sim.Result {
-	next, results, enough := make(chan uint64), make(chan sim.Result), make(chan struct{})
-	var once sync.Once
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for seed := range next {
-				results <- sim.Run(seed, nil)
-			}
-		}()
-	}
-	go func() {
-		defer close(next)
-		for seed := from; seed < to; seed++ {
-			select {
-			case next <- seed:
-			case <-enough:
-				return
-			}
-		}
-	}()
-	go func() {
-		wg.Wait()
-		close(results)
-	}()
-	total := sim.Result{Violations: []string{}}
-	for r := range results {
-		total.Add(r)
-		if first && len(total.Violations) > 0 {
-			once.Do(func() { close(enough) })
+// single runs one seed, or some of its events.
+func single(seed uint64, keep string, trace bool) (sim.Result, error) {
+	var plan sim.Plan
+	if keep != "" {
+		var err error
+		if plan, err = sim.ParsePlan(keep); err != nil {
+			return sim.Result{}, err
 		}
 	}
-	return total
+	if !trace {
+		return sim.RunPlan(seed, plan, nil), nil
+	}
+	return sim.RunPlan(seed, plan, tell), nil
+}
+
+func tell(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+
+// reduce shrinks a failing seed and tells what is left of it.
+func reduce(seed uint64, tries int) (sim.Result, error) {
+	plan, _, ok := sim.Shrink(seed, tries)
+	if !ok {
+		fmt.Fprintf(os.Stderr, "seed %d does not fail\n", seed)
+		return sim.Run(seed, nil), nil
+	}
+	text := plan.String()
+	if text == "" {
+		text = "none"
+	}
+	total := sim.RunPlan(seed, plan, tell)
+	fmt.Printf("replay: go run ./internal/sim/cmd/sim -seed %d -keep %s -trace\n", seed, text)
+	return total, nil
 }

@@ -1,0 +1,391 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/mpp"
+	"github.com/spillway/spillway/mpp/bitcoin"
+	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/store"
+)
+
+// Buckets of the drivers' stores that the audit reads.
+const (
+	bucketPayer = "payer/channel"
+	bucketPayee = "payee/channel"
+	bucketPool  = "payee/pool"
+)
+
+// audit holds what happens against the invariants: every commit, every broadcast
+// and every message, at the moment when it happens.
+type audit struct {
+	w     *world
+	payer map[string]channel.PayerRecord // as they are on the disks
+	payee map[string]channel.PayeeRecord
+	owner map[string]*buyer // of channels
+	pool  channel.Pool
+
+	verified  map[string]uint64 // msat of what the buyer has verified, by channel
+	acked     map[string]uint64 // sat, the highest amount that the payee acknowledged
+	delivered map[goods]bool
+	worth     map[string]uint64 // msat of what was delivered, by channel
+	due       map[string]uint64 // sat, paid when the output's spend was mined
+	highest   script.FeeRate    // that was ever asked for
+	reorged   time.Time         // the last reorg
+	block     time.Time         // the last block
+}
+
+// goods is one chunk on one channel.
+type goods struct {
+	channel, file string
+	chunk         uint64
+}
+
+func newAudit(w *world) *audit {
+	return &audit{
+		w: w, payer: map[string]channel.PayerRecord{}, payee: map[string]channel.PayeeRecord{}, owner: map[string]*buyer{},
+		verified: map[string]uint64{}, acked: map[string]uint64{}, delivered: map[goods]bool{}, worth: map[string]uint64{}, due: map[string]uint64{},
+	}
+}
+
+// saved is told what a side has committed.
+func (a *audit) saved(p *process, ops []store.Op) {
+	for _, op := range ops {
+		switch op.Bucket {
+		case bucketPayer:
+			var r channel.PayerRecord
+			a.decode(op, &r)
+			a.savedPayer(p, r)
+		case bucketPayee:
+			var r channel.PayeeRecord
+			a.decode(op, &r)
+			a.savedPayee(r)
+		case bucketPool:
+			a.pool = channel.Pool{}
+			a.decode(op, &a.pool)
+		}
+	}
+	a.debts()
+}
+
+func (a *audit) decode(op store.Op, to any) {
+	if op.Value == nil {
+		a.w.violate("%s %s was deleted", op.Bucket, op.Key)
+		return
+	}
+	a.w.must(json.Unmarshal(op.Value, to))
+}
+
+// order is how far a phase is: no record goes back.
+var order = map[channel.Phase]int{
+	channel.Prepared: 0, channel.Funding: 1, channel.Open: 2, channel.Settling: 3, channel.Closing: 4, channel.Refunding: 5,
+	channel.Closed: 6, channel.Refunded: 6, channel.Abandoned: 6,
+}
+
+func (a *audit) savedPayer(p *process, r channel.PayerRecord) {
+	w, id := a.w, r.Terms.ID()
+	was, known := a.payer[id]
+	if a.owner[id] == nil {
+		for _, b := range w.buyers {
+			if b.process == p {
+				a.owner[id] = b
+			}
+		}
+	}
+	a.payer[id] = r
+	owed := channel.CeilSat(r.Owed)
+	floor := max(owed+w.story.prepay, min(r.Terms.MinimumCharge, r.Terms.Capacity-min(r.Terms.Capacity, r.Terms.Dust())))
+	switch {
+	case r.Owed > a.verified[id] && r.Owed > was.Owed:
+		w.violate("the payer's ledger of %.12s says %d msat, it verified %d msat", id, r.Owed, a.verified[id])
+	case r.Signed > was.Signed && r.Signed > floor:
+		w.violate("signed %d sat on %.12s, verified %d msat", r.Signed, id, r.Owed)
+	case r.Signed > r.Terms.Capacity:
+		w.violate("signed %d sat on %.12s, it holds %d sat", r.Signed, id, r.Terms.Capacity)
+	case !known:
+		if r.Phase != channel.Prepared {
+			w.violate("%.12s begins as %s", id, r.Phase)
+		}
+	case r.Signed < was.Signed:
+		w.violate("signed fell from %d to %d sat on %.12s", was.Signed, r.Signed, id)
+	case r.Owed < was.Owed:
+		w.violate("the payer's ledger of %.12s fell from %d to %d msat", id, was.Owed, r.Owed)
+	case was.Phase.Final() && r.Phase != was.Phase || order[r.Phase] < order[was.Phase] && was.Phase != channel.Closing && was.Phase != channel.Settling:
+		w.violate("the payer's %.12s went from %s back to %s", id, was.Phase, r.Phase)
+	}
+	if r.Refund != nil && (was.Refund == nil || was.Refund.Txid != r.Refund.Txid) {
+		a.refund(r, was)
+	}
+}
+
+// refund holds a refund that was saved against the rules.
+func (a *audit) refund(r, was channel.PayerRecord) {
+	tx, err := channel.DecodeTx(r.Refund.Tx)
+	if err != nil {
+		a.w.violate("a refund was saved that is no transaction: %v", err)
+		return
+	}
+	if was.Refund != nil && r.Refund.Rate < was.Refund.Rate {
+		a.w.violate("the refund's rate fell from %d to %d", was.Refund.Rate, r.Refund.Rate)
+	}
+	if tx.LockTime != r.Terms.Expiry || len(tx.TxIn) != 1 || tx.TxIn[0].PreviousOutPoint != wire.OutPoint(r.Terms.Outpoint) || tx.TxIn[0].Sequence != script.Sequence {
+		a.w.violate("the refund of %.12s has lock %d, the expiry is %d", r.Terms.ID(), tx.LockTime, r.Terms.Expiry)
+	}
+	a.outputs("refund", tx, int64(r.Terms.Capacity), r.Refund.Fee, r.RefundScript)
+}
+
+// outputs: outputs and fee are the capacity, everything goes to who it should go
+// to, and can be relayed.
+func (a *audit) outputs(what string, tx *wire.MsgTx, capacity, fee int64, to ...[]byte) {
+	sum := fee
+	for _, out := range tx.TxOut {
+		sum += out.Value
+		right := false
+		for _, pk := range to {
+			right = right || bytes.Equal(pk, out.PkScript)
+		}
+		if !right {
+			a.w.violate("a %s pays to %x", what, out.PkScript)
+		}
+		if out.Value < script.Dust(out.PkScript) {
+			a.w.violate("a %s has an output of %d sat, which no node relays", what, out.Value)
+		}
+	}
+	if sum != capacity || fee < script.FeeRatePerVB(1).Fee(script.VSize(tx)) {
+		a.w.violate("a %s of %d sat with a fee of %d sat out of %d sat", what, sum-fee, fee, capacity)
+	}
+}
+
+func (a *audit) savedPayee(r channel.PayeeRecord) {
+	w, id := a.w, r.Terms.ID()
+	was, known := a.payee[id]
+	a.payee[id] = r
+	mine, ours := a.payer[id]
+	switch {
+	case !ours:
+		w.violate("the payee stores %s, which no payer has saved", id)
+	case r.Paid > mine.Signed && !w.cheated(id):
+		w.violate("the payee holds %d sat on %.12s, signed were %d sat", r.Paid, id, mine.Signed)
+	case r.Charged > r.Paid*1000+max(w.story.credit, r.Terms.Credit) && r.Charged > was.Charged:
+		w.violate("charged %d msat on %.12s, paid %d sat: more than a credit of %d msat", r.Charged, id, r.Paid, w.story.credit)
+	case r.Charged%w.story.price != 0 && !r.Restored:
+		w.violate("charged %d msat on %.12s is no number of chunks", r.Charged, id)
+	case channel.CeilSat(r.Charged) > max(r.Paid, r.Terms.Capacity) || r.Terms.CheckAmount(max(r.Paid, channel.CeilSat(r.Charged))) != nil:
+		w.violate("charged %d msat on %.12s cannot be paid out of %d sat", r.Charged, id, r.Terms.Capacity)
+	case !known:
+		a.opened(r)
+	case r.Paid < was.Paid:
+		w.violate("paid fell from %d to %d sat on %.12s", was.Paid, r.Paid, id)
+	case r.Charged < was.Charged:
+		w.violate("charged fell from %d to %d msat on %.12s", was.Charged, r.Charged, id)
+	case was.Phase.Final() && r.Phase != was.Phase || order[r.Phase] < order[was.Phase]:
+		w.violate("the payee's %.12s went from %s back to %s", id, was.Phase, r.Phase)
+	case r.Paid < a.acked[id]:
+		w.violate("the payee acknowledged %d sat on %.12s and holds %d sat", a.acked[id], id, r.Paid)
+	}
+	if r.Charged > was.Charged {
+		a.charged(r, was)
+	}
+	if s := r.Settlement; s != nil && (was.Settlement == nil || was.Settlement.Txid != s.Txid) {
+		a.settlement(r, was)
+	}
+	if r.Close != nil && was.Close == nil {
+		a.close(r)
+	}
+}
+
+// opened: T1 is on the chain, or in the mempool, as the terms say.
+func (a *audit) opened(r channel.PayeeRecord) {
+	if a.w.story.wild {
+		return
+	}
+	info, err := a.w.chain.Tx(a.w.ctx, r.Terms.Outpoint.Hash)
+	if err != nil {
+		a.w.violate("the payee stores %.12s, whose funding nobody sees", r.Terms.ID())
+		return
+	}
+	if out := info.Tx.TxOut[r.Terms.Outpoint.Index]; out.Value != int64(r.Terms.Capacity) {
+		a.w.violate("the payee stores %.12s with %d sat, it holds %d sat", r.Terms.ID(), r.Terms.Capacity, out.Value)
+	}
+}
+
+// fresh is how old what a payee knows of the chain may be.
+const fresh = 20 * time.Second
+
+// charged holds a charge against the rules of delivery.
+func (a *audit) charged(r, was channel.PayeeRecord) {
+	w, id := a.w, r.Terms.ID()
+	if was.Phase != channel.Funding && was.Phase != channel.Open || r.Restored {
+		if !was.Restored && r.Restored {
+			return // charged is raised to paid
+		}
+		w.violate("the payee charged %.12s in phase %s, restored: %t", id, was.Phase, r.Restored)
+	}
+	if w.story.wild || w.seller.skew != 0 || w.now.Sub(a.reorged) <= fresh+time.Second {
+		return
+	}
+	if tip := w.chain.Height(); w.now.Sub(a.block) > fresh+time.Second && tip >= r.Terms.Expiry-r.Terms.Margin {
+		w.violate("the payee delivers on %.12s at height %d, its expiry is %d", id, tip, r.Terms.Expiry)
+	}
+	info, err := w.chain.Tx(w.ctx, r.Terms.Outpoint.Hash)
+	if err != nil || !info.Confirmed {
+		w.violate("the payee delivers on %.12s, whose funding is not confirmed", id)
+	}
+}
+
+// settlement holds a settlement that was saved against the rules.
+func (a *audit) settlement(r, was channel.PayeeRecord) {
+	w, id, s := a.w, r.Terms.ID(), r.Settlement
+	tx, err := channel.DecodeTx(s.Tx)
+	if err != nil {
+		w.violate("a settlement was saved that is no transaction: %v", err)
+		return
+	}
+	if old := was.Settlement; old != nil && s.Rate < old.Rate {
+		w.violate("the settlement's rate of %.12s fell from %d to %d", id, old.Rate, s.Rate)
+	}
+	if s.Amount > r.Paid || was.Settlement != nil && s.Amount < was.Settlement.Amount {
+		w.violate("a settlement of %.12s at %d sat, paid are %d sat", id, s.Amount, r.Paid)
+	}
+	if len(tx.TxIn) != 1 || tx.TxIn[0].PreviousOutPoint != wire.OutPoint(r.Terms.Outpoint) || tx.LockTime != 0 {
+		w.violate("a settlement of %.12s spends something else, or later", id)
+	}
+	rest := int64(0)
+	for _, out := range tx.TxOut {
+		if bytes.Equal(out.PkScript, r.Terms.RestScript) {
+			rest = out.Value
+		}
+	}
+	if rest != int64(r.Terms.Capacity-s.Amount) {
+		w.violate("a settlement of %.12s at %d sat leaves the payer %d sat of %d sat", id, s.Amount, rest, r.Terms.Capacity)
+	}
+	a.outputs("settlement", tx, int64(r.Terms.Capacity), s.Fee, r.Terms.RestScript, w.seller.payout)
+}
+
+// close holds a cooperative close that the payee agreed to against the rules.
+func (a *audit) close(r channel.PayeeRecord) {
+	id := r.Terms.ID()
+	if r.Owed() > 0 || r.Restored || r.Phase != channel.Closing || r.Close.Amount != r.Paid {
+		a.w.violate("the payee closes %.12s at %d sat, owed are %d msat, restored: %t, phase %s", id, r.Close.Amount, r.Owed(), r.Restored, r.Phase)
+	}
+	tx, err := channel.DecodeTx(r.Close.Tx)
+	if err != nil {
+		a.w.violate("a close was saved that is no transaction: %v", err)
+		return
+	}
+	a.outputs("close", tx, int64(r.Terms.Capacity), r.Close.Fee, r.Terms.RestScript, a.w.seller.payout)
+}
+
+// debts: what newcomers owe together stays within the pool.
+func (a *audit) debts() {
+	w := a.w
+	size := w.pol.PoolChunks * w.story.price
+	if a.pool.Taken() > size && len(a.pool.Places) > 0 {
+		w.violate("places for %d msat in a pool of %d msat", a.pool.Taken(), size)
+	}
+	var sum uint64
+	for _, r := range a.payee {
+		newcomer := r.MaxPrice > r.NewcomerAbove && (r.Paid < r.Terms.MinimumCharge || (r.Paid-r.Terms.MinimumCharge)*1000 < 10*r.MaxPrice)
+		if newcomer && !r.Phase.Final() {
+			sum += r.Owed()
+		}
+	}
+	if place := a.faded(); sum > size+place {
+		w.violate("newcomers owe %d msat, the pool has %d msat", sum, size)
+	}
+}
+
+// faded is what channels owe that the pool has forgotten since, in msat.
+func (a *audit) faded() (sum uint64) {
+	for id, r := range a.payee {
+		if place, has := a.pool.Places[id]; !has || place.Owed < r.Owed() {
+			sum += r.Owed() - min(r.Owed(), place.Owed)
+		}
+	}
+	return sum
+}
+
+// broadcast: what a side sends to the network is on its disk.
+func (a *audit) broadcast(p *process, tx *wire.MsgTx) {
+	id := tx.TxHash().String()
+	for _, r := range a.payer {
+		if r.Terms.Outpoint.Hash == tx.TxHash() && r.Phase != channel.Prepared {
+			return // T1, whose refund is saved
+		}
+	}
+	if p == a.w.seller.process {
+		for _, r := range a.payee {
+			if r.Settlement != nil && r.Settlement.Txid == id || r.Close != nil && r.Close.Txid == id {
+				return
+			}
+		}
+	} else {
+		for _, r := range a.payer {
+			if r.Refund != nil && r.Refund.Txid == id || r.Close != nil && r.Close.Txid == id {
+				return
+			}
+		}
+	}
+	a.w.violate("%s broadcasts %s, which it has not saved", p.name, id)
+}
+
+// sent: a request carries nothing that is not saved as signed.
+func (a *audit) sent(b *buyer, req *http.Request) {
+	c, err := mpp.ParseCredential(req.Header.Values(mpp.HeaderCredential))
+	if err != nil {
+		return // unpaid, or refused by the other side
+	}
+	p, err := bitcoin.ParsePayload(c.Payload)
+	if err != nil {
+		a.w.violate("%s sends a payload that cannot be read: %v", b.name, err)
+		return
+	}
+	var amount uint64
+	switch p := p.(type) {
+	case bitcoin.Voucher:
+		amount = p.CumulativeAmount
+	case bitcoin.Close:
+		amount = p.CumulativeAmount
+	case bitcoin.Open:
+		amount = p.CumulativeAmount
+	}
+	if r := a.payer[p.Channel()]; amount > r.Signed {
+		a.w.violate("%s sends %d sat on %.12s and has saved %d sat", b.name, amount, p.Channel(), r.Signed)
+	}
+}
+
+// answered: what the payee acknowledges is saved.
+func (a *audit) answered(s *seller, ans *answer) {
+	values := ans.header.Values(mpp.HeaderReceipt)
+	if len(values) == 0 {
+		return
+	}
+	rec, err := bitcoin.ParseReceipt(values)
+	if err != nil {
+		a.w.violate("the payee sends a receipt that cannot be read: %v", err)
+		return
+	}
+	r := a.payee[rec.ChannelID]
+	if rec.AcceptedCumulative > r.Paid || rec.ChargedMsat > r.Charged {
+		a.w.violate("the payee acknowledges %d sat and %d msat on %.12s, saved are %d sat and %d msat", rec.AcceptedCumulative, rec.ChargedMsat, rec.ChannelID, r.Paid, r.Charged)
+	}
+	a.acked[rec.ChannelID] = max(a.acked[rec.ChannelID], rec.AcceptedCumulative)
+}
+
+// deliver: what is delivered is charged, once.
+func (a *audit) deliver(s *seller, id string, f *file, chunk uint64) {
+	g := goods{id, f.name, chunk}
+	if !a.delivered[g] {
+		a.delivered[g] = true
+		a.worth[id] += f.price
+	}
+	if r := a.payee[id]; a.worth[id] > r.Charged {
+		a.w.violate("delivered for %d msat on %.12s, charged are %d msat", a.worth[id], id, r.Charged)
+	}
+}
