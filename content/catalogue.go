@@ -82,6 +82,8 @@ type Catalogue struct {
 	mu      sync.RWMutex
 	entries map[string]*Entry
 	sorted  []*Entry // nil where entries changed since
+	version uint64   // how often entries changed
+	whole   bool     // a Refresh has ended
 	busy    map[string]*update
 }
 
@@ -158,6 +160,31 @@ func (c *Catalogue) List(folder string) []*Entry {
 	return slices.Clone(all[from:to])
 }
 
+// Complete reports whether a Refresh has ended: before that a file may be on offer
+// that is not known yet.
+func (c *Catalogue) Complete() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.whole
+}
+
+// complete notes that a Refresh has ended.
+func (c *Catalogue) complete() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.whole {
+		c.whole = true
+		c.version++
+	}
+}
+
+// Version is another number after every change of what is offered.
+func (c *Catalogue) Version() uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.version
+}
+
 func (c *Catalogue) all() []*Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -185,6 +212,7 @@ func (c *Catalogue) set(name string, e *Entry) {
 		c.entries[name] = e
 	}
 	c.sorted = nil
+	c.version++
 	c.mu.Unlock()
 	if old != nil {
 		c.handles.drop(old)
@@ -224,6 +252,7 @@ func (c *Catalogue) Refresh(ctx context.Context) (Changes, error) {
 			ch.Removed = append(ch.Removed, name)
 		}
 	}
+	c.complete()
 	p.Name = ""
 	c.report(p)
 	slices.Sort(ch.Added)

@@ -56,6 +56,7 @@ type Gateway struct {
 	unpaid  buckets
 	streams streams
 	sent    sent
+	lists   lists
 }
 
 // New checks the configuration.
@@ -155,7 +156,18 @@ func (g *Gateway) unknown(w http.ResponseWriter, r *http.Request) {
 		w.Header().Del(name)
 	}
 	g.cfg.Paywall.Keep(r.Context(), r)
-	fail(w, r, http.StatusNotFound, "no file of this name is offered; nothing was charged; the catalogue is at /")
+	g.absent(w, r, "no file of this name is offered; nothing was charged; the catalogue is at /")
+}
+
+// absent answers for a name that is not known. While the files are looked at for the
+// first time it may be one that is on offer: the client is told to come again.
+func (g *Gateway) absent(w http.ResponseWriter, r *http.Request, why string) {
+	if !g.cfg.Catalogue.Complete() {
+		w.Header().Set("Retry-After", "1")
+		fail(w, r, http.StatusServiceUnavailable, "the provider has just started and is still reading its files; nothing was charged")
+		return
+	}
+	fail(w, r, http.StatusNotFound, why)
 }
 
 const allowed = "GET, HEAD, POST, OPTIONS"

@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/internal/web"
@@ -39,11 +40,41 @@ func (g *Gateway) catalogue(w http.ResponseWriter, r *http.Request, folder strin
 		fail(w, r, http.StatusMethodNotAllowed, "GET, HEAD or POST")
 		return
 	}
-	entries := g.cfg.Catalogue.List(folder)
-	if folder != "" && len(entries) == 0 {
-		fail(w, r, http.StatusNotFound, "no folder of this name is offered; the catalogue is at /")
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("Vary", "Accept")
+	if web.PrefersHTML(r) {
+		g.page(w, r, folder)
 		return
 	}
+	raw, err := g.lists.get(folder, g.cfg.Catalogue.Version(), func() ([]byte, error) { return g.list(folder) })
+	if err != nil {
+		fail(w, r, http.StatusInternalServerError, "the catalogue cannot be written")
+		return
+	} else if raw == nil {
+		g.noFolder(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
+	if r.Method != http.MethodHead {
+		write(w, raw)
+	}
+}
+
+func (g *Gateway) noFolder(w http.ResponseWriter, r *http.Request) {
+	g.absent(w, r, "no folder of this name is offered; the catalogue is at /")
+}
+
+// list is a folder's catalogue as JSON; nil where there is no such folder.
+func (g *Gateway) list(folder string) ([]byte, error) {
+	entries := g.cfg.Catalogue.List(folder)
+	if folder != "" && len(entries) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(map[string]any{"provider": g.cfg.Provider, "network": g.cfg.Network, "files": listing(entries), "complete": g.cfg.Catalogue.Complete()})
+}
+
+func listing(entries []*content.Entry) []listed {
 	files := make([]listed, 0, len(entries))
 	for _, e := range entries {
 		m := e.Manifest()
@@ -53,22 +84,36 @@ func (g *Gateway) catalogue(w http.ResponseWriter, r *http.Request, folder strin
 			HumanSize: content.FormatBytes(m.Size), HumanPrice: content.FormatMsat(m.TotalMsat()),
 		})
 	}
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Header().Set("Vary", "Accept")
-	if web.PrefersHTML(r) {
-		g.page(w, r, files)
-		return
+	return files
+}
+
+// maxLists bounds the catalogues that are kept written, in bytes.
+const maxLists = 64 << 20
+
+// lists keeps catalogues as they were written until the files change: a million
+// files are written once, one list at a time, and not for every request.
+type lists struct {
+	mu      sync.Mutex
+	version uint64
+	bytes   int
+	by      map[string][]byte // by folder
+}
+
+func (l *lists) get(folder string, version uint64, make func() ([]byte, error)) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.by == nil || l.version != version || l.bytes > maxLists {
+		l.by, l.version, l.bytes = map[string][]byte{}, version, 0
 	}
-	raw, err := json.Marshal(map[string]any{"provider": g.cfg.Provider, "network": g.cfg.Network, "files": files})
-	if err != nil {
-		fail(w, r, http.StatusInternalServerError, "the catalogue cannot be written")
-		return
+	if raw, ok := l.by[folder]; ok {
+		return raw, nil
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
-	if r.Method != http.MethodHead {
-		write(w, raw)
+	raw, err := make()
+	if err == nil && raw != nil {
+		l.by[folder] = raw
+		l.bytes += len(raw)
 	}
+	return raw, err
 }
 
 // pageStyle is the style of the catalogue's page.
@@ -87,17 +132,30 @@ var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
 {{range .Files}}<tr><td>{{.Name}}<td class="n">{{.HumanSize}}<td class="n">{{.HumanPrice}}<td><code>{{.Command}}</code>
 {{else}}<tr><td colspan="4">Nothing is offered yet.
 {{end}}</tbody></table>
-<p>Provider <code>{{.Provider}}</code></p>
+{{if not .Complete}}<p>The files are still being read: more may come.</p>
+{{end}}{{with .More}}<p>And {{.}} more: all of them are listed by <code>spillway ls</code>.</p>
+{{end}}<p>Provider <code>{{.Provider}}</code></p>
 </html>
 `))
 
-func (g *Gateway) page(w http.ResponseWriter, r *http.Request, files []listed) {
+// maxRows is how many files a page shows.
+const maxRows = 1000
+
+func (g *Gateway) page(w http.ResponseWriter, r *http.Request, folder string) {
+	entries := g.cfg.Catalogue.List(folder)
+	if folder != "" && len(entries) == 0 {
+		g.noFolder(w, r)
+		return
+	}
+	files := listing(entries[:min(len(entries), maxRows)])
 	base := g.cfg.Paywall.Base(r)
 	for i, f := range files {
 		files[i].Command = "spillway get " + web.ShellWord(base+f.URL)
 	}
 	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, map[string]any{"Files": files, "Provider": g.cfg.Provider, "Network": g.cfg.Network}); err != nil {
+	if err := pageTemplate.Execute(&b, map[string]any{
+		"Files": files, "More": len(entries) - len(files), "Complete": g.cfg.Catalogue.Complete(), "Provider": g.cfg.Provider, "Network": g.cfg.Network,
+	}); err != nil {
 		fail(w, r, http.StatusInternalServerError, "the page cannot be written")
 		return
 	}

@@ -270,3 +270,26 @@ func TestStrangeFiles(t *testing.T) {
 		}
 	}
 }
+
+// A delivery outlives the time that a request may take to arrive: it is bounded by its
+// own limits only.
+func TestLongDeliveries(t *testing.T) {
+	w := newWire(t, 10, func(s *http.Server) { s.ReadTimeout, s.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond })
+	conn := w.dial()
+	_, err := fmt.Fprintf(conn, "GET /f.bin HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", w.voucher())
+	w.Must(err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: "GET"})
+	w.Must(err)
+	got := make([]byte, len(file))
+	_, err = io.ReadFull(resp.Body, got[:1_000_000])
+	w.Must(err)
+	slow := time.NewTimer(time.Second)
+	defer slow.Stop()
+	<-slow.C
+	if r := w.Pay("HEAD", "/f.bin", w.VoucherFor(w.id, 3000)); r.Status != 204 {
+		t.Fatalf("%d", r.Status)
+	}
+	if _, err = io.ReadFull(resp.Body, got[1_000_000:]); err != nil || !bytes.Equal(got, file) {
+		t.Errorf("the delivery broke off: %v", err)
+	}
+}
