@@ -31,8 +31,8 @@ type Config struct {
 	// MaxRequests is how many requests are served at once; default 1,024.
 	MaxRequests int
 	// MaxStreams is how many deliveries run at once, and MaxPerChannel how many on
-	// one channel; defaults 512 and 16. A delivery that waits for a payment gives
-	// way to one that does not.
+	// one channel; defaults 512 and 16. A delivery that waits for a payment, or whose
+	// client takes next to nothing, gives way to one that does not.
 	MaxStreams, MaxPerChannel int
 	// PerSecond is how many requests a client address may make, of an IPv6 address its
 	// /64; default 200. One that charges something or raises what is paid does not
@@ -79,7 +79,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	return &Gateway{
 		cfg: cfg, slots: make(chan struct{}, cfg.MaxRequests), unpaid: buckets{rate: cfg.PerSecond, now: cfg.Now},
-		streams: streams{most: cfg.MaxStreams, perChannel: cfg.MaxPerChannel},
+		streams: streams{most: cfg.MaxStreams, perChannel: cfg.MaxPerChannel, now: cfg.Now},
 		sent:    sent{rate: cfg.Slow},
 	}, nil
 }

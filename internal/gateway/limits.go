@@ -166,6 +166,7 @@ var errGaveWay = errors.New("the delivery waited too long while others had to be
 // streams are the deliveries that run. The zero value is not usable: set the limits.
 type streams struct {
 	most, perChannel int
+	now              func() time.Time
 	mu               sync.Mutex
 	all              map[*stream]struct{}
 	turn             uint64
@@ -176,10 +177,13 @@ type stream struct {
 	channel string
 	paused  uint64 // when its wait began, in turns; 0: it does not wait
 	cancel  context.CancelCauseFunc
+	since   time.Time // when it began, or went on after a wait
+	taken   uint64    // bytes since then
 }
 
 // enter begins a delivery; nil where too many run. One of the same channel, or
-// where all are too many of any channel, that waits for a payment is ended for it.
+// where all are too many of any channel, that waits for a payment is ended for it,
+// else the slowest of those that take next to nothing.
 func (s *streams) enter(channel string, cancel context.CancelCauseFunc) *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,7 +202,7 @@ func (s *streams) enter(channel string, cancel context.CancelCauseFunc) *stream 
 	if s.all == nil {
 		s.all = map[*stream]struct{}{}
 	}
-	st := &stream{in: s, channel: channel, cancel: cancel}
+	st := &stream{in: s, channel: channel, cancel: cancel, since: s.now()}
 	s.all[st] = struct{}{}
 	return st
 }
@@ -212,6 +216,9 @@ func (s *streams) evict(fits func(*stream) bool) bool {
 		}
 	}
 	if longest == nil {
+		longest = s.slowest(fits)
+	}
+	if longest == nil {
 		return false
 	}
 	delete(s.all, longest)
@@ -219,11 +226,41 @@ func (s *streams) evict(fits func(*stream) bool) bool {
 	return true
 }
 
+// A client that takes less than leastRate bytes per second over patience gives way
+// where there is no room: 4 KiB a second is a chunk of 1 MiB in four minutes.
+const (
+	leastRate = 4 << 10
+	patience  = 30 * time.Second
+)
+
+// slowest is the delivery that takes the least of those that fit, nil where all take
+// enough.
+func (s *streams) slowest(fits func(*stream) bool) (found *stream) {
+	now, least := s.now(), float64(leastRate)
+	for st := range s.all {
+		ran := now.Sub(st.since)
+		if st.paused > 0 || ran < patience || !fits(st) {
+			continue
+		}
+		if rate := float64(st.taken) / ran.Seconds(); rate < least {
+			found, least = st, rate
+		}
+	}
+	return found
+}
+
+// took counts bytes that the client took.
+func (st *stream) took(bytes uint64) {
+	st.in.mu.Lock()
+	defer st.in.mu.Unlock()
+	st.taken += bytes
+}
+
 // pause says that the delivery waits for a payment, or goes on.
 func (st *stream) pause(waits bool) {
 	st.in.mu.Lock()
 	defer st.in.mu.Unlock()
-	st.paused = 0
+	st.paused, st.since, st.taken = 0, st.in.now(), 0
 	if waits {
 		st.in.turn++
 		st.paused = st.in.turn
