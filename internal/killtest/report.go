@@ -218,6 +218,16 @@ func (p *Progress) Newest() (all []Outcome) {
 	return all
 }
 
+// Round is a round as it was played, or, if it was not yet, as it is laid out.
+func (p *Progress) Round(rounds []Round, n int) Round {
+	for _, o := range p.Done {
+		if o.Number == n {
+			return o.Round
+		}
+	}
+	return rounds[n]
+}
+
 // Failed is the rounds whose newest outcome is a failure.
 func (p *Progress) Failed(rounds []Round) (again []Round) {
 	for _, o := range p.Newest() {

@@ -62,7 +62,7 @@ const sparse = 12
 var turns = []string{Point, DiskFull, Point, Moment, Point, FullOnce, Point, CallFail, Point, SyncFail, Point, Moment}
 
 // layout names what Rounds makes of a session; it changes with every change there.
-const layout = 2
+const layout = 3
 
 // calls are kinds of points that change a name or a length.
 var calls = []string{"truncate", "rename", "link", "unlink", "create", "make"}
@@ -97,7 +97,8 @@ func (s Session) Rounds(n int, seed uint64) []Round {
 			}
 		}
 	}
-	for _, c := range classes {
+	for _, kind := range slices.Sorted(maps.Keys(classes)) { // the same order in every process
+		c := classes[kind]
 		rnd.Shuffle(len(c), func(i, j int) { c[i], c[j] = c[j], c[i] })
 	}
 	return lay(n, classes, rnd)

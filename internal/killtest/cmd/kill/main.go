@@ -90,7 +90,7 @@ func play(ctx context.Context, f flags, stand *killtest.Stand, p *killtest.Progr
 		if f.only >= len(rounds) {
 			return 2, fmt.Errorf("there are only %d rounds", len(rounds))
 		}
-		out := stand.Play(ctx, rounds[f.only])
+		out := stand.Play(ctx, p.Round(rounds, f.only))
 		return verdict(out.Error == ""), show(os.Stdout, out)
 	}
 	left := p.Left(rounds)
