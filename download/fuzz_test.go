@@ -65,6 +65,9 @@ func FuzzJournal(f *testing.F) {
 				t.Fatalf("%q: chunks %v of %d", raw, u.Chunks.List(), m.Chunks())
 			}
 		}
+		if h.Uses == nil {
+			h.Uses = []use{} // a copy has a list, if an empty one
+		}
 		copied := h.clone()
 		one, err1 := json.Marshal(h.journal)
 		two, err2 := json.Marshal(copied)

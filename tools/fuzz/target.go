@@ -65,7 +65,7 @@ func holds(f *ast.FuncDecl) string {
 	return strings.TrimSpace(text)
 }
 
-var progress = regexp.MustCompile(`elapsed: (\d+)s, execs: (\d+)`)
+var progress = regexp.MustCompile(`elapsed: ([0-9hms]+), execs: (\d+)`)
 
 // run fuzzes a target on one worker. A finding is an error; its input is where go
 // test wrote it.
@@ -80,9 +80,9 @@ func (t target) run(ctx context.Context, limit time.Duration) (result, error) {
 		return result{}, errors.New("no executions were reported")
 	}
 	last := all[len(all)-1]
-	seconds, err1 := strconv.ParseFloat(string(last[1]), 64)
+	spent, err1 := time.ParseDuration(string(last[1]))
 	execs, err2 := strconv.ParseUint(string(last[2]), 10, 64)
-	return result{Seconds: seconds, Execs: execs, When: begin.UTC().Format(time.DateOnly)}, errors.Join(err1, err2)
+	return result{Seconds: spent.Seconds(), Execs: execs, When: begin.UTC().Format(time.DateOnly)}, errors.Join(err1, err2)
 }
 
 // seeds counts the inputs that plain go test replays.
