@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 
@@ -72,11 +73,7 @@ func (p *Payee) minimum(rate script.FeeRate) uint64 {
 // Offer makes an offer with a fresh nonce, and so a fresh K2. Nothing is stored:
 // an unpaid request leaves no state. Errors: of the chain and of the randomness.
 func (p *Payee) Offer(ctx context.Context, price Price) (channel.Offer, error) {
-	tip, err := p.cfg.Chain.Tip(ctx)
-	if err != nil {
-		return channel.Offer{}, err
-	}
-	rate, err := p.cfg.Chain.FeeRate(ctx, settleTarget)
+	tip, rate, err := p.market(ctx)
 	if err != nil {
 		return channel.Offer{}, err
 	}
@@ -85,7 +82,40 @@ func (p *Payee) Offer(ctx context.Context, price Price) (channel.Offer, error) {
 		return channel.Offer{}, fmt.Errorf("no randomness: %w", err)
 	}
 	nonce[0] &= 0x0f
-	return p.offer(ctx, price, nonce, tip.Height, rate)
+	return p.offer(ctx, price, nonce, tip, rate)
+}
+
+// freshMarket is how long one look at the tip and the fee rate serves offers: else
+// every unpaid request would cost the backend two.
+const freshMarket = 5 * time.Second
+
+// look is the chain as an offer sees it.
+type look struct {
+	tip  uint32
+	rate script.FeeRate
+}
+
+// market is the tip's height and the rate that settlements are offered at, at most
+// freshMarket old; on regtest, where blocks come when somebody wants one, asked anew.
+func (p *Payee) market(ctx context.Context) (tip uint32, rate script.FeeRate, err error) {
+	now := p.cfg.Now()
+	p.quoted.Lock()
+	known, age := p.quoted.look, now.Sub(p.quoted.at)
+	p.quoted.Unlock()
+	if known.tip > 0 && age >= 0 && age < freshMarket && p.cfg.Network != "regtest" {
+		return known.tip, known.rate, nil
+	}
+	t, err := p.cfg.Chain.Tip(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if rate, err = p.cfg.Chain.FeeRate(ctx, settleTarget); err != nil {
+		return 0, 0, err
+	}
+	p.quoted.Lock()
+	defer p.quoted.Unlock()
+	p.quoted.look, p.quoted.at = look{t.Height, rate}, now
+	return t.Height, rate, nil
 }
 
 func (p *Payee) offer(ctx context.Context, price Price, nonce channel.Nonce, tip uint32, rate script.FeeRate) (channel.Offer, error) {

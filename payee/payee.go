@@ -110,6 +110,12 @@ type Payee struct {
 	views map[string]seen
 	size  map[script.Construction]int64 // vB of a settlement with a rest
 
+	quoted struct { // the chain as offers see it
+		sync.Mutex
+		look look
+		at   time.Time
+	}
+
 	pending pending
 }
 
