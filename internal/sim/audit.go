@@ -39,6 +39,8 @@ type audit struct {
 	highest   script.FeeRate    // that was ever asked for
 	reorged   time.Time         // the last reorg
 	block     time.Time         // the last block
+	forgotten bool              // the payee's old copy was read
+	old       [][]byte          // settlements that the payee once made
 }
 
 // goods is one chunk on one channel.
@@ -72,6 +74,41 @@ func (a *audit) saved(p *process, ops []store.Op) {
 		}
 	}
 	a.debts()
+}
+
+// reread takes over what is on a disk that was opened again: a save of unknown
+// fate is there or not, an old copy has forgotten something.
+func (a *audit) reread(p *process, open store.Store) {
+	bucket := bucketPayer
+	if a.w.seller == nil || p == a.w.seller.process {
+		bucket = bucketPayee
+	}
+	entries, err := open.List(a.w.ctx, bucket, "")
+	a.w.must(err)
+	if bucket == bucketPayee && a.w.seller != nil && a.w.seller.restored && !a.forgotten {
+		a.forget(entries)
+		return
+	}
+	for _, e := range entries {
+		a.saved(p, []store.Op{{Bucket: bucket, Key: e.Key, Value: e.Value}})
+	}
+	if bucket == bucketPayee {
+		if e, err := open.Get(a.w.ctx, bucketPool, "pool"); err == nil {
+			a.saved(p, []store.Op{{Bucket: bucketPool, Key: "pool", Value: e.Value}})
+		}
+	}
+}
+
+// forget is the audit's side of a payee that was restored from an old copy.
+func (a *audit) forget(entries []store.Entry) {
+	a.forgotten = true
+	a.payee, a.acked, a.worth, a.pool = map[string]channel.PayeeRecord{}, map[string]uint64{}, map[string]uint64{}, channel.Pool{}
+	a.delivered = map[goods]bool{}
+	for _, e := range entries {
+		var r channel.PayeeRecord
+		a.decode(store.Op{Bucket: bucketPayee, Key: e.Key, Value: e.Value}, &r)
+		a.payee[e.Key] = r
+	}
 }
 
 func (a *audit) decode(op store.Op, to any) {
@@ -170,7 +207,7 @@ func (a *audit) savedPayee(r channel.PayeeRecord) {
 	switch {
 	case !ours:
 		w.violate("the payee stores %s, which no payer has saved", id)
-	case r.Paid > mine.Signed && !w.cheated(id):
+	case r.Paid > mine.Signed:
 		w.violate("the payee holds %d sat on %.12s, signed were %d sat", r.Paid, id, mine.Signed)
 	case r.Charged > r.Paid*1000+max(w.story.credit, r.Terms.Credit) && r.Charged > was.Charged:
 		w.violate("charged %d msat on %.12s, paid %d sat: more than a credit of %d msat", r.Charged, id, r.Paid, w.story.credit)
@@ -202,7 +239,7 @@ func (a *audit) savedPayee(r channel.PayeeRecord) {
 
 // opened: T1 is on the chain, or in the mempool, as the terms say.
 func (a *audit) opened(r channel.PayeeRecord) {
-	if a.w.story.wild {
+	if a.w.story.wild || a.w.seller.link.bad > 0 {
 		return
 	}
 	info, err := a.w.chain.Tx(a.w.ctx, r.Terms.Outpoint.Hash)
@@ -227,7 +264,7 @@ func (a *audit) charged(r, was channel.PayeeRecord) {
 		}
 		w.violate("the payee charged %.12s in phase %s, restored: %t", id, was.Phase, r.Restored)
 	}
-	if w.story.wild || w.seller.skew != 0 || w.now.Sub(a.reorged) <= fresh+time.Second {
+	if w.story.wild || w.seller.skew != 0 || w.seller.link.bad > 0 || w.now.Sub(a.reorged) <= fresh+time.Second {
 		return
 	}
 	if tip := w.chain.Height(); w.now.Sub(a.block) > fresh+time.Second && tip >= r.Terms.Expiry-r.Terms.Margin {
@@ -256,6 +293,7 @@ func (a *audit) settlement(r, was channel.PayeeRecord) {
 	if len(tx.TxIn) != 1 || tx.TxIn[0].PreviousOutPoint != wire.OutPoint(r.Terms.Outpoint) || tx.LockTime != 0 {
 		w.violate("a settlement of %.12s spends something else, or later", id)
 	}
+	a.old = append(a.old, s.Tx)
 	rest := int64(0)
 	for _, out := range tx.TxOut {
 		if bytes.Equal(out.PkScript, r.Terms.RestScript) {
@@ -385,7 +423,7 @@ func (a *audit) deliver(s *seller, id string, f *file, chunk uint64) {
 		a.delivered[g] = true
 		a.worth[id] += f.price
 	}
-	if r := a.payee[id]; a.worth[id] > r.Charged {
+	if r := a.payee[id]; a.worth[id] > r.Charged && !s.restored {
 		a.w.violate("delivered for %d msat on %.12s, charged are %d msat", a.worth[id], id, r.Charged)
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/script"
-	"github.com/spillway/spillway/store"
 )
 
 // play plays one event.
@@ -173,7 +172,9 @@ func (w *world) ready() {
 		return
 	}
 	s := w.seller
-	s.until, s.link.down, s.disk.full = 0, 0, 0
+	s.until = 0
+	s.link.honest()
+	s.disk.mend()
 }
 
 func nothing(*wire.MsgTx) bool { return false }
@@ -302,22 +303,81 @@ func (w *world) machineTrouble(k kind) {
 			w.block(nil)
 		}
 	case backend:
-		p.link.down = w.at + 1 + w.rng.IntN(15)
-		w.fault("backend-down-" + p.name)
-		w.tell("the chain backend of %s is down", p.name)
+		w.badBackend(p)
 	}
+}
+
+// badBackend makes one side's backend lag, stand still, be unreachable, relay
+// nothing, or, beyond the bounds, lie.
+func (w *world) badBackend(p *process) {
+	p.link.bad = w.at + 1 + w.rng.IntN(15)
+	how := w.rng.IntN(5)
+	switch how {
+	case 0:
+		p.link.inner.Down(true)
+	case 1:
+		p.link.inner.Lag(1 + w.rng.Uint32N(6))
+	case 2:
+		p.link.inner.Stale(true)
+	case 3:
+		p.link.inner.CutOff(true)
+	case 4:
+		p.link.inner.FailNext(1 + w.rng.IntN(5))
+	}
+	name := [...]string{"down", "behind", "standing-still", "cut-off", "failing"}[how]
+	w.fault("backend-" + name)
+	w.tell("the chain backend of %s is %s", p.name, name)
 }
 
 func (w *world) diskTrouble(k kind) {
 	p := w.either()
 	switch k {
 	case diskFail:
-		p.disk.next = []string{"fail", "persist"}[w.rng.IntN(2)]
+		switch w.rng.IntN(3) {
+		case 0:
+			p.disk.inner.FailNext(nil)
+		case 1:
+			p.disk.inner.FailButPersistNext(nil)
+		case 2:
+			p.disk.inner.FailUnknownNext()
+		}
 	case diskFull:
 		p.disk.full = w.at + 1 + w.rng.IntN(20)
-		p.disk.reason = []error{store.ErrFull, store.ErrReadOnly}[w.rng.IntN(2)]
-		w.tell("the disk of %s: %v", p.name, p.disk.reason)
+		if w.rng.IntN(2) == 0 {
+			p.disk.inner.Fill()
+		} else {
+			p.disk.inner.SetReadOnly(true)
+		}
+		w.tell("the disk of %s is full, or read-only", p.name)
+	case backup:
+		snap := p.disk.inner.Backup()
+		p.disk.copy = &snap
+		w.tell("the disk of %s is copied", p.name)
+	case restore:
+		if p == w.seller.process {
+			w.restoreSeller()
+		}
 	}
+}
+
+// restoreSeller puts an old copy in the place of the payee's disk, as its operator
+// does: the store is marked and the challenges begin another epoch.
+func (w *world) restoreSeller() {
+	s := w.seller
+	if s.disk.copy == nil || s.restored {
+		return
+	}
+	w.tell("the payee loses its disk and restores an old copy")
+	w.fault("restore-payee")
+	s.die("with its disk")
+	s.disk.inner.Restore(*s.disk.copy)
+	s.disk.mend()
+	s.link.honest()
+	s.restored = true
+	s.epoch++
+	s.start()
+	w.must(s.payee.MarkRestored(w.ctx))
+	s.look()
 }
 
 // settled reports whether nothing more can happen to any channel.

@@ -49,7 +49,7 @@ func (a *audit) undone(int) {
 func (a *audit) check() {
 	a.highest = max(a.highest, a.rate())
 	tip := a.w.chain.Height()
-	if !a.w.story.strict() {
+	if !a.w.strict() {
 		return
 	}
 	for id, r := range a.payee {
@@ -87,7 +87,7 @@ func (a *audit) end() {
 		if b.dishonest() || w.story.payee != "honest" || w.story.wild {
 			continue
 		}
-		if b.job == nil || b.job.Stage != "" {
+		if err := b.load(); err != nil || b.job.Stage != "" {
 			w.violate("%s is honest and ends without its file: %+v", b.name, b.job)
 		}
 	}
@@ -133,7 +133,7 @@ func (a *audit) endOf(id string, r channel.PayerRecord) {
 	case r.SpentBy != tx.TxHash().String() && !w.story.wild:
 		w.violate("the payer's ledger says that %.12s is spent by %.12s, it is %.12s", id, r.SpentBy, tx.TxHash().String())
 	}
-	if known && p.Phase.Final() && p.SpentBy != tx.TxHash().String() && !w.story.wild && !w.vanished {
+	if known && p.Phase.Final() && p.SpentBy != tx.TxHash().String() && !w.story.wild && !w.vanished && !w.seller.restored {
 		w.violate("the payee's ledger says that %.12s is spent by %.12s, it is %.12s", id, p.SpentBy, tx.TxHash().String())
 	}
 	if tx.LockTime == r.Terms.Expiry {
@@ -147,7 +147,7 @@ func (a *audit) endOf(id string, r channel.PayerRecord) {
 // little for a settlement, or vanished, or was asked for more than its margin.
 func (a *audit) refunded(id string, r channel.PayerRecord, p channel.PayeeRecord, known bool) {
 	a.w.fault("refund-mined")
-	if known && a.w.story.strict() && a.worthSettling(p) {
+	if known && a.w.strict() && a.worthSettling(p) {
 		a.w.violate("the refund of %.12s confirmed although the payee holds %d sat", id, p.Paid)
 	}
 }
@@ -169,12 +169,12 @@ func (a *audit) settled(id string, tx *wire.MsgTx, height uint32, r channel.Paye
 	switch {
 	case rest < due && due >= int64(r.Terms.Dust()) && (r.Close == nil || rest < due-fee):
 		w.violate("the payer got %d sat of its %d sat out of %.12s", rest, due, id)
-	case w.story.strict() && capacity-rest+small < int64(a.due[id]) && r.Close == nil:
+	case w.strict() && capacity-rest+small < int64(a.due[id]) && r.Close == nil:
 		w.violate("%.12s was settled at %d sat, paid were %d sat", id, capacity-rest, a.due[id])
-	case w.story.strict() && height > r.Terms.Expiry && a.worthSettling(p):
+	case w.strict() && height > r.Terms.Expiry && a.worthSettling(p):
 		w.violate("%.12s was settled at height %d, the expiry is %d", id, height, r.Terms.Expiry)
 	}
-	if !a.owner[id].dishonest() && w.story.strict() && !w.vanished && p.Paid*1000 < r.Owed && p.Phase.Final() && r.Signed > p.Paid {
+	if !a.owner[id].dishonest() && w.strict() && !w.vanished && p.Paid < r.Signed && height < r.Terms.Expiry-r.Terms.Margin {
 		w.violate("an honest payer signed %d sat on %.12s, the payee holds %d sat", r.Signed, id, p.Paid)
 	}
 }

@@ -90,7 +90,7 @@ func (w *world) transmit(b *buyer, raw []byte) ([]byte, error) {
 	if answer == nil {
 		return nil, errLine
 	}
-	if w.story.payee == "lies" && w.rng.IntN(3) == 0 {
+	if w.story.payee == "lies" && !w.calm && w.rng.IntN(3) == 0 {
 		answer = w.lie(answer)
 	}
 	return answer, nil

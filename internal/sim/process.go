@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -11,9 +10,10 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/internal/sim/simchain"
+	"github.com/spillway/spillway/internal/sim/simdisk"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/store"
-	"github.com/spillway/spillway/store/memory"
 )
 
 // errKilled is what everything around a killed process answers: whatever it was
@@ -35,8 +35,8 @@ type process struct {
 
 func newProcess(w *world, name string) *process {
 	p := &process{w: w, name: name}
-	p.disk = &disk{p: p, inner: memory.New()}
-	p.link = &link{p: p, inner: w.chain}
+	p.disk = &disk{p: p, inner: simdisk.New(w.rng)}
+	p.link = &link{p: p, inner: simchain.NewFaulty(w.chain)}
 	return p
 }
 
@@ -69,13 +69,12 @@ func (p *process) die(where string) {
 
 // disk is a side's store. It fails as disks do, and tells the audit what was saved.
 type disk struct {
-	p       *process
-	inner   *memory.Store
-	next    string // "fail" or "persist": what the next save does
-	full    int    // event until which nothing more can be saved
-	reason  error  // why not
-	failed  bool   // it refused to make a commit durable; only opening it again helps
-	commits int
+	p      *process
+	inner  *simdisk.Disk
+	open   store.Store
+	full   int  // event until which nothing more can be saved
+	failed bool // it refused to make a commit durable; only opening it again helps
+	copy   *simdisk.Snapshot
 }
 
 // Get implements the drivers' store.
@@ -83,7 +82,7 @@ func (d *disk) Get(ctx context.Context, bucket, key string) (store.Entry, error)
 	if d.p.dead {
 		return store.Entry{}, errKilled
 	}
-	return d.inner.Get(ctx, bucket, key)
+	return d.open.Get(ctx, bucket, key)
 }
 
 // List implements the drivers' store.
@@ -91,7 +90,7 @@ func (d *disk) List(ctx context.Context, bucket, prefix string) ([]store.Entry, 
 	if d.p.dead {
 		return nil, errKilled
 	}
-	return d.inner.List(ctx, bucket, prefix)
+	return d.open.List(ctx, bucket, prefix)
 }
 
 // Commit implements the drivers' store.
@@ -99,53 +98,42 @@ func (d *disk) Commit(ctx context.Context, ops ...store.Op) error {
 	if err := d.p.point("before a save"); err != nil {
 		return err
 	}
-	if d.failed {
-		return store.ErrFailed
+	if d.full > 0 && d.full <= d.p.w.at {
+		d.mend()
 	}
-	if d.full > d.p.w.at {
-		d.p.w.fault("disk-refuses-" + d.p.name)
-		d.p.w.tell("  %s cannot save: %v", d.p.name, d.reason)
-		return d.reason
-	}
-	if d.next == "fail" {
-		return d.fail("disk-failed-")
-	}
-	if err := d.inner.Commit(ctx, ops...); err != nil {
+	if err := d.open.Commit(ctx, ops...); err != nil {
+		if !errors.Is(err, store.ErrConflict) {
+			d.failed = d.failed || errors.Is(err, store.ErrFailed)
+			d.p.w.fault("disk-refuses-" + d.p.name)
+			d.p.w.tell("  %s cannot save: %v", d.p.name, err)
+		}
 		return err
 	}
-	d.commits++
 	d.p.w.audit.saved(d.p, ops)
-	if d.next == "persist" {
-		return d.fail("disk-failed-but-saved-")
-	}
 	return d.p.point("after a save")
 }
 
-// fail is a commit of which nobody knows whether it is there.
-func (d *disk) fail(kind string) error {
-	d.next, d.failed = "", true
-	d.p.w.fault(kind + d.p.name)
-	d.p.w.tell("  the disk of %s failed", d.p.name)
-	return fmt.Errorf("%w (%s)", store.ErrFailed, kind)
+// mend ends a full or read-only disk.
+func (d *disk) mend() {
+	d.full = 0
+	d.inner.Free()
+	d.inner.SetReadOnly(false)
 }
 
-// opened is the state of a disk whose process begins anew.
-func (d *disk) opened() { d.failed, d.next = false, "" }
-
-// backendOf is what a side asks of its chain backend.
-type backendOf interface {
-	Tip(ctx context.Context) (chain.Tip, error)
-	Tx(ctx context.Context, txid chainhash.Hash) (chain.TxInfo, error)
-	Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, error)
-	Broadcast(ctx context.Context, tx *wire.MsgTx) error
-	FeeRate(ctx context.Context, blocks int) (script.FeeRate, error)
+// opened opens the disk for a process that begins anew; what of unknown saves is
+// there is known now.
+func (d *disk) opened() {
+	d.failed = false
+	d.inner.Crash()
+	d.open = d.inner.Open()
+	d.p.w.audit.reread(d.p, d.open)
 }
 
 // link is a side's line to its backend.
 type link struct {
 	p     *process
-	inner backendOf
-	down  int // event until which it answers nothing
+	inner *simchain.Faulty
+	bad   int // event until which it is not what it should be
 }
 
 // up is the reason why nothing can be asked.
@@ -153,10 +141,16 @@ func (l *link) up() error {
 	switch {
 	case l.p.dead:
 		return errKilled
-	case l.down > l.p.w.at:
-		return fmt.Errorf("%w: it is down", chain.ErrUnavailable)
+	case l.bad > 0 && l.bad <= l.p.w.at:
+		l.honest()
 	}
 	return nil
+}
+
+// honest makes the backend what it should be.
+func (l *link) honest() {
+	l.bad = 0
+	l.inner.Honest()
 }
 
 // Tip implements the drivers' chain.

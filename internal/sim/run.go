@@ -65,7 +65,9 @@ func (w *world) heal() {
 	w.calm = true
 	w.cut = [maxBuyers]int{}
 	for _, p := range w.processes() {
-		p.until, p.link.down, p.disk.full, p.disk.next, p.fuse = 0, 0, 0, "", 0
+		p.until, p.fuse = 0, 0
+		p.link.honest()
+		p.disk.mend()
 		p.skew = time.Duration(0)
 	}
 	w.chain.SetMinFee(0)

@@ -82,6 +82,7 @@ type seller struct {
 	server   *paywall.Server
 	watch    *watch.Watch
 	requests int
+	restored bool // from an old copy of its disk
 }
 
 // keyCache remembers derived keys: deriving is not what runs are about.

@@ -71,7 +71,9 @@ type story struct {
 }
 
 // strict reports whether the guarantees of an honest payee hold.
-func (s story) strict() bool { return !s.wild && s.payee == "honest" }
+func (w *world) strict() bool {
+	return !w.story.wild && w.story.payee == "honest" && !w.seller.restored
+}
 
 // rings are the two keyrings, derived once.
 var rings = sync.OnceValue(func() [2]*keys.Keyring {

@@ -24,6 +24,7 @@ func run() int {
 	asJSON := flag.Bool("json", false, "one line of JSON alone")
 	state := flag.String("state", "", "file that progress is kept in; a run with the same file goes on where the last one ended")
 	every := flag.Uint64("every", 500, "seeds between two saves of -state")
+	first := flag.Bool("first", false, "stop at the first violation")
 	flag.Parse()
 	var total sim.Result
 	var err error
@@ -33,7 +34,7 @@ func run() int {
 	case *one >= 0:
 		total, err = single(uint64(*one), *keep, *trace)
 	default:
-		r := ranged{workers: max(1, *workers), state: *state, every: max(1, *every), quiet: *asJSON}
+		r := ranged{workers: max(1, *workers), state: *state, every: max(1, *every), quiet: *asJSON, first: *first}
 		if _, err := fmt.Sscanf(strings.Replace(*seeds, ":", " ", 1), "%d %d", &r.From, &r.To); err != nil || r.From > r.To {
 			fmt.Fprintf(os.Stderr, "sim: -seeds is from:to, not %q\n", *seeds)
 			return 2

@@ -18,6 +18,7 @@ type ranged struct {
 	state    string // file; "": none
 	every    uint64 // seeds between two saves
 	quiet    bool
+	first    bool // stop at the first violation
 }
 
 // progress is what the state file holds.
@@ -40,7 +41,7 @@ func (r ranged) run() (sim.Result, error) {
 		}
 		at.Total.Add(r.block(at.Next, end))
 		at.Next = end
-		if err := r.save(at); err != nil {
+		if err := r.save(at); err != nil || r.first && len(at.Total.Violations) > 0 {
 			return at.Total, err
 		}
 	}
@@ -87,7 +88,8 @@ func (r ranged) save(at progress) error {
 
 // block runs seeds from..to-1. Violations are told as they come.
 func (r ranged) block(from, to uint64) sim.Result {
-	next, results := make(chan uint64), make(chan sim.Result)
+	next, results, enough := make(chan uint64), make(chan sim.Result), make(chan struct{})
+	var once sync.Once
 	var wg sync.WaitGroup
 	for range r.workers {
 		wg.Add(1)
@@ -99,16 +101,25 @@ func (r ranged) block(from, to uint64) sim.Result {
 		}()
 	}
 	go func() {
+		defer close(next)
 		for seed := from; seed < to; seed++ {
-			next <- seed
+			select {
+			case next <- seed:
+			case <-enough:
+				return
+			}
 		}
-		close(next)
+	}()
+	go func() {
 		wg.Wait()
 		close(results)
 	}()
 	var total sim.Result
 	for got := range results {
 		total.Add(got)
+		if r.first && len(total.Violations) > 0 {
+			once.Do(func() { close(enough) })
+		}
 		if r.quiet {
 			continue
 		}
