@@ -88,8 +88,8 @@ func (p *Payee) Open(ctx context.Context, o channel.Offer, op channel.Opening) (
 	if err != nil {
 		return Opened{}, err
 	}
-	if known, err := p.known(ctx, t, digest); known != nil || err != nil {
-		return p.reopened(ctx, known, err)
+	if again, err := p.repeated(ctx, t, digest); again != nil || err != nil {
+		return p.reopened(ctx, again, err)
 	}
 	if err := p.unused(ctx, t); err != nil {
 		return Opened{}, err
@@ -164,8 +164,8 @@ func (p *Payee) reserve(ctx context.Context, r *channel.PayeeRecord, view channe
 	return poolOp(pool, rev)
 }
 
-// known returns the stored channel of a repeated opening; other content is refused.
-func (p *Payee) known(ctx context.Context, t channel.Terms, digest channel.Hex) (*held, error) {
+// repeated returns the stored channel of a repeated opening; other content is refused.
+func (p *Payee) repeated(ctx context.Context, t channel.Terms, digest channel.Hex) (*held, error) {
 	h, err := p.read(ctx, t.ID())
 	if errors.Is(err, ErrUnknown) {
 		return nil, nil

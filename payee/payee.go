@@ -23,6 +23,7 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/decoded"
 	"github.com/spillway/spillway/internal/keylock"
 	"github.com/spillway/spillway/mpp/bitcoin"
 	"github.com/spillway/spillway/script"
@@ -104,7 +105,8 @@ type Config struct {
 type Payee struct {
 	cfg   Config
 	locks keylock.Locks
-	pool  sync.Mutex // held after a channel's lock, never before it
+	known decoded.Values[channel.PayeeRecord] // records as they were read
+	pool  sync.Mutex                          // held after a channel's lock, never before it
 	mu    sync.Mutex
 	built map[string]*script.Channel // scripts of channels, by id
 	views map[string]seen
@@ -180,8 +182,8 @@ func (p *Payee) read(ctx context.Context, id string) (*held, error) {
 		return nil, err
 	}
 	h := &held{id: id, rev: e.Revision}
-	if err := json.Unmarshal(e.Value, &h.record); err != nil {
-		return nil, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, id, err)
+	if h.record, err = p.decode(e); err != nil {
+		return nil, err
 	}
 	h.script, err = p.scripts(h.record.Terms)
 	return h, err
@@ -214,6 +216,7 @@ func (p *Payee) save(ctx context.Context, h *held, next channel.PayeeRecord, mor
 	}
 	h.record = next
 	h.rev++ // what is there now may be another writer's already; see package store
+	p.known.Put(h.id, h.rev, next)
 	return nil
 }
 
@@ -234,11 +237,23 @@ func (p *Payee) Records(ctx context.Context) ([]channel.PayeeRecord, error) {
 	}
 	records := make([]channel.PayeeRecord, len(entries))
 	for i, e := range entries {
-		if err := json.Unmarshal(e.Value, &records[i]); err != nil {
-			return nil, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
+		if records[i], err = p.decode(e); err != nil {
+			return nil, err
 		}
 	}
 	return records, nil
+}
+
+// decode reads a stored record, where it changed since it was read before.
+func (p *Payee) decode(e store.Entry) (r channel.PayeeRecord, err error) {
+	if r, ok := p.known.Get(e.Key, e.Revision); ok {
+		return r, nil
+	}
+	if err := json.Unmarshal(e.Value, &r); err != nil {
+		return r, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
+	}
+	p.known.Put(e.Key, e.Revision, r)
+	return r, nil
 }
 
 // MACKey is the key that both ends of a channel share, by which the payer is

@@ -22,6 +22,7 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/decoded"
 	"github.com/spillway/spillway/internal/keylock"
 	"github.com/spillway/spillway/mpp/bitcoin"
 	"github.com/spillway/spillway/script"
@@ -83,6 +84,7 @@ type Config struct {
 type Payer struct {
 	cfg   Config
 	locks keylock.Locks
+	known decoded.Values[channel.PayerRecord] // records as they were read
 	mu    sync.Mutex
 	built map[string]*script.Channel
 	seen  map[string]channel.View
@@ -127,8 +129,8 @@ func (p *Payer) read(ctx context.Context, id string) (*held, error) {
 		return nil, err
 	}
 	h := &held{id: id, rev: e.Revision}
-	if err := json.Unmarshal(e.Value, &h.record); err != nil {
-		return nil, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, id, err)
+	if h.record, err = p.decode(e); err != nil {
+		return nil, err
 	}
 	h.script, err = p.scripts(h.record.Terms)
 	return h, err
@@ -160,6 +162,7 @@ func (p *Payer) save(ctx context.Context, h *held, next channel.PayerRecord, mor
 	}
 	h.record = next
 	h.rev++ // what is there now may be another writer's already; see package store
+	p.known.Put(h.id, h.rev, next)
 	return nil
 }
 
@@ -180,11 +183,23 @@ func (p *Payer) Records(ctx context.Context) ([]channel.PayerRecord, error) {
 	}
 	records := make([]channel.PayerRecord, len(entries))
 	for i, e := range entries {
-		if err := json.Unmarshal(e.Value, &records[i]); err != nil {
-			return nil, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
+		if records[i], err = p.decode(e); err != nil {
+			return nil, err
 		}
 	}
 	return records, nil
+}
+
+// decode reads a stored record, where it changed since it was read before.
+func (p *Payer) decode(e store.Entry) (r channel.PayerRecord, err error) {
+	if r, ok := p.known.Get(e.Key, e.Revision); ok {
+		return r, nil
+	}
+	if err := json.Unmarshal(e.Value, &r); err != nil {
+		return r, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
+	}
+	p.known.Put(e.Key, e.Revision, r)
+	return r, nil
 }
 
 // MACKey is the key that both ends of a channel share. Errors: ErrUnknown.
