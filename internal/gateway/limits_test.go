@@ -12,6 +12,7 @@ import (
 
 	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/internal/gateway/edgetest"
+	"github.com/spillway/spillway/mpp/bitcoin"
 	"github.com/spillway/spillway/script"
 )
 
@@ -207,6 +208,52 @@ func TestStreamEndsUnpaid(t *testing.T) {
 	r := s.Read(s.whole())
 	if r.Broken == nil || !bytes.Equal(r.Body, file[:1_000_000]) || s.charged() != 1_000_000 {
 		t.Errorf("%d bytes, %v, charged %d", len(r.Body), r.Broken, s.charged())
+	}
+}
+
+// A stream that waits ends at once when its channel is closed: nothing can be paid any
+// more.
+func TestStreamEndsWithItsChannel(t *testing.T) {
+	s := newSeller(t, edgetest.Config{})
+	resp := s.whole()
+	_, err := io.ReadFull(resp.Body, make([]byte, 1_000_000))
+	s.Must(err)
+	c, err := s.Payer.BeginClose(t.Context(), s.id)
+	s.Must(err)
+	v := s.VoucherFor(s.id, 1000)
+	r := s.Do(edgetest.Ask{Method: "POST", Path: "/", Credential: s.Seal(s.rootChallenge(), bitcoin.Close{
+		ChannelID: s.id, CumulativeAmount: 1000, Signature: v.Signature, PayerNonce: c.Nonce[:],
+	}, "")})
+	if r.Status != 200 {
+		t.Fatalf("%d %v", r.Status, r.Problem)
+	}
+	if n, err := io.Copy(io.Discard, resp.Body); err == nil || n > 0 {
+		t.Errorf("%d bytes after the close, %v", n, err)
+	}
+	s.Must(resp.Body.Close())
+}
+
+// While the chain cannot be asked nothing is quoted, and nothing is delivered that
+// rests on it; it is said so, without a challenge that could not be kept.
+func TestChainDown(t *testing.T) {
+	s := newSeller(t, edgetest.Config{})
+	c := s.Quote("/f.bin").Challenge
+	s.Chain.Down(true)
+	for _, a := range []edgetest.Ask{
+		{Method: "GET", Path: "/f.bin"}, {Method: "HEAD", Path: "/f.bin"}, {Method: "POST", Path: "/"},
+		{Method: "GET", Path: slice0, Credential: s.Seal(c, s.VoucherFor(s.id, 100), "")},
+	} {
+		r := s.Do(a)
+		if r.Status != 503 || r.Header.Get("Retry-After") == "" || r.Receipt != nil || len(r.Body) > 1000 {
+			t.Errorf("%s %s: %d %v", a.Method, a.Path, r.Status, r.Problem)
+		}
+	}
+	if s.charged() != 0 || s.paid() != 100 {
+		t.Errorf("charged %d, paid %d", s.charged(), s.paid())
+	}
+	s.Chain.Down(false)
+	if r := s.get(slice0, 100, nil); r.Status != 200 {
+		t.Errorf("%d", r.Status)
 	}
 }
 
