@@ -47,7 +47,7 @@ func TestPitfall41_MemoryIsBounded(t *testing.T) {
 	if len(b.by) > maxRemembered || len(s.by) > maxRemembered || len(s.slow) > maxRemembered {
 		t.Errorf("%d clients, %d chunks, %d channels", len(b.by), len(s.by), len(s.slow))
 	}
-	if s.limit("same") != s.limit("same") {
+	if first, again := s.limit("same"), s.limit("same"); first != again {
 		t.Error("a channel has two limits")
 	}
 	var l lists
