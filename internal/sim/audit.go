@@ -39,6 +39,7 @@ type audit struct {
 	highest   script.FeeRate    // that was ever asked for
 	reorged   time.Time         // the last reorg
 	block     time.Time         // the last block
+	late      bool              // what is looked at was saved a while ago
 	forgotten bool              // the payee's old copy was read
 	old       [][]byte          // settlements that the payee once made
 }
@@ -89,6 +90,8 @@ func (a *audit) reread(p *process, open store.Store) {
 		a.forget(entries)
 		return
 	}
+	a.late = true
+	defer func() { a.late = false }()
 	for _, e := range entries {
 		a.saved(p, []store.Op{{Bucket: bucket, Key: e.Key, Value: e.Value}})
 	}
@@ -239,7 +242,7 @@ func (a *audit) savedPayee(r channel.PayeeRecord) {
 
 // opened: T1 is on the chain, or in the mempool, as the terms say.
 func (a *audit) opened(r channel.PayeeRecord) {
-	if a.w.story.wild || a.w.seller.link.bad > 0 {
+	if a.w.story.wild || a.w.seller.link.bad > 0 || a.late {
 		return
 	}
 	info, err := a.w.chain.Tx(a.w.ctx, r.Terms.Outpoint.Hash)
@@ -264,7 +267,7 @@ func (a *audit) charged(r, was channel.PayeeRecord) {
 		}
 		w.violate("the payee charged %.12s in phase %s, restored: %t", id, was.Phase, r.Restored)
 	}
-	if w.story.wild || w.seller.skew != 0 || w.seller.link.bad > 0 || w.now.Sub(a.reorged) <= fresh+time.Second {
+	if w.story.wild || a.late || w.seller.skew != 0 || w.seller.link.bad > 0 || w.now.Sub(a.reorged) <= fresh+time.Second {
 		return
 	}
 	if tip := w.chain.Height(); w.now.Sub(a.block) > fresh+time.Second && tip >= r.Terms.Expiry-r.Terms.Margin {

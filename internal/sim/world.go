@@ -107,6 +107,7 @@ func newWorld(seed uint64, trace func(string, ...any)) *world {
 	}
 	w.tell("%d buyers over %s channels that last %d blocks; %d msat a chunk, %d msat on credit, a pool of %d chunks; the first payer is %s, the payee %s; channels are kept: %t, beyond the bounds: %t",
 		s.buyers, s.kind, w.pol.Duration, s.price, s.credit, w.pol.PoolChunks, s.payer, s.payee, s.keep, s.wild)
+	w.chain.SkipScripts = seed%8 != 0 // the drivers execute what they send
 	w.chain.SetTime(func() time.Time { return w.now })
 	w.people()
 	return w
@@ -115,7 +116,7 @@ func newWorld(seed uint64, trace func(string, ...any)) *world {
 // people makes the processes of the run and starts them.
 func (w *world) people() {
 	r := rings()
-	w.seller = &seller{process: newProcess(w, "the payee"), keys: newKeyCache(r[1])}
+	w.seller = &seller{process: newProcess(w, "the payee"), keys: newKeyCache(r[1], w.seed%8 == 0)}
 	_, w.seller.payout, _ = r[1].WalletKey(false, 0)
 	for i := range 2 {
 		chunks := 2 + w.rng.Uint64N(w.story.chunks)
@@ -123,7 +124,7 @@ func (w *world) people() {
 	}
 	w.seller.start()
 	for i := range w.story.buyers {
-		b := &buyer{process: newProcess(w, fmt.Sprintf("payer %d", i)), n: i, keys: newKeyCache(r[0]), parts: map[int][]byte{}}
+		b := &buyer{process: newProcess(w, fmt.Sprintf("payer %d", i)), n: i, keys: newKeyCache(r[0], w.seed%8 == 0), parts: map[int][]byte{}}
 		b.keys.offset = uint32(i) << 20
 		w.buyers = append(w.buyers, b)
 		b.start()
