@@ -83,6 +83,10 @@ func (r PayeeRecord) own(txid string) bool {
 		r.Settlement != nil && r.Settlement.Txid == txid && r.Settlement.Amount == r.Paid
 }
 
+// PaidBy reports whether a transaction that spends the funding output pays the payee
+// all that it held: its own newest settlement, or the close that was agreed.
+func (r PayeeRecord) PaidBy(txid string) bool { return r.own(txid) }
+
 func (r PayeeRecord) dueClosing(ch *script.Channel, payout []byte, v View) (PayeeRecord, []Action) {
 	if v.Spend != nil && r.own(v.Spend.Txid) && (v.Spend.Height > 0 || v.Tip < r.Terms.deadline()) {
 		return r, nil

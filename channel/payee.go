@@ -70,6 +70,9 @@ func (o Offer) Open(op Opening, p Policy, v View, out *wire.TxOut) (PayeeRecord,
 	if err := t.TimeLeft(v.Tip, p); err != nil {
 		return PayeeRecord{}, err
 	}
+	if first := t.First(nil).Epoch; op.Update.Epoch != first {
+		return PayeeRecord{}, refuse(ErrTerms, "the first update is of epoch %d, not %d", op.Update.Epoch, first)
+	}
 	if err := t.VerifyUpdate(ch, op.Update); err != nil {
 		return PayeeRecord{}, err
 	}

@@ -60,9 +60,10 @@ type Limits struct {
 	Blocked bool   // duplex: the payee's credit is used up, so a reversal may be of any size
 }
 
-// CheckOffer is the payer's rule for an offer: network, time, margin, minimum
-// charge, deposits. feeLimit is the rate (sat per 1000 vB) above which it does
-// not believe a minimum charge. Errors: ErrTerms.
+// CheckOffer is the payer's rule for an offer: network, time, margin,
+// confirmations, deposits, and that amounts are in range. Whether a minimum charge
+// is to be believed depends on the going fee rate and is the buyer's to judge.
+// Errors: ErrTerms.
 func (o Offer) CheckOffer(network string, tip uint32, p Policy) error {
 	switch {
 	case o.Network != network:
@@ -71,6 +72,8 @@ func (o Offer) CheckOffer(network string, tip uint32, p Policy) error {
 		return refuse(ErrTerms, "an expiry at %d is not within %d blocks of height %d", o.Expiry, p.MaxDuration, tip)
 	case o.Margin >= p.MaxDuration || o.Expiry-tip <= o.Margin:
 		return refuse(ErrTerms, "a margin of %d blocks", o.Margin)
+	case uint64(tip)+uint64(o.Confirmations)+uint64(o.Margin) >= uint64(o.Expiry):
+		return refuse(ErrTerms, "%d confirmations and a margin of %d blocks leave no time before the expiry at %d", o.Confirmations, o.Margin, o.Expiry)
 	case o.Step > 0 && o.Step < o.Margin:
 		return refuse(ErrTerms, "a step of %d blocks with a margin of %d", o.Step, o.Margin)
 	case o.TxVersion != 2 && o.TxVersion != 3:

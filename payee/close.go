@@ -132,13 +132,16 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 		return nil, err
 	}
 	next, actions := next.Due(h.script, p.cfg.Payout, view, p.cfg.Policy)
-	if err := p.save(ctx, h, next); err != nil {
+	if err := p.saveDue(ctx, h, next); err != nil {
 		return nil, err
 	}
 	for _, a := range actions {
 		if err := p.act(ctx, h, a, view); err != nil {
 			return h.record.Settlement, err
 		}
+	}
+	if h.record.Settlement == nil && next.Phase.Final() {
+		return nil, fmt.Errorf("%w: phase %s", channel.ErrFinalized, next.Phase)
 	}
 	if h.record.Settlement == nil {
 		return nil, fmt.Errorf("%w: paid %d sat", channel.ErrTooSmall, next.Paid)

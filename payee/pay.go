@@ -203,14 +203,19 @@ func (p *Payee) change(ctx context.Context, id string, rule func(channel.PayeeRe
 	return p.save(ctx, h, next)
 }
 
-// leavePool takes a channel that ended out of the newcomers' pool; what it owes fades.
-func (p *Payee) leavePool(ctx context.Context, h *held) ([]store.Op, error) {
+// leavePool takes a channel that ended out of the newcomers' pool; what it owes
+// fades. What was paid is no debt, also where it came with a close, unless the
+// payer took everything back.
+func (p *Payee) leavePool(ctx context.Context, h *held, next channel.PayeeRecord) ([]store.Op, error) {
 	if !h.record.Place {
 		return nil, nil
 	}
 	pool, rev, err := p.readPool(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if next.Phase == channel.Closed && next.PaidBy(next.SpentBy) {
+		pool = pool.Paid(h.id, next.Owed())
 	}
 	op, err := poolOp(pool.Leave(h.id, true), rev)
 	if err != nil {

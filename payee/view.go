@@ -134,9 +134,14 @@ func (p *Payee) saveDue(ctx context.Context, h *held, next channel.PayeeRecord) 
 	if !next.Phase.Final() {
 		return p.save(ctx, h, next)
 	}
+	return p.saveEnd(ctx, h, next)
+}
+
+// saveEnd saves a channel that is over, and takes it out of the pool, in one commit.
+func (p *Payee) saveEnd(ctx context.Context, h *held, next channel.PayeeRecord) error {
 	p.pool.Lock()
 	defer p.pool.Unlock()
-	ops, err := p.leavePool(ctx, h)
+	ops, err := p.leavePool(ctx, h, next)
 	if err != nil {
 		return err
 	}

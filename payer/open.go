@@ -146,10 +146,14 @@ func (p *Payer) TakeRefundSignature(ctx context.Context, id string, sig channel.
 
 // Opening signs the first half-signature (everything to the payer) and saves the
 // channel as funding. From here on T1 may be on the network. A repeat returns
-// the same opening. Errors: channel.ErrTerms when a multisig refund is missing.
+// the same opening. Errors: channel.ErrTerms when a multisig refund is missing,
+// channel.ErrFinalized when the channel is over or was given up.
 func (p *Payer) Opening(ctx context.Context, id string) (channel.Opening, error) {
 	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next := h.record
+		if err := live(next); err != nil {
+			return next, nil, err
+		}
 		if next.Terms.Cosigned() && len(next.RefundSig) == 0 {
 			return next, nil, fmt.Errorf("%w: the refund of channel %s is not signed", channel.ErrTerms, id)
 		}
@@ -192,21 +196,35 @@ func (p *Payer) firstUpdate(r channel.PayerRecord) (channel.Update, error) {
 	return r.Terms.First(sig), err
 }
 
+// live refuses a channel that is over or was given up: its coins may be spent
+// elsewhere. Errors: channel.ErrFinalized.
+func live(r channel.PayerRecord) error {
+	if r.Phase.Final() {
+		return fmt.Errorf("%w: channel %s is %s", channel.ErrFinalized, r.Terms.ID(), r.Phase)
+	}
+	return nil
+}
+
 // Accepted records that the payee has stored the opening.
+// Errors: channel.ErrFinalized when the channel is over or was given up.
 func (p *Payer) Accepted(ctx context.Context, id string) error {
 	_, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next := h.record
 		next.Accepted = true
-		return next, nil, nil
+		return next, nil, live(h.record)
 	})
 	return err
 }
 
 // Publish broadcasts T1. That it may be on the network is saved before.
-// Errors: channel.ErrTerms when `open` was not saved; chain.ErrRejected.
+// Errors: channel.ErrTerms when `open` was not saved; channel.ErrFinalized when the
+// channel is over or was given up; chain.ErrRejected.
 func (p *Payer) Publish(ctx context.Context, id string) error {
 	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next := h.record
+		if err := live(next); err != nil {
+			return next, nil, err
+		}
 		if next.Phase == channel.Prepared {
 			return next, nil, fmt.Errorf("%w: channel %s is not saved as funding", channel.ErrTerms, id)
 		}

@@ -48,7 +48,10 @@ func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limit
 		u.Signature = next.Signature
 		return next, q.Ops, nil
 	})
-	return u, err
+	if err != nil {
+		return channel.Update{}, err // what is not saved as spent does not leave
+	}
+	return u, nil
 }
 
 // sign adds the half-signature for the record's amount, where it is missing.

@@ -1,0 +1,51 @@
+package channel
+
+import (
+	"testing"
+
+	"github.com/spillway/spillway/script"
+)
+
+// TestPitfall55_OpensInTheFirstEpoch: a duplex channel begins with epoch 1. One that
+// began later would leave the payee no epoch to pay back in, or none to be paid in.
+func TestPitfall55_OpensInTheFirstEpoch(t *testing.T) {
+	for _, epoch := range []uint32{1, 3, 5} {
+		op, out := opening(t)
+		o := offer(func(o *Offer) {
+			o.Constructions, o.Step, o.PayeeRest = []script.Construction{script.Duplex}, o.Margin, p2tr(0x55)
+		})
+		op.Construction = script.Duplex
+		terms, ch, err := o.Terms(op, policy())
+		wantNil(t, err)
+		out.PkScript = ch.OutputScript()
+		op.Update = Update{Epoch: epoch}
+		state, err := terms.Commitment(op.Update)
+		wantNil(t, err)
+		op.Update.Signature, err = ch.SignState(priv(0x11), state)
+		wantNil(t, err)
+		v := at(o.Tip)
+		v.Funding = FundingView{Seen: true, Height: o.Tip}
+		_, err = o.Open(op, policy(), v, out)
+		if epoch == 1 {
+			wantNil(t, err)
+		} else {
+			wantErr(t, err, ErrTerms)
+		}
+	}
+}
+
+// TestPitfall36_ConfirmationsLeaveNoTime: an offer whose confirmations and margin leave
+// no block for a delivery would lock the payer's coins for nothing.
+func TestPitfall36_ConfirmationsLeaveNoTime(t *testing.T) {
+	for left, ok := range map[uint32]bool{1: true, 0: false} {
+		o := offer(func(o *Offer) { o.Confirmations = o.Expiry - o.Tip - o.Margin - left })
+		err := o.CheckOffer("regtest", o.Tip, policy())
+		if ok {
+			wantNil(t, err)
+		} else {
+			wantErr(t, err, ErrTerms)
+		}
+	}
+	o := offer(func(o *Offer) { o.Confirmations = 1<<32 - 1 })
+	wantErr(t, o.CheckOffer("regtest", o.Tip, policy()), ErrTerms)
+}
