@@ -28,6 +28,7 @@ type demoFlags struct {
 	chunks   uint64
 	capacity string
 	channel  string
+	scenario string
 }
 
 func (a *app) demoCommand() *cobra.Command {
@@ -44,6 +45,9 @@ loopback connection, and shows every transaction.`,
 			if len(args) > 0 {
 				file = args[0]
 			}
+			if cmd.Flags().Changed("scenario") {
+				return a.scenario(cmd, f, args)
+			}
 			return a.demo(cmd.Context(), f, file)
 		},
 	}
@@ -51,6 +55,7 @@ loopback connection, and shows every transaction.`,
 	fl.Uint64Var(&f.chunks, "chunks", 100, "chunks that the file is sold in")
 	fl.StringVar(&f.capacity, "capacity", "100btc", "what the file is worth and the payer locks")
 	fl.StringVar(&f.channel, "channel", "taproot", "taproot, multisig or multisig-p2sh")
+	fl.StringVar(&f.scenario, "scenario", "", "play how somebody cheats or fails, and who gets what; list: name them")
 	return cmd
 }
 

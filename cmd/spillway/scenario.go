@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/spillway/spillway/internal/scenario"
+	"github.com/spillway/spillway/script"
+)
+
+// scenario plays one story of how somebody cheats or fails, or lists them.
+func (a *app) scenario(cmd *cobra.Command, f demoFlags, args []string) error {
+	if !a.regtest() {
+		return usagef("the demo runs on its own regtest chain, not on %s", a.flags.network)
+	}
+	for _, other := range []string{"chunks", "capacity"} {
+		if cmd.Flags().Changed(other) {
+			return usagef("--scenario sets its own figures: it does not go with --%s", other)
+		}
+	}
+	if len(args) > 0 {
+		return usagef("--scenario sells a file of its own, not %s", args[0])
+	}
+	if f.scenario == "list" {
+		return a.listScenarios()
+	}
+	kind := ""
+	if cmd.Flags().Changed("channel") {
+		kind = f.channel
+	}
+	return a.playScenario(cmd.Context(), f.scenario, script.Construction(kind))
+}
+
+func (a *app) listScenarios() error {
+	type entry struct {
+		Name     string                `json:"name"`
+		Title    string                `json:"title"`
+		Honest   scenario.Side         `json:"honest"`
+		Channels []script.Construction `json:"channels"`
+	}
+	var all []entry
+	for _, s := range scenario.List() {
+		all = append(all, entry{s.Name, s.Title, s.Honest, s.Channels})
+		kinds := make([]string, len(s.Channels))
+		for i, k := range s.Channels {
+			kinds[i] = string(k)
+		}
+		a.out.print("%-34s %s\n%-34s --channel %s", s.Name, s.Title, "", strings.Join(kinds, ", "))
+	}
+	return a.out.result(map[string]any{"scenarios": all})
+}
+
+// playScenario plays a story; one that did not end as it has to is a defect of ours.
+func (a *app) playScenario(ctx context.Context, name string, kind script.Construction) error {
+	s, err := scenario.Find(name)
+	if err != nil {
+		return usagef("%v; see --scenario list", err)
+	}
+	a.out.say("%s: %s", s.Name, s.Title)
+	r, err := s.Play(ctx, kind, func(line string) { a.out.say("%s", line) })
+	if errors.Is(err, scenario.ErrChannel) {
+		return usage(err)
+	}
+	if err != nil {
+		return err
+	}
+	a.tellScenario(r)
+	if err := a.out.result(r); err != nil || r.OK {
+		return err
+	}
+	text := "it did not end as it has to: " + strings.Join(r.Failed, "; ")
+	return &failure{exit: exitDefect, code: "scenario", message: text, money: "The coins of this chain are worth nothing.",
+		next: "This is a defect of ours: please report the message.", err: errors.New(text)}
+}
+
+// tellScenario prints how it ended: the transactions, the chain, and who got what.
+func (a *app) tellScenario(r *scenario.Result) {
+	a.out.print("%-13s %-9s %-64s %5s %8s  %s", "role", "by", "txid", "vB", "fee sat", "where")
+	for _, t := range r.Transactions {
+		where := "replaced, or never mined"
+		switch {
+		case t.Height != nil:
+			where = fmt.Sprintf("mined at height %d", *t.Height)
+		case t.Refused != "":
+			where = "refused: " + clip(t.Refused, 80)
+		}
+		by := string(t.By)
+		if t.By == scenario.Payee {
+			by = "provider"
+		}
+		a.out.print("%-13s %-9s %s %5d %8d  %s", t.Role, by, t.Txid, t.VSize, t.Fee, where)
+	}
+	a.out.print("")
+	for _, line := range r.Picture {
+		a.out.print("%s", line)
+	}
+	a.out.print("")
+	for _, line := range r.Table() {
+		a.out.print("%s", line)
+	}
+	verdict := "The honest side got what it was owed."
+	if !r.OK {
+		verdict = "It did not end as it has to."
+	}
+	a.out.print("\nreleased %s, unpaid at most %s of a credit of %s. %s", money(r.Delivered), money(r.Exposure), money(r.Credit), verdict)
+}
