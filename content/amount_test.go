@@ -226,6 +226,8 @@ func TestChunkSpec(t *testing.T) {
 	}
 }
 
+// FuzzParsePrice: a price is within bounds, is read again as it is written, and makes no chunk cost
+// more than there is.
 func FuzzParsePrice(f *testing.F) {
 	for _, s := range []string{"1sat/64KiB", "1btc/file", "250msat/MiB", "0.00000000001btc/1.5 GB", "/", "1sat/", "9999999999999999999btc/file"} {
 		f.Add(s)

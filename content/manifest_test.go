@@ -220,6 +220,8 @@ func TestReadManifestIsStrict(t *testing.T) {
 	}
 }
 
+// FuzzManifest: a manifest that is read is written and read as the same, and costs no more than
+// there is.
 func FuzzManifest(f *testing.F) {
 	m := signed(f)
 	b, err := json.Marshal(m)

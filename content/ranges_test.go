@@ -116,6 +116,7 @@ func TestRangesRefuseDamage(t *testing.T) {
 	}
 }
 
+// FuzzRanges: ranges that are read from bytes are written and read as the same set.
 func FuzzRanges(f *testing.F) {
 	f.Add([]byte{1, 5, 1, 2, 3})
 	f.Add([]byte{1})

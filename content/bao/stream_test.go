@@ -330,6 +330,8 @@ func TestExtractorChecksItsSource(t *testing.T) {
 	}
 }
 
+// FuzzDecodeSlice: whatever bytes stand for a slice, only bytes of the content are written, and only
+// a whole slice of exactly its size is accepted.
 func FuzzDecodeSlice(f *testing.F) {
 	const group = 1024
 	data := fill(20_000, 7)
