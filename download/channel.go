@@ -2,6 +2,7 @@ package download
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -17,7 +18,8 @@ const leadBlocks = 6
 
 // choose picks the open channel that a purchase goes on in: one with this
 // provider at this origin, with enough left and enough time. nil: a new one.
-func (b *Buyer) choose(ctx context.Context, p *Plan, j *journal) (*channel.PayerRecord, error) {
+// avoid names channels that will not do, by id.
+func (b *Buyer) choose(ctx context.Context, p *Plan, j *journal, avoid map[string]bool) (*channel.PayerRecord, error) {
 	records, err := b.cfg.Payer.Records(ctx)
 	if err != nil {
 		return nil, err
@@ -25,7 +27,7 @@ func (b *Buyer) choose(ctx context.Context, p *Plan, j *journal) (*channel.Payer
 	var best *channel.PayerRecord
 	for i := range records {
 		r := &records[i]
-		if !fits(p, j, *r) || best != nil && !better(j, *r, *best) {
+		if avoid[r.Terms.ID()] || !fits(p, j, *r) || best != nil && !better(j, *r, *best) {
 			continue
 		}
 		if gone, err := b.evicted(ctx, r.Terms.ID()); err != nil {
@@ -35,6 +37,51 @@ func (b *Buyer) choose(ctx context.Context, p *Plan, j *journal) (*channel.Payer
 		}
 	}
 	return best, nil
+}
+
+// chooseUnblocked is choose without channels in which the provider waits for what
+// another purchase has to fetch. It is a guess, made so that a plan says what will
+// be locked: where the provider does not answer a channel counts as good.
+func (b *Buyer) chooseUnblocked(ctx context.Context, p *Plan, j *journal) (*channel.PayerRecord, error) {
+	avoid := map[string]bool{}
+	for {
+		r, err := b.choose(ctx, p, j, avoid)
+		if err != nil || r == nil || !r.Accepted {
+			return r, err
+		}
+		id := r.Terms.ID()
+		if known, err := b.knows(ctx, p, id); err != nil || known {
+			return r, err
+		}
+		answer, err := b.cfg.Client.Resume(ctx, id, p.URL, paywall.Expect{})
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err != nil || answer.ChargedMsat <= r.Owed {
+			return r, nil
+		}
+		b.cfg.Log.Info("the channel waits for something else", "channel", id, "charged_msat", answer.ChargedMsat, "owed_msat", r.Owed)
+		avoid[id] = true
+	}
+}
+
+// knows reports whether a purchase of this content, to whatever place, goes on in a
+// channel: what is charged there may be its own.
+func (b *Buyer) knows(ctx context.Context, p *Plan, id string) (bool, error) {
+	entries, err := b.cfg.Store.List(ctx, bucketJournal, p.Manifest.Root.String())
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		var j journal
+		if err := json.Unmarshal(e.Value, &j); err != nil {
+			return false, fmt.Errorf("%w: %s/%s: %v", store.ErrDamaged, bucketJournal, e.Key, err)
+		}
+		if j.use(id) != nil {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // fits reports whether a channel can carry the rest of a purchase.
@@ -110,7 +157,7 @@ func providerLock(url, provider string) string {
 func (r *run) ensure(ctx context.Context) error {
 	var refused error // why a channel before did not do
 	for {
-		best, err := r.b.choose(ctx, r.p, &r.j.journal)
+		best, err := r.b.choose(ctx, r.p, &r.j.journal, r.avoid)
 		if err != nil {
 			return err
 		}

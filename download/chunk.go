@@ -145,6 +145,9 @@ func payable(rec channel.PayerRecord, price uint64, last bool, lim channel.Limit
 	return err
 }
 
+// errOwedElsewhere: more is charged in the channel than this purchase knows of.
+var errOwedElsewhere = errors.New("something that was charged in this channel has not arrived")
+
 // ahead signs what a provider wants before it delivers, where that is no more
 // than this chunk and the limits allow it.
 func (r *run) ahead(ctx context.Context, n uint64, want *paywall.InsufficientError) error {
@@ -163,8 +166,8 @@ func (r *run) ahead(ctx context.Context, n uint64, want *paywall.InsufficientErr
 	case want.Required <= rec.Signed:
 		return fmt.Errorf("%w: it wants %d sat and was sent %d sat", paywall.ErrMisbehaved, want.Required, rec.Signed)
 	case want.Required > channel.CeilSat(ledger):
-		return fmt.Errorf("%w: it wants %d sat in all, what was verified and this chunk make %d sat",
-			channel.ErrPrepay, want.Required, channel.CeilSat(ledger))
+		return fmt.Errorf("%w: %w: it wants %d sat in all, what was verified and this chunk make %d sat",
+			channel.ErrPrepay, errOwedElsewhere, want.Required, channel.CeilSat(ledger))
 	}
 	ahead := min(ledger, want.Required*1000) - rec.Owed
 	_, err = r.b.cfg.Payer.Pay(ctx, r.id, payer.Payment{Ahead: ahead}, lim)

@@ -21,6 +21,7 @@ import (
 // Store is what a purchase is remembered in: the payer's own store.
 type Store interface {
 	Get(ctx context.Context, bucket, key string) (store.Entry, error)
+	List(ctx context.Context, bucket, prefix string) ([]store.Entry, error)
 	Commit(ctx context.Context, ops ...store.Op) error
 }
 

@@ -202,7 +202,7 @@ func (b *Buyer) cost(ctx context.Context, p *Plan, j *journal) error {
 		return err
 	}
 	p.Tip = tip.Height
-	r, err := b.choose(ctx, p, j)
+	r, err := b.chooseUnblocked(ctx, p, j)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package download_test
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -21,6 +22,10 @@ import (
 // budget. Whatever a run is stopped by, the next goes on. Pitfalls 60, 67.
 func TestPropertyPaysExactlyWhatItVerified(t *testing.T) {
 	node := downloadtest.NewNode(t)
+	if checks := flag.Lookup("rapid.checks"); testing.Short() && checks.Value.String() == checks.DefValue {
+		downloadtest.Must(t, checks.Value.Set("25"))
+		defer func() { downloadtest.Must(t, checks.Value.Set(checks.DefValue)) }()
+	}
 	rapid.Check(t, func(r *rapid.T) {
 		size := rapid.OneOf(rapid.IntRange(1, 3000), rapid.IntRange(1, 200_000)).Draw(r, "size")
 		chunks := rapid.IntRange(1, min(size, 40)).Draw(r, "chunks")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
@@ -23,16 +24,17 @@ type run struct {
 
 	j       *held
 	sink    Sink
-	id      string // the channel; "": none yet
-	opened  string // the channel that this run opened
-	evicted int    // channels that were given up in this run
-	charged uint64 // msat, what the provider's newest receipt says
-	chunk   uint64 // that comes in
-	begun   bool   // there is one
-	have    uint64 // bytes that were there when the run began
-	savedAt uint64 // offset in the chunk up to which the journal was saved
-	target  string // URL of the slice that was asked for last
-	key     string // and its Idempotency-Key
+	id      string          // the channel; "": none yet
+	opened  string          // the channel that this run opened
+	avoid   map[string]bool // channels that this run does not go on in
+	evicted int             // channels that were given up in this run
+	charged uint64          // msat, what the provider's newest receipt says
+	chunk   uint64          // that comes in
+	begun   bool            // there is one
+	have    uint64          // bytes that were there when the run began
+	savedAt uint64          // offset in the chunk up to which the journal was saved
+	target  string          // URL of the slice that was asked for last
+	key     string          // and its Idempotency-Key
 
 	payments uint64 // updates that paid for chunks
 	reread   bool   // the part file was found damaged once
@@ -131,10 +133,36 @@ func (r *run) buy(ctx context.Context) error {
 			if err := r.replace(ctx, err); err != nil {
 				return err
 			}
+		case errors.Is(err, errOwedElsewhere) && r.id != r.opened:
+			if err := r.leave(ctx, err); err != nil {
+				return err
+			}
 		default:
 			return err
 		}
 	}
+}
+
+// leave goes on in another channel: in the present one the provider waits for
+// something that another purchase has to fetch. It stays open for that one.
+func (r *run) leave(ctx context.Context, why error) error {
+	r.b.cfg.Log.Info("another channel is used", "channel", r.id, "reason", why)
+	if err := r.keep(ctx); err != nil {
+		return errors.Join(why, err)
+	}
+	if u := r.j.use(r.id); u != nil && u.Chunks.Total() == 0 && u.Msat == 0 {
+		next := r.j.clone()
+		next.Uses = slices.DeleteFunc(next.Uses, func(u use) bool { return u.Channel == r.id })
+		if err := r.b.save(ctx, r.j, next); err != nil {
+			return errors.Join(why, err)
+		}
+	}
+	if r.avoid == nil {
+		r.avoid = map[string]bool{}
+	}
+	r.avoid[r.id] = true
+	r.id = ""
+	return r.ensure(ctx)
 }
 
 // whyChanged looks, where the provider does not go on, whether that is because it
@@ -145,8 +173,11 @@ func (r *run) whyChanged(ctx context.Context, err error) error {
 	if !stuck || errors.Is(err, ErrChanged) {
 		return err
 	}
-	now := Plan{Want: Want{URL: r.p.URL}}
 	var refused *paywall.RefusedError
+	if errors.As(err, &refused) && refused.Status == http.StatusPreconditionFailed {
+		return fmt.Errorf("%w: it is not %s any more: %w", ErrChanged, r.p.Manifest.Root, err) // If-Match
+	}
+	now := Plan{Want: Want{URL: r.p.URL}}
 	switch failed := r.b.manifest(ctx, &now); {
 	case errors.As(failed, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusGone):
 		return fmt.Errorf("%w: it is not offered any more: %w", ErrChanged, err)

@@ -88,7 +88,7 @@ var kinds = []kind{
 		"Put a copy of the file back; or move the damaged one away and type the words into: spillway wallet restore"},
 	{keys.ErrExists, exitLocal, "wallet-exists", "The wallet that is there was not touched.", "Use it, or name another folder with --data."},
 	{keys.ErrWords, exitUsage, "words", noMoney, "Check spelling, order and number of the words: 12 to 24 of the BIP39 list, the last one is a checksum."},
-	{keys.ErrPassphrase, exitLocal, "passphrase", noMoney, "Check the passphrase and its file; the seed itself is untouched."},
+	{keys.ErrPassphrase, exitLocal, "passphrase", noMoney, "Check the passphrase in --passphrase-file or SPILLWAY_PASSPHRASE; the seed itself is untouched."},
 	{keys.ErrPermissions, exitLocal, "permissions", noMoney, "Make the seed file private: chmod 600."},
 	{keys.ErrNoSeed, exitLocal, "no-wallet", noMoney, "Create one with: spillway wallet create"},
 	{wallet.ErrOtherSeed, exitLocal, "other-seed", noMoney, "Put the seed back that this folder was made with, or name another folder with --data."},

@@ -205,7 +205,7 @@ func (b *buyer) closeLeft(ctx context.Context, done []*download.Result) {
 // tellOpen says which channels with this provider hold coins after a get, and how
 // to have them back. failed is why it stopped, nil where it did not.
 func (b *buyer) tellOpen(ctx context.Context, url string, failed error) {
-	if errors.Is(failed, context.Canceled) {
+	if errors.Is(failed, context.Canceled) || errors.Is(failed, paywall.ErrUnreachable) {
 		return // the same command goes on in it
 	}
 	records, err := b.payer.Records(context.WithoutCancel(ctx))
@@ -335,7 +335,7 @@ func (a *app) receipt(r *download.Result, p *download.Plan) {
 		a.out.print("%s\n  root      %s (verified)", r.Path, r.Manifest.Root)
 		return
 	}
-	a.out.print("%s\n  root      %s (verified)\n  paid      %s, %s in this run\n  fees      %d sat on the chain\n  channel   %s\n  funding   %s\n  closing   %s",
+	a.out.print("%s\n  root      %s (verified)\n  paid      %s, %s in this run\n  fees      %d sat on the chain in this run\n  channel   %s\n  funding   %s\n  closing   %s",
 		r.Path, r.Manifest.Root, money(r.Paid*1000), count(r.Payments, "payment"), r.Fees, orNone(r.Channel), orNone(r.Funding), orNone(r.Closing))
 	if r.Unsettled != nil {
 		a.out.say("The file is whole, but the last payment or the close did not get through (%v). Run the command again, or: spillway channels close %s", r.Unsettled, r.Channel)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := &app{out: newOutput(stdout, stderr), stdin: stdin}
+	// a complaint about the arguments comes before the flags are read
+	a.out.json = slices.Contains(args, "--json") || slices.Contains(args, "--json=true") || os.Getenv("SPILLWAY_JSON") == "true"
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)

@@ -17,8 +17,10 @@ const (
 // from the arguments.
 func (a *app) passphrase() (string, error) {
 	text, err := keys.Passphrase(a.flags.passphraseFile, 0, "SPILLWAY_PASSPHRASE")
-	if err != nil {
-		return "", localError(err)
+	if errors.Is(err, keys.ErrPassphrase) {
+		return "", err
+	} else if err != nil {
+		return "", &failure{exit: exitLocal, code: "passphrase", message: err.Error(), money: noMoney, next: "Check --passphrase-file.", err: err}
 	}
 	return text, nil
 }
