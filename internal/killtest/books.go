@@ -36,7 +36,7 @@ type ledger struct {
 func (r *round) list(ctx context.Context) (ledger, error) {
 	g := ledger{map[string]entry{}, map[string]entry{}}
 	l, err := r.ask(ctx, "channels", "list")
-	if err != nil && r.dying() { // it was asked while it went away
+	if err != nil && r.payee != nil && r.dying() { // it was asked while it went away
 		l, err = r.ask(ctx, "channels", "list")
 	}
 	if err != nil {

@@ -157,7 +157,7 @@ func TestProgressGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	left, failed := p.Left(rounds), p.Failed(rounds)
+	left, failed := p.Left(rounds), p.Failed()
 	if p.Seed != 5 || p.Session["payer disk"] != 3 || len(p.Done) != 2 || len(left) != 8 || left[0].Number != 2 || len(failed) != 1 || failed[0].Number != 1 {
 		t.Fatalf("%+v, left %d, failed %v", p, len(left), failed)
 	}

@@ -33,6 +33,11 @@ func (r *round) ensurePayee(ctx context.Context) error {
 				return err
 			}
 		}
+		if r.lives[Payee] > 0 && r.rand.IntN(2) == 0 { // before the payer can send anything again
+			if err := r.look(ctx); err != nil {
+				return err
+			}
+		}
 		p, err := r.launch(Payee, "serve", filepath.Join(r.dir, "files"), "--listen", r.host, "--chunks", fmt.Sprint(chunks),
 			"--price", fmt.Sprintf("%dsat/file", r.price()))
 		if err != nil {

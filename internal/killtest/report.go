@@ -229,10 +229,10 @@ func (p *Progress) Round(rounds []Round, n int) Round {
 }
 
 // Failed is the rounds whose newest outcome is a failure.
-func (p *Progress) Failed(rounds []Round) (again []Round) {
+func (p *Progress) Failed() (again []Round) {
 	for _, o := range p.Newest() {
-		if o.Error != "" && o.Number < len(rounds) {
-			again = append(again, rounds[o.Number])
+		if o.Error != "" {
+			again = append(again, o.Round)
 		}
 	}
 	return again

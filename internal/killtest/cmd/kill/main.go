@@ -95,7 +95,7 @@ func play(ctx context.Context, f flags, stand *killtest.Stand, p *killtest.Progr
 	}
 	left := p.Left(rounds)
 	if f.again {
-		left = p.Failed(rounds)
+		left = p.Failed()
 	}
 	err := stand.Run(ctx, left, f.workers, func(o killtest.Outcome) error {
 		if o.Error != "" {
