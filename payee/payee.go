@@ -107,10 +107,10 @@ type Payee struct {
 	locks keylock.Locks
 	known decoded.Values[channel.PayeeRecord] // records as they were read
 	pool  sync.Mutex                          // held after a channel's lock, never before it
-	mu    sync.Mutex
-	built map[string]*script.Channel // scripts of channels, by id
-	views map[string]seen
-	size  map[script.Construction]int64 // vB of a settlement with a rest
+	built decoded.Values[*script.Channel]     // scripts of channels, by id
+	macs  decoded.Values[[32]byte]            // MAC keys of channels, by id
+	views decoded.Values[seen]                // what was last seen of channels, by id
+	size  map[script.Construction]int64       // vB of a settlement with a rest
 
 	quoted struct { // the chain as offers see it
 		sync.Mutex
@@ -149,7 +149,7 @@ func New(cfg Config) (*Payee, error) {
 	if cfg.Dearest == nil {
 		cfg.Dearest = func() uint64 { return 0 }
 	}
-	p := &Payee{cfg: cfg, built: map[string]*script.Channel{}, views: map[string]seen{}, size: map[script.Construction]int64{}}
+	p := &Payee{cfg: cfg, size: map[script.Construction]int64{}}
 	return p, p.measure()
 }
 
@@ -189,18 +189,18 @@ func (p *Payee) read(ctx context.Context, id string) (*held, error) {
 	return h, err
 }
 
-// scripts returns the channel's scripts, built once.
+// scripts returns the scripts of a channel that is stored, built once: its terms
+// never change.
 func (p *Payee) scripts(t channel.Terms) (*script.Channel, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if ch, ok := p.built[t.ID()]; ok {
+	id := t.ID()
+	if ch, ok := p.built.Get(id, 0); ok {
 		return ch, nil
 	}
 	ch, err := t.Script()
 	if err != nil {
 		return nil, err
 	}
-	p.built[t.ID()] = ch
+	p.built.Put(id, 0, ch)
 	return ch, nil
 }
 
@@ -263,7 +263,15 @@ func (p *Payee) MACKey(ctx context.Context, id string) ([32]byte, error) {
 	if err != nil {
 		return [32]byte{}, err
 	}
-	return p.MACKeyFor(h.record.Terms.Nonce, h.record.Terms.PayerKey)
+	if mac, ok := p.macs.Get(id, 0); ok {
+		return mac, nil
+	}
+	mac, err := p.MACKeyFor(h.record.Terms.Nonce, h.record.Terms.PayerKey)
+	if err != nil {
+		return mac, err
+	}
+	p.macs.Put(id, 0, mac)
+	return mac, nil
 }
 
 // MACKeyFor is MACKey for a channel that is not stored yet.

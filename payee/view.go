@@ -31,9 +31,7 @@ func (p *Payee) look(ctx context.Context, t channel.Terms, funding []byte) (chan
 // view is what the chain says of a channel, at most freshView old where the
 // funding is deep enough, asked anew where it is not.
 func (p *Payee) view(ctx context.Context, h *held) (channel.View, error) {
-	p.mu.Lock()
-	s, ok := p.views[h.id]
-	p.mu.Unlock()
+	s, ok := p.views.Get(h.id, 0)
 	age := p.cfg.Now().Sub(s.at)
 	if ok && age >= 0 && age < freshView && s.view.Depth() >= h.record.Terms.Confirmations {
 		return s.view, nil
@@ -67,19 +65,7 @@ func (p *Payee) moving(ctx context.Context) error {
 }
 
 // observe remembers what the chain says of a channel.
-func (p *Payee) observe(id string, v channel.View) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.views[id] = seen{v, p.cfg.Now()}
-}
-
-// forget drops what is kept in memory of a channel that is over.
-func (p *Payee) forget(id string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.views, id)
-	delete(p.built, id)
-}
+func (p *Payee) observe(id string, v channel.View) { p.views.Put(id, 0, seen{v, p.cfg.Now()}) }
 
 // Watched returns the channels that still need the chain, for package watch.
 func (p *Payee) Watched(ctx context.Context) ([]watch.Target, error) {
@@ -145,11 +131,7 @@ func (p *Payee) saveEnd(ctx context.Context, h *held, next channel.PayeeRecord) 
 	if err != nil {
 		return err
 	}
-	if err := p.save(ctx, h, next, ops...); err != nil {
-		return err
-	}
-	p.forget(h.id)
-	return nil
+	return p.save(ctx, h, next, ops...)
 }
 
 func (p *Payee) act(ctx context.Context, h *held, a channel.Action, v channel.View) error {

@@ -14,7 +14,6 @@ import (
 	"io"
 	"log/slog"
 	"strconv"
-	"sync"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
@@ -85,9 +84,8 @@ type Payer struct {
 	cfg   Config
 	locks keylock.Locks
 	known decoded.Values[channel.PayerRecord] // records as they were read
-	mu    sync.Mutex
-	built map[string]*script.Channel
-	seen  map[string]channel.View
+	built decoded.Values[*script.Channel]     // scripts of channels, by id
+	keys  decoded.Values[*btcec.PrivateKey]   // K1 of channels, by id
 }
 
 // New checks the configuration.
@@ -98,7 +96,7 @@ func New(cfg Config) (*Payer, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Payer{cfg: cfg, built: map[string]*script.Channel{}, seen: map[string]channel.View{}}, nil
+	return &Payer{cfg: cfg}, nil
 }
 
 // held is one locked channel with its record as it is saved.
@@ -136,17 +134,18 @@ func (p *Payer) read(ctx context.Context, id string) (*held, error) {
 	return h, err
 }
 
+// scripts returns the scripts of a channel that is stored, built once: its terms
+// never change.
 func (p *Payer) scripts(t channel.Terms) (*script.Channel, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if ch, ok := p.built[t.ID()]; ok {
+	id := t.ID()
+	if ch, ok := p.built.Get(id, 0); ok {
 		return ch, nil
 	}
 	ch, err := t.Script()
 	if err != nil {
 		return nil, err
 	}
-	p.built[t.ID()] = ch
+	p.built.Put(id, 0, ch)
 	return ch, nil
 }
 
@@ -215,15 +214,20 @@ func (p *Payer) MACKey(ctx context.Context, id string) ([32]byte, error) {
 	return bitcoin.MACKey(key, h.record.Terms.PayeeKey)
 }
 
-// key derives K1 and makes sure that it is the channel's.
+// key derives K1, once, and makes sure that it is the channel's.
 func (p *Payer) key(r channel.PayerRecord) (*btcec.PrivateKey, error) {
+	id := r.Terms.ID()
+	if key, ok := p.keys.Get(id, 0); ok {
+		return key, nil
+	}
 	key, err := p.cfg.Keys.PayerChannelKey(r.KeyIndex)
 	if err != nil {
 		return nil, err
 	}
 	if channel.Key(key.PubKey().SerializeCompressed()) != r.Terms.PayerKey {
-		return nil, fmt.Errorf("%w: the wallet's seed does not hold the key of channel %s", store.ErrDamaged, r.Terms.ID())
+		return nil, fmt.Errorf("%w: the wallet's seed does not hold the key of channel %s", store.ErrDamaged, id)
 	}
+	p.keys.Put(id, 0, key)
 	return key, nil
 }
 
