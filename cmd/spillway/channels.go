@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/spillway/spillway/chain"
@@ -17,6 +18,7 @@ import (
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/paywall"
+	"github.com/spillway/spillway/watch"
 )
 
 func (a *app) channelsCommand() *cobra.Command {
@@ -65,6 +67,23 @@ func payerRow(r channel.PayerRecord) row {
 	}
 }
 
+// payerRowNow is a payer's channel as the chain stands: where it is over, the next
+// command that opens the wallet will save that.
+func (a *app) payerRowNow(ctx context.Context, c watch.Chain, r channel.PayerRecord) (row, error) {
+	ch, err := r.Terms.Script()
+	if err != nil {
+		return row{}, err
+	}
+	v, _, err := watch.Look(ctx, c, wire.OutPoint(r.Terms.Outpoint), r.FundingTx)
+	if err != nil {
+		return row{}, err
+	}
+	if next, _ := r.Due(ch, v, a.policy()); next.Phase.Final() || next.Phase == channel.Open || next.SpentBy != "" {
+		return payerRow(next), nil
+	}
+	return payerRow(r), nil
+}
+
 func payeeRow(r channel.PayeeRecord) row {
 	return row{
 		ID: r.Terms.ID(), Role: "payee", Peer: r.Terms.PayerKey.String(), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
@@ -103,6 +122,7 @@ func (r row) sentence() string {
 // channelRows are the channels of both roles in this data folder.
 func (a *app) channelRows(ctx context.Context) ([]row, error) {
 	var rows []row
+	records := map[string]channel.PayerRecord{}
 	for _, name := range []string{"payer", "payee"} {
 		if !a.exists(name) {
 			continue
@@ -111,6 +131,7 @@ func (a *app) channelRows(ctx context.Context) ([]row, error) {
 			all, err := payer.List(ctx, r.store)
 			for _, rec := range all {
 				rows = append(rows, payerRow(rec))
+				records[rec.Terms.ID()] = rec
 			}
 			return err
 		}, func(all []channel.PayeeRecord) {
@@ -122,7 +143,7 @@ func (a *app) channelRows(ctx context.Context) ([]row, error) {
 			return nil, err
 		}
 	}
-	return rows, a.depths(ctx, rows)
+	return rows, a.depths(ctx, rows, records)
 }
 
 // withStore reads the payer's store, or the provider's channels: from the
@@ -153,8 +174,9 @@ func (a *app) withStore(ctx context.Context, name string, asPayer func(*role) er
 	return err
 }
 
-// depths adds how deep each funding is, where the chain can be asked.
-func (a *app) depths(ctx context.Context, rows []row) error {
+// depths adds how deep each funding is, where the chain can be asked, and what a
+// payer's channel has become since a command last looked.
+func (a *app) depths(ctx context.Context, rows []row, records map[string]channel.PayerRecord) error {
 	live := false
 	for _, r := range rows {
 		live = live || !channel.Phase(r.Phase).Final()
@@ -173,6 +195,11 @@ func (a *app) depths(ctx context.Context, rows []row) error {
 		return nil
 	}
 	for i := range rows {
+		if rec, ok := records[rows[i].ID]; ok && rows[i].Role == "payer" && !rec.Phase.Final() {
+			if rows[i], err = a.payerRowNow(ctx, c, rec); err != nil {
+				return err
+			}
+		}
 		id, err := chainhash.NewHashFromStr(rows[i].Funding)
 		if err != nil {
 			return err
