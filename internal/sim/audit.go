@@ -306,6 +306,9 @@ func (a *audit) settlement(r, was channel.PayeeRecord) {
 	if rest != int64(r.Terms.Capacity-s.Amount) {
 		w.violate("a settlement of %.12s at %d sat leaves the payer %d sat of %d sat", id, s.Amount, rest, r.Terms.Capacity)
 	}
+	if int64(r.Paid) < 330+script.VSize(tx) {
+		return // too little for any fee: what is made of it is not relayed, and nobody is promised that it is
+	}
 	a.outputs("settlement", tx, int64(r.Terms.Capacity), s.Fee, r.Terms.RestScript, w.seller.payout)
 }
 

@@ -259,8 +259,11 @@ func (b *buyer) reopen(r channel.PayerRecord) {
 	switch {
 	case err == nil:
 		b.use(id)
+	case b.w.last && b.w.vanished && r.Phase == channel.Prepared && b.payer.Abandon(b.w.ctx, id) == nil:
+	case b.w.last && b.w.vanished:
+		b.giveUp(r)
 	case errors.Is(err, paywall.ErrUnreachable), errors.Is(err, errNap), errors.Is(err, errKilled), errors.Is(err, paywall.ErrUnconfirmed):
-	case r.Phase == channel.Prepared && errors.Is(b.payer.Abandon(b.w.ctx, id), nil):
+	case r.Phase == channel.Prepared && b.payer.Abandon(b.w.ctx, id) == nil:
 		b.w.tell("%s gives %.12s up before anything left", b.name, id)
 	case errors.Is(err, paywall.ErrRefused), errors.Is(err, paywall.ErrGone), errors.Is(err, paywall.ErrExpiring),
 		errors.Is(err, paywall.ErrMisbehaved) && (b.w.story.payee == "lies" || b.w.last), errors.Is(err, paywall.ErrOfferOver),
@@ -287,6 +290,7 @@ func (b *buyer) giveUp(r channel.PayerRecord) {
 	tx := t1.Copy()
 	tx.TxOut[0].PkScript = anybodyScript
 	tx.TxOut[0].Value -= tx.TxOut[0].Value / 4 // dearer than T1, if that is in the mempool
+	b.w.freed = append(b.w.freed, tx)
 	err = b.w.chain.Broadcast(b.w.ctx, tx)
 	b.w.tell("%s gives %.12s up and spends its coin elsewhere: %v", b.name, id, err)
 }

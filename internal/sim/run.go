@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"errors"
 	"time"
 
+	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/script"
 )
 
@@ -69,6 +71,11 @@ func (w *world) heal() {
 		p.link.honest()
 		p.disk.mend()
 		p.skew = time.Duration(0)
+	}
+	for _, tx := range w.freed { // like every wallet, it sends again what is not mined
+		if err := w.chain.Broadcast(w.ctx, tx); err != nil && !errors.Is(err, chain.ErrRejected) {
+			w.violate("the chain does not answer: %v", err)
+		}
 	}
 	w.chain.SetMinFee(0)
 	w.chain.SetFeeRate(script.FeeRatePerVB(2))
