@@ -114,7 +114,7 @@ func (r *run) prepare(ctx context.Context, n uint64) (channel.Update, error) {
 		return none, err
 	}
 	if ahead := price - min(price, credit(rec, r.p.Quote)); ahead > 0 {
-		return r.b.cfg.Payer.Pay(ctx, r.id, payer.Payment{Ahead: ahead}, lim)
+		return r.payAhead(ctx, rec, ahead, lim)
 	}
 	return r.b.cfg.Payer.Newest(ctx, r.id)
 }
@@ -170,8 +170,17 @@ func (r *run) ahead(ctx context.Context, n uint64, want *paywall.InsufficientErr
 			channel.ErrPrepay, errOwedElsewhere, want.Required, channel.CeilSat(ledger))
 	}
 	ahead := min(ledger, want.Required*1000) - rec.Owed
-	_, err = r.b.cfg.Payer.Pay(ctx, r.id, payer.Payment{Ahead: ahead}, lim)
+	_, err = r.payAhead(ctx, rec, ahead, lim)
 	return err
+}
+
+// payAhead signs for a chunk (msat) that has not come yet.
+func (r *run) payAhead(ctx context.Context, rec channel.PayerRecord, ahead uint64, lim channel.Limits) (channel.Update, error) {
+	update, err := r.b.cfg.Payer.Pay(ctx, r.id, payer.Payment{Ahead: ahead}, lim)
+	if err == nil && update.Amount > rec.Signed {
+		r.payments++
+	}
+	return update, err
 }
 
 // fetch gets one slice, verifies it group by group as it comes, and writes it.

@@ -153,8 +153,8 @@ func TestPitfall59_Consent(t *testing.T) {
 	_, r, err := s.get(s.want(), download.Limits{Budget: 10_000, MaxPrepay: 1920})
 	downloadtest.Must(t, err)
 	s.same()
-	if want := channel.CeilSat(r.Manifest.TotalMsat()); r.Paid != want || r.Unsettled != nil {
-		t.Fatalf("paid %d sat, %v", r.Paid, r.Unsettled)
+	if want := channel.CeilSat(r.Manifest.TotalMsat()); r.Paid != want || r.Unsettled != nil || r.Payments != r.Manifest.Chunks() {
+		t.Fatalf("paid %d sat in %d payments, %v", r.Paid, r.Payments, r.Unsettled)
 	}
 }
 

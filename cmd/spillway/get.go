@@ -73,6 +73,9 @@ func (f getFlags) want(url string, many bool) (download.Want, error) {
 		}
 		w.Root = &root
 	}
+	if f.to == "-" {
+		return w, usagef("-o - is not possible: what comes is verified and kept on the disk, so that it can be gone on from")
+	}
 	info, err := os.Stat(f.to)
 	switch {
 	case f.to == "":
@@ -288,7 +291,9 @@ func (a *app) consent(p *download.Plan, f getFlags, lim *download.Limits) error 
 	}
 	a.describe(p)
 	if err := p.Check(*lim); err != nil {
-		return err
+		f := *explain(err)
+		f.money = "This command paid and locked nothing."
+		return &f
 	}
 	if f.budget != "" || f.yes || a.regtest() || p.Pay == 0 {
 		return nil

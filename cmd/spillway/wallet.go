@@ -247,8 +247,11 @@ func (a *app) printBalance(role string, h holdings) error {
 	a.out.print("confirmed    %s\npending      %s\nspendable    %s",
 		money(uint64(h.Confirmed)*1000), money(uint64(h.Unconfirmed)*1000), money(uint64(h.Spendable)*1000))
 	if role == "payee" {
-		a.out.print("unsettled    %s (paid in %s, before the settlement's fee; it comes with the close or before the expiry)",
-			money(h.Unsettled*1000), count(h.Channels, "open channel"))
+		where := ""
+		if h.Unsettled > 0 {
+			where = fmt.Sprintf(" (paid in %s, before the settlement's fee; it comes with the close or before the expiry)", count(h.Channels, "open channel"))
+		}
+		a.out.print("unsettled    %s%s", money(h.Unsettled*1000), where)
 	} else {
 		a.out.print("in channels  %s (unpaid: %s)", money(h.Locked*1000), money(h.Refundable*1000))
 	}
