@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/spillway/spillway/script"
@@ -48,4 +49,39 @@ func TestPitfall36_ConfirmationsLeaveNoTime(t *testing.T) {
 	}
 	o := offer(func(o *Offer) { o.Confirmations = 1<<32 - 1 })
 	wantErr(t, o.CheckOffer("regtest", o.Tip, policy()), ErrTerms)
+}
+
+// TestPitfall59_ManyCheapChunksOnCredit: chunks that are each worth less than a fresh
+// channel need no place, but a credit of many of them does: else a thief with fresh
+// channels gets more than they cost it, and outside of the pool.
+func TestPitfall59_ManyCheapChunksOnCredit(t *testing.T) {
+	const price, credit = 40 * sat, 16 * 40 * sat // a fresh channel costs 43 sat
+	for name, c := range map[string]struct {
+		pool uint64 // msat
+		free uint64 // msat that may be owed
+	}{"full pool": {0, price}, "room": {10 * credit, credit}, "no place yet": {10 * credit, credit}} {
+		r, pool := newcomer(1), Pool{Size: c.pool}
+		r.Terms.Credit = 0
+		if c.pool > 0 && name == "room" {
+			r.Terms.Credit = credit
+			pool = pool.opens(&r, 200, clock)
+		}
+		for range 20 {
+			p := ask(price)
+			p.Credit = credit
+			uses := r.UsesPool(p, at(200))
+			out := r.Pay(p, at(200), pool)
+			if !uses && out.PoolChanged {
+				t.Fatalf("%s: the pool mattered and was not read", name)
+			}
+			r, pool = out.Record, out.Pool
+			var e *InsufficientError
+			if out.Refusal != nil && (!errors.As(out.Refusal, &e) || e.Required > CeilSat(r.Charged)) {
+				t.Fatalf("%s: %v: more than what was delivered is asked for", name, out.Refusal)
+			}
+		}
+		if r.Owed() != c.free {
+			t.Fatalf("%s: a fresh channel owes %d msat, %d are allowed", name, r.Owed(), c.free)
+		}
+	}
 }

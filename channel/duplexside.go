@@ -60,11 +60,8 @@ func (r PayeeRecord) payDuplex(p Payment, v View, pool Pool) Outcome {
 		out.Refusal = err
 		return out
 	}
-	if p.Price > 0 && out.Record.newcomer(p.Dearest, v) {
-		paid := out.Record.Paid * 1000
-		if out = out.place(p, d.Ledger-min(d.Ledger, paid), v); out.Refusal != nil {
-			return out
-		}
+	if out = out.admit(p, d.Ledger-min(d.Ledger, out.Record.Paid*1000), v); out.Refusal != nil {
+		return out
 	}
 	out.RecordChanged = out.RecordChanged || p.Price > 0 || d.Phase != out.Record.Phase
 	out.Record = out.Record.with(d)

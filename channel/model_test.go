@@ -85,7 +85,7 @@ func (w *world) request(t *rapid.T) {
 // pay applies the rule. Where it is said to need no pool it must do without one.
 func (w *world) pay(t *rapid.T, p Payment) Outcome {
 	out := w.payee.Pay(p, w.view, w.pool)
-	if w.payee.UsesPool(p.Dearest, w.view) {
+	if w.payee.UsesPool(p, w.view) {
 		return out
 	}
 	alone := w.payee.Pay(p, w.view, Pool{})

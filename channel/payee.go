@@ -200,10 +200,11 @@ func (r PayeeRecord) graduated(price uint64, v View) bool {
 		(r.Paid-r.Terms.MinimumCharge)*1000 >= graduation*dearest
 }
 
-// UsesPool reports whether a payment that charges chunks of up to this price
-// (msat) has to be decided together with the newcomers' pool.
-func (r PayeeRecord) UsesPool(price uint64, v View) bool {
-	return r.Place || !r.confirmed(v) || r.newcomer(price, v)
+// UsesPool reports whether a payment has to be decided together with the newcomers'
+// pool.
+func (r PayeeRecord) UsesPool(p Payment, v View) bool {
+	return r.Place || !r.confirmed(v) || r.newcomer(p.Dearest, v) ||
+		r.Owed()+min(p.Price, MaxSat*1000) > r.NewcomerAbove && !r.graduated(p.Dearest, v)
 }
 
 // charge releases p.Price or refuses.
@@ -236,10 +237,8 @@ func (out Outcome) charge(p Payment, v View) Outcome {
 		out.Refusal = r.insufficient(ledger, credit)
 		return out
 	}
-	if p.Price > 0 && (r.newcomer(p.Dearest, v) || !r.confirmed(v)) {
-		if out = out.place(p, owed, v); out.Refusal != nil {
-			return out
-		}
+	if out = out.admit(p, owed, v); out.Refusal != nil {
+		return out
 	}
 	opened := out.Record.deepen(v)
 	out.RecordChanged = out.RecordChanged || p.Price > 0 || opened.Phase != out.Record.Phase
@@ -248,17 +247,35 @@ func (out Outcome) charge(p Payment, v View) Outcome {
 	return out
 }
 
+// admit has a newcomer's charge covered by its place in the pool, where it needs
+// one: for a chunk that is worth more than a fresh channel, or for so many cheaper
+// ones that what is owed then (msat) is.
+func (out Outcome) admit(p Payment, owed uint64, v View) Outcome {
+	r := out.Record
+	switch {
+	case p.Price == 0:
+		return out
+	case r.newcomer(p.Dearest, v) || !r.confirmed(v):
+		return out.place(p, p.Dearest, owed, v)
+	case owed > r.NewcomerAbove && !r.graduated(p.Dearest, v):
+		if out = out.place(p, owed, owed, v); out.Refusal != nil {
+			out.Refusal = r.insufficient(r.Charged+p.Price, r.NewcomerAbove)
+		}
+	}
+	return out
+}
+
 // newcomer reports whether a chunk of this price needs a place in the pool.
 func (r PayeeRecord) newcomer(price uint64, v View) bool {
 	return max(price, r.MaxPrice) > r.NewcomerAbove && !r.graduated(price, v)
 }
 
-// place charges the pool: what a newcomer owes stays within its place of one chunk.
-func (out Outcome) place(p Payment, owed uint64, v View) Outcome {
+// place charges the pool: what a newcomer owes stays within its place (msat).
+func (out Outcome) place(p Payment, size, owed uint64, v View) Outcome {
 	id := out.Record.Terms.ID()
 	pool := out.Pool.At(v.Tip, p.Now)
 	if owed > 0 {
-		pool, _ = pool.Reserve(id, p.Dearest, p.Now)
+		pool, _ = pool.Reserve(id, size, p.Now)
 	}
 	pool, ok := pool.Owe(id, owed, p.Now)
 	if !ok {

@@ -89,7 +89,7 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 	}
 	var pool channel.Pool
 	var rev uint64
-	if h.record.UsesPool(pay.Dearest, view) {
+	if h.record.UsesPool(pay, view) {
 		p.pool.Lock()
 		defer p.pool.Unlock()
 		if pool, rev, err = p.readPool(ctx); err != nil {
