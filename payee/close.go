@@ -61,7 +61,7 @@ func (p *Payee) answer(r channel.PayeeRecord, ch *script.Channel, payerNonce []b
 	if err != nil {
 		return r, err
 	}
-	nonce, err := script.NewNonce(p.cfg.Rand, key)
+	nonce, err := script.NewNonce(p.cfg.Rand, key, r.Close.Tx, payerNonce)
 	if err != nil {
 		return r, err
 	}

@@ -23,9 +23,12 @@ type Nonce struct {
 }
 
 // NewNonce draws a nonce for a key. The key is mixed in, so that a weak source
-// alone does not give the nonce away; the source must still never repeat.
-// Errors: ErrWrongKey, ErrNonce (wrapping the source's).
-func NewNonce(rand io.Reader, key *btcec.PrivateKey) (*Nonce, error) {
+// alone does not give the nonce away. So is the session, whatever is known of it
+// already, such as the transaction and the other side's nonce: where the source
+// repeats, other sessions still get other nonces. The source must never repeat
+// where nothing is known. Errors: ErrWrongKey, ErrNonce (wrapping the source's).
+// BIP327, NonceGen.
+func NewNonce(rand io.Reader, key *btcec.PrivateKey, session ...[]byte) (*Nonce, error) {
 	if key == nil {
 		return nil, ErrWrongKey
 	}
@@ -39,8 +42,16 @@ func NewNonce(rand io.Reader, key *btcec.PrivateKey) (*Nonce, error) {
 	if seed == [32]byte{} {
 		return nil, fmt.Errorf("%w: the source of randomness gives zeros", ErrNonce)
 	}
-	n, err := musig2.GenNonces(musig2.WithPublicKey(key.PubKey()), musig2.WithNonceSecretKeyAux(key),
-		musig2.WithCustomRand(bytes.NewReader(seed[:])))
+	options := []musig2.NonceGenOption{musig2.WithPublicKey(key.PubKey()), musig2.WithNonceSecretKeyAux(key),
+		musig2.WithCustomRand(bytes.NewReader(seed[:]))}
+	if len(session) > 0 {
+		var parts []byte // each by its hash, so that none runs into the next
+		for _, part := range session {
+			parts = append(parts, chainhash.HashB(part)...)
+		}
+		options = append(options, musig2.WithNonceAuxInput(parts))
+	}
+	n, err := musig2.GenNonces(options...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNonce, err)
 	}
