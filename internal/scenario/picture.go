@@ -55,9 +55,9 @@ func (s *Stage) picture() ([]string, error) {
 
 // heights are a channel's marks: where its funding is, what ended it, and its time.
 func (s *Stage) heights(d *deal) ([]mark, error) {
-	marks := []mark{
-		{"M", "margin", d.terms.Expiry - d.terms.Margin},
-		{"E", "expiry", d.terms.Expiry},
+	marks := []mark{{"E", "expiry", d.terms.Expiry}}
+	if s.kind != Ladder { // the locks of its states are its margins
+		marks = append(marks, mark{"M", "margin", d.margin()})
 	}
 	info, err := s.chain.Tx(s.ctx, d.funding.TxHash())
 	if err != nil && !errors.Is(err, chain.ErrNotFound) {

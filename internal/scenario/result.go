@@ -37,7 +37,7 @@ type Result struct {
 func (s *Stage) result() (*Result, error) {
 	r := &Result{
 		Scenario: s.sc.Name, Channel: string(s.kind), Honest: s.sc.Honest,
-		Exposure: s.book.highest, Credit: s.setup.lead, Steps: s.steps,
+		Exposure: s.book.highest, Credit: s.setup.lead,
 	}
 	if r.Credit == 0 {
 		r.Credit = price
@@ -54,7 +54,13 @@ func (s *Stage) result() (*Result, error) {
 			return nil, err
 		}
 	}
-	var err error
+	tip, err := s.height()
+	if err != nil {
+		return nil, err
+	}
+	s.tell("At height %d it is over. The payer has %s and paid %s of fees, the provider has %s and paid %s.", tip,
+		sat(uint64(r.Got.Payer)), sat(uint64(r.Fees.Payer)), sat(uint64(r.Got.Payee)), sat(uint64(r.Fees.Payee)))
+	r.Steps = s.steps
 	if r.Transactions, err = s.transactions(); err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ var (
 
 // List is every scenario that there is, in the order in which they are told.
 func List() []Scenario {
-	return slices.Concat(vanishing())
+	return slices.Concat(vanishing(), refunds(), goods(), closes(), chains(), restarts(), duplexes())
 }
 
 // Find is the scenario of a name. Errors: ErrUnknown.
@@ -74,6 +74,9 @@ func Find(name string) (Scenario, error) {
 		if s.Name == name {
 			return s, nil
 		}
+	}
+	if s, ok := numbered(name); ok {
+		return s, nil
 	}
 	return Scenario{}, fmt.Errorf("%w: %q", ErrUnknown, name)
 }

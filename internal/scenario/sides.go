@@ -180,7 +180,12 @@ func (s *Stage) ask(d *deal, n uint64) (payee.Receipt, error) {
 	if err != nil {
 		return payee.Receipt{}, err
 	}
-	q := payee.Request{Channel: d.id, Update: &u, Credit: d.terms.Credit}
+	return s.request(d, u, n)
+}
+
+// request sends an update and asks for so many new chunks.
+func (s *Stage) request(d *deal, u channel.Update, n uint64) (payee.Receipt, error) {
+	q := payee.Request{Channel: d.id, Update: &u, Credit: s.payee.credit}
 	for i := range n {
 		q.Items = append(q.Items, item(d.chunks+i))
 	}
@@ -210,11 +215,10 @@ func (s *Stage) sign(d *deal, msat uint64) error {
 // sent as well.
 func (s *Stage) buy(d *deal, n int) error {
 	for range n {
-		got, err := s.ask(d, 1)
-		if err != nil {
+		if _, err := s.ask(d, 1); err != nil {
 			return err
 		}
-		if err := s.sign(d, got.Fresh); err != nil {
+		if err := s.sign(d, price); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,315 @@
+package scenario
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/chain/devnet"
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/script"
+)
+
+// chains are the stories in which the chain is against somebody.
+func chains() []Scenario {
+	return []Scenario{
+		{
+			Name: "double-spent-funding", Honest: Payee, Channels: everyWay, play: doubleSpent,
+			Title: "the payer spends the funding's coins again: a channel that is not confirmed buys nothing",
+		},
+		{
+			Name: "reorg-of-funding", Honest: Both, Channels: everyWay, play: reorgFunding,
+			Title: "the block with the funding is undone: deliveries wait, both sides send it again, and go on",
+		},
+		{
+			Name: "reorg-of-settlement", Honest: Payee, Channels: everyWay, play: reorgSettlement,
+			Title: "the blocks with the settlement are undone: it is sent again, and mined before the refund is valid",
+		},
+		{
+			Name: "fee-spike-before-expiry", Honest: Payee, Channels: everyWay, play: feeSpike,
+			Title: "fees rise thirtyfold as the margin begins: the settlement climbs until it is taken",
+		},
+		censorship(27),
+	}
+}
+
+// censored is the name of a story with a number in it; N stands for 27.
+var censored = regexp.MustCompile(`^censored-for-([1-9][0-9]?)-blocks$`)
+
+// censorship is the story of so many blocks that leave the settlement out.
+func censorship(blocks int) Scenario {
+	return Scenario{
+		Name: "censored-for-N-blocks", Honest: Payee, Channels: everyWay,
+		play:  func(s *Stage) error { return censoredFor(s, blocks) },
+		Title: fmt.Sprintf("miners leave the settlement out for N = %d blocks, and then a reorg of 6 undoes it: it is mined in time", blocks),
+	}
+}
+
+// numbered finds a story whose name has a number in it.
+func numbered(name string) (Scenario, bool) {
+	m := censored.FindStringSubmatch(name)
+	if m == nil {
+		return Scenario{}, false
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil || n > int(channel.DefaultPolicy("regtest").Censorship) {
+		return Scenario{}, false
+	}
+	sc := censorship(n)
+	sc.Name = name
+	return sc, true
+}
+
+func doubleSpent(s *Stage) error {
+	d, err := s.open()
+	if err != nil {
+		return err
+	}
+	s.tell("The payer opens a channel of %s. The provider sees the funding in its mempool, and it is in no block.", sat(d.terms.Capacity))
+	u, err := s.update(d, 3_000)
+	if err != nil {
+		return err
+	}
+	s.wait()
+	_, err = s.request(d, u, 1)
+	if !errors.Is(err, channel.ErrUnconfirmed) {
+		return errors.Join(errors.New("a chunk was released over an unconfirmed funding"), err)
+	}
+	s.tell("The payer signs for %s and asks for a chunk. The provider takes the update and answers: %v.", sat(u.Amount), err)
+	tx, err := s.doubleSpend(d, 1_000)
+	if err != nil {
+		return err
+	}
+	if err := s.broadcast(Payer, roleDoubleSpend, tx); err != nil {
+		return err
+	}
+	s.tell("Then the payer spends the same coins to itself, at a higher fee. Nodes take it instead of the funding, and it is mined.")
+	if err := s.pass(1, s.payee); err != nil {
+		return err
+	}
+	if err := s.voided(d); err != nil {
+		return err
+	}
+	if err := s.denied(d, channel.ErrUnconfirmed); err != nil {
+		return err
+	}
+	if err := s.draw(); err != nil {
+		return err
+	}
+	s.tell("However many updates the provider holds, they are worth nothing. It delivered nothing for them, and gives the channel up once the double spend is %d deep.", s.policy.Reorg)
+	return s.bury(s.payee, s.payer)
+}
+
+func reorgFunding(s *Stage) error {
+	d, err := s.opened()
+	if err != nil {
+		return err
+	}
+	if err := s.buy(d, 3); err != nil {
+		return err
+	}
+	s.tell("Three chunks are bought and paid. Then another branch of the chain wins, without the funding.")
+	if _, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: 1, Length: 2, Drop: []chainhash.Hash{d.funding.TxHash()}}); err != nil {
+		return err
+	}
+	if err := s.event("~", "reorg"); err != nil {
+		return err
+	}
+	if err := s.draw(); err != nil {
+		return err
+	}
+	if err := s.denied(d, channel.ErrUnconfirmed); err != nil {
+		return err
+	}
+	s.tell("The channel stands, and its updates do; but they are money only over a confirmed funding, so nothing is delivered.")
+	if err := s.look(s.payee, s.payer); err != nil {
+		return err
+	}
+	s.tell("Both sides had saved the funding when they saw it, and their watches broadcast it again.")
+	if err := s.pass(1, s.payee, s.payer); err != nil {
+		return err
+	}
+	s.wait()
+	if err := s.buy(d, 2); err != nil {
+		return err
+	}
+	s.tell("In the next block it is confirmed again, and all goes on. Two more chunks are bought, and the channel is closed.")
+	if err := s.end(d); err != nil {
+		return err
+	}
+	return s.bury(s.payee, s.payer)
+}
+
+// end closes a channel as honest sides do.
+func (s *Stage) end(d *deal) error {
+	if err := s.close(d); err != nil {
+		return err
+	}
+	return s.event("c", "close agreed")
+}
+
+// settling opens a channel, buys n chunks, and goes to the margin, where the
+// provider settles.
+func (s *Stage) settling(n int) (*deal, error) {
+	d, err := s.opened()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.buy(d, n); err != nil {
+		return nil, err
+	}
+	s.tell("%d chunks are bought and paid: %s. The payer is not heard of any more.", n, sat(d.paid()))
+	if err := s.until(d.margin(), s.payee); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func reorgSettlement(s *Stage) error {
+	d, err := s.settling(4)
+	if err != nil {
+		return err
+	}
+	if err := s.pass(4, s.payee); err != nil {
+		return err
+	}
+	tx, err := s.ended(d)
+	if err != nil || tx == nil {
+		return errors.Join(errors.New("the settlement is not mined"), err)
+	}
+	s.tell("The provider settles at the margin; four blocks later its settlement is four deep, and that is not the end yet.")
+	if err := s.draw(); err != nil {
+		return err
+	}
+	if _, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: 5, Length: 6, Drop: []chainhash.Hash{tx.TxHash()}}); err != nil {
+		return err
+	}
+	if err := s.event("~", "reorg"); err != nil {
+		return err
+	}
+	refund, err := s.refund(d, 5*perVB)
+	if err != nil {
+		return err
+	}
+	reason, err := s.refused(Payer, roleRefund, refund)
+	if err != nil {
+		return err
+	}
+	s.tell("A branch of six blocks wins over five, and no node remembers the settlement. The payer tries its refund: %s.", reason)
+	if err := s.look(s.payee); err != nil {
+		return err
+	}
+	s.tell("The provider's watch sees an unspent output and sends the settlement again. The margin of %d blocks counts with that.", d.terms.Margin)
+	return s.bury(s.payee)
+}
+
+// picky mines a block as a miner does that takes nothing below a rate: of what
+// spends a channel it takes what pays enough.
+func (s *Stage) picky(d *deal, least script.FeeRate) (took bool, err error) {
+	spend, err := s.chain.Spend(s.ctx, wire.OutPoint(d.terms.Outpoint))
+	if err != nil || spend == nil || spend.Confirmed {
+		return false, errors.Join(err, s.censor())
+	}
+	info, err := s.chain.Tx(s.ctx, spend.Txid)
+	if err != nil {
+		return false, err
+	}
+	fee, err := s.fee(info.Tx)
+	if err != nil {
+		return false, err
+	}
+	if script.FeeRate(fee*1000/script.VSize(info.Tx)) < least {
+		return false, s.censor()
+	}
+	return true, s.censor(info.Tx)
+}
+
+func feeSpike(s *Stage) error {
+	const floor, estimate = 30 * perVB, 12 * perVB
+	d, err := s.settling(20)
+	if err != nil {
+		return err
+	}
+	s.tell("At height %d the provider settles at 1 sat/vB. In that moment everybody wants into the chain.", d.margin())
+	s.chain.SetFeeRate(estimate)
+	blocks, took := 0, false
+	for ; !took && blocks < int(d.terms.Margin); blocks++ {
+		if took, err = s.picky(d, floor); err != nil {
+			return err
+		}
+		if err := s.look(s.payee); err != nil {
+			return err
+		}
+	}
+	s.chain.SetFeeRate(0)
+	if err := s.event("$", "spike over"); err != nil {
+		return err
+	}
+	s.tell("Miners take nothing below %s, and the provider's node estimates %s. With each block its settlement pays more; the %dth takes it.", floor, estimate, blocks)
+	return s.inTime(d)
+}
+
+// inTime checks that a channel's end was mined while the refund could not be.
+func (s *Stage) inTime(d *deal) error {
+	if err := s.bury(s.payee); err != nil {
+		return err
+	}
+	tx, err := s.ended(d)
+	if err != nil || tx == nil {
+		s.want(false, "nothing ended the channel")
+		return err
+	}
+	info, err := s.chain.Tx(s.ctx, tx.TxHash())
+	if err != nil {
+		return err
+	}
+	s.want(info.Height <= d.terms.Expiry, "mined at height %d, after the expiry %d", info.Height, d.terms.Expiry)
+	return nil
+}
+
+func censoredFor(s *Stage, blocks int) error {
+	d, err := s.settling(20)
+	if err != nil {
+		return err
+	}
+	s.tell("At height %d the provider settles. Miners do not want that transaction, whatever it pays.", d.margin())
+	for range blocks {
+		if err := s.censor(); err != nil {
+			return err
+		}
+		if err := s.look(s.payee); err != nil {
+			return err
+		}
+	}
+	if err := s.event("c", "censorship ends"); err != nil {
+		return err
+	}
+	s.tell("For %d blocks it is left out. With each of them the provider offers more, and never more than what is at stake.", blocks)
+	if err := s.pass(5, s.payee); err != nil {
+		return err
+	}
+	tx, err := s.ended(d)
+	if err != nil || tx == nil {
+		return errors.Join(errors.New("the settlement is not mined"), err)
+	}
+	s.tell("Then a miner takes it, and it is five deep; and then six blocks are undone by a branch of seven, without it.")
+	if _, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: 6, Length: 7, Drop: []chainhash.Hash{tx.TxHash()}}); err != nil {
+		return err
+	}
+	if err := s.event("~", "reorg"); err != nil {
+		return err
+	}
+	if err := s.draw(); err != nil {
+		return err
+	}
+	if err := s.look(s.payee); err != nil {
+		return err
+	}
+	s.tell("It is sent again. A margin of %d blocks is %d of censorship, a reorg of %d, %d to react, and two: it is mined at a height where the refund is not valid.",
+		d.terms.Margin, s.policy.Censorship, s.policy.Reorg, s.policy.Reaction)
+	return s.inTime(d)
+}
