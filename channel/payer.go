@@ -17,7 +17,8 @@ type PayerRecord struct {
 	Signature    Hex         `json:"signature"` // its half-signature
 	Owed         uint64      `json:"owed"`      // msat, the payer's own ledger: what it verified
 	FundingTx    Hex         `json:"funding_tx"`
-	FundingSent  bool        `json:"funding_sent"` // T1 may be on the network
+	FundingSent  bool        `json:"funding_sent"`       // T1 may be on the network
+	GivenUp      bool        `json:"given_up,omitempty"` // never accepted: T1's coins may be spent elsewhere
 	RefundScript Hex         `json:"refund_script"`
 	RefundSig    Hex         `json:"refund_sig,omitempty"` // the payee's, multisig only
 	Offer        string      `json:"offer"`                // the challenge of the terms, as it came
@@ -96,6 +97,10 @@ func (r PayerRecord) deepen(v View) PayerRecord {
 	return r
 }
 
+// Void reports whether the channel was given up and T1 was not seen since: its coins
+// may be spent elsewhere, so nothing of it is to leave any more.
+func (r PayerRecord) Void() bool { return r.Phase.Final() || r.GivenUp && !r.FundingSent }
+
 // Unpaid is what the payer owes by its own ledger above what it signed, in msat.
 func (r PayerRecord) Unpaid() uint64 { return r.Owed - min(r.Owed, r.Signed*1000) }
 
@@ -105,7 +110,7 @@ func (r PayerRecord) Refundable() uint64 { return r.Terms.Capacity - r.Signed }
 // CanBuy reports whether something of this price (msat) could be paid in this
 // channel after all that is owed. Errors: ErrAmountExceeds, ErrFinalized.
 func (r PayerRecord) CanBuy(price uint64) error {
-	if r.Phase != Funding && r.Phase != Open {
+	if r.Phase != Funding && r.Phase != Open || r.Void() {
 		return refuse(ErrFinalized, "phase %s", r.Phase)
 	}
 	ledger, err := AddMsat(r.Owed, price)

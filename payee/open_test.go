@@ -299,8 +299,12 @@ func TestPitfall05_OpenedOnce(t *testing.T) {
 	second := p.Prepare(o, script.Taproot) // another T1 on the used K2
 	op2, err := p.Payer.Opening(t.Context(), second.Terms.ID())
 	wantNil(t, err)
+	sent := len(p.Chain.Sent())
 	_, err = p.Payee.Open(t.Context(), o, op2)
 	wantErr(t, err, channel.ErrConflict)
+	if len(p.Chain.Sent()) != sent {
+		t.Fatal("a T1 was broadcast for an opening that is refused: its coins are locked for nothing")
+	}
 	if records, err := p.Payee.Records(t.Context()); err != nil || len(records) != 1 {
 		t.Fatalf("%d channels, %v", len(records), err)
 	}

@@ -40,3 +40,86 @@ func TestPitfall22_UnsavedUpdateIsNotHandedOut(t *testing.T) {
 		t.Fatalf("%d sat are signed and not saved: %x", u.Amount, u.Signature)
 	}
 }
+
+// TestPitfall72_CancelledOpening: an opening that left and was never accepted is given up
+// before its coins are spent elsewhere. Nothing of it leaves any more; it ends when the
+// other spend is buried, and lives again where the payee was faster.
+func TestPitfall72_CancelledOpening(t *testing.T) {
+	p := pairtest.New(t)
+	r := p.Prepare(p.Offer(), script.Taproot)
+	id := r.Terms.ID()
+	_, err := p.Payer.Cancel(t.Context(), id) // nothing has left: that is for Abandon
+	wantErr(t, err, channel.ErrFinalized)
+	_, err = p.Payer.Opening(t.Context(), id)
+	wantNil(t, err)
+
+	p.PayerDisk.FailNext(store.ErrFull)
+	_, err = p.Payer.Cancel(t.Context(), id)
+	wantErr(t, err, store.ErrFull)
+	for range 2 {
+		t1, err := p.Payer.Cancel(t.Context(), id)
+		wantNil(t, err)
+		if t1 != r.Terms.Outpoint.Hash {
+			t.Fatalf("T1 is %s", t1)
+		}
+		p.RestartPayer()
+	}
+	refused(t, p, id)
+	_, err = p.Wallet.Cancel(t.Context(), r.Terms.Outpoint.Hash, script.FeeRatePerVB(5))
+	wantNil(t, err)
+	p.Mine(5)
+	wantNil(t, p.StepPayer())
+	if got := record(t, p, id); got.Phase != channel.Funding {
+		t.Fatalf("at depth 5: %s", got.Phase)
+	}
+	p.Mine(1)
+	wantNil(t, p.StepPayer())
+	if got := record(t, p, id); got.Phase != channel.Abandoned || got.FundingSent {
+		t.Fatalf("%+v", got)
+	}
+	refused(t, p, id)
+}
+
+func refused(t *testing.T, p *pairtest.Pair, id string) {
+	t.Helper()
+	sent := len(p.Chain.Sent())
+	_, err := p.Payer.Opening(t.Context(), id)
+	wantErr(t, err, channel.ErrFinalized)
+	wantErr(t, p.Payer.Publish(t.Context(), id), channel.ErrFinalized)
+	wantErr(t, p.Payer.Accepted(t.Context(), id), channel.ErrFinalized)
+	wantErr(t, record(t, p, id).CanBuy(1000), channel.ErrFinalized)
+	wantNil(t, p.StepPayer())
+	if len(p.Chain.Sent()) != sent {
+		t.Fatal("T1 left")
+	}
+}
+
+// The payee was faster: the channel lives, and its refund brings everything back.
+func TestCancelledTooLate(t *testing.T) {
+	p := pairtest.New(t)
+	o := p.Offer()
+	id := p.Prepare(o, script.Taproot).Terms.ID()
+	op, err := p.Payer.Opening(t.Context(), id)
+	wantNil(t, err)
+	_, err = p.Payer.Cancel(t.Context(), id)
+	wantNil(t, err)
+	_, err = p.Payee.Open(t.Context(), o, op) // it held the opening, and uses it after all
+	wantNil(t, err)
+	_, err = p.Payer.Cancel(t.Context(), id)
+	wantErr(t, err, channel.ErrFinalized)
+	p.Mine(1)
+	wantNil(t, p.StepPayer())
+	got, err := p.Payer.Opening(t.Context(), id)
+	wantNil(t, err)
+	if got.Outpoint != op.Outpoint || got.Update.Signature.String() != op.Update.Signature.String() {
+		t.Fatal("another opening than before")
+	}
+	wantNil(t, p.Payer.Accepted(t.Context(), id))
+	p.Mine(60)
+	wantNil(t, p.StepPayer())
+	p.Mine(6)
+	wantNil(t, p.StepPayer())
+	if r := record(t, p, id); r.Phase != channel.Refunded {
+		t.Fatalf("%+v", r)
+	}
+}

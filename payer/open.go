@@ -199,8 +199,8 @@ func (p *Payer) firstUpdate(r channel.PayerRecord) (channel.Update, error) {
 // live refuses a channel that is over or was given up: its coins may be spent
 // elsewhere. Errors: channel.ErrFinalized.
 func live(r channel.PayerRecord) error {
-	if r.Phase.Final() {
-		return fmt.Errorf("%w: channel %s is %s", channel.ErrFinalized, r.Terms.ID(), r.Phase)
+	if r.Void() {
+		return fmt.Errorf("%w: channel %s is %s, or was given up", channel.ErrFinalized, r.Terms.ID(), r.Phase)
 	}
 	return nil
 }
