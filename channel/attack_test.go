@@ -85,3 +85,29 @@ func TestPitfall59_ManyCheapChunksOnCredit(t *testing.T) {
 		}
 	}
 }
+
+// TestPitfall57_AgreedAtTheMargin: a close that was agreed just before the margin and is
+// not mined gives way to a settlement at the margin, whatever patience is left; one that
+// waits in the mempool then is outbid.
+func TestPitfall57_AgreedAtTheMargin(t *testing.T) {
+	r := record(func(r *PayeeRecord) {
+		r.Phase, r.Paid, r.Charged = Closing, 5000, 5000*sat
+		r.Close = &PayeeClose{Amount: 5000, Txid: "close", Height: lastBlock}
+	})
+	ch := r.Terms.built(t)
+	for name, c := range map[string]struct {
+		v    View
+		made bool
+	}{
+		"before":         {at(lastBlock), false},
+		"at the margin":  {at(lastBlock + 1), true},
+		"in the mempool": {at(lastBlock+1, spentBy("close", 0)), true},
+		"mined":          {at(lastBlock+1, spentBy("close", lastBlock)), false},
+	} {
+		next, actions := r.Due(ch, payout, c.v, policy())
+		made := len(actions) == 1 && actions[0].Kind == MakeSettlement
+		if made != c.made || next.Phase != Closing {
+			t.Errorf("%s: %s, %+v", name, next.Phase, actions)
+		}
+	}
+}

@@ -214,6 +214,9 @@ func TestPitfall04_FakeFunding(t *testing.T) {
 		if _, err := p.Payee.Open(t.Context(), o, bad); !errors.Is(err, channel.ErrTerms) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if len(p.Chain.Sent()) > 0 {
+			t.Errorf("%s: it was broadcast", name)
+		}
 		bad.FundingTx = nil // told by its id only, and T1 is on the chain by now
 		if name == "a cut T1" {
 			wantNil(t, p.Payer.Publish(t.Context(), r.Terms.ID()))
