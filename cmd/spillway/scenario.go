@@ -68,6 +68,12 @@ func (a *app) playScenario(ctx context.Context, name string, kind script.Constru
 	if err != nil {
 		return err
 	}
+	return a.endScenario(r)
+}
+
+// endScenario prints how a story ended. Errors: a failure of exit code 1 where it
+// did not end as it has to.
+func (a *app) endScenario(r *scenario.Result) error {
 	a.tellScenario(r)
 	if err := a.out.result(r); err != nil || r.OK {
 		return err
@@ -80,19 +86,17 @@ func (a *app) playScenario(ctx context.Context, name string, kind script.Constru
 // tellScenario prints how it ended: the transactions, the chain, and who got what.
 func (a *app) tellScenario(r *scenario.Result) {
 	a.out.print("%-13s %-9s %-64s %5s %8s  %s", "role", "by", "txid", "vB", "fee sat", "where")
-	for _, t := range r.Transactions {
-		where := "replaced, or never mined"
-		switch {
-		case t.Height != nil:
-			where = fmt.Sprintf("mined at height %d", *t.Height)
-		case t.Refused != "":
-			where = "refused: " + clip(t.Refused, 80)
+	for i := 0; i < len(r.Transactions); i++ {
+		t, more := r.Transactions[i], 0
+		for replaced(t) && i+1 < len(r.Transactions) && replaced(r.Transactions[i+1]) && r.Transactions[i+1].By == t.By {
+			i++
+			more++
 		}
-		by := string(t.By)
-		if t.By == scenario.Payee {
-			by = "provider"
+		a.out.print("%-13s %-9s %s %5d %8d  %s", t.Role, person(t.By), t.Txid, t.VSize, t.Fee, where(t))
+		if more > 0 {
+			a.out.print("%-13s %s, each at a higher rate than the one before, in its place; the last pays %d sat", "",
+				fmt.Sprintf("%d more", more), r.Transactions[i].Fee)
 		}
-		a.out.print("%-13s %-9s %s %5d %8d  %s", t.Role, by, t.Txid, t.VSize, t.Fee, where)
 	}
 	a.out.print("")
 	for _, line := range r.Picture {
@@ -107,4 +111,27 @@ func (a *app) tellScenario(r *scenario.Result) {
 		verdict = "It did not end as it has to."
 	}
 	a.out.print("\nreleased %s, unpaid at most %s of a credit of %s. %s", money(r.Delivered), money(r.Exposure), money(r.Credit), verdict)
+}
+
+// person is what people call a side.
+func person(s scenario.Side) string {
+	if s == scenario.Payee {
+		return "provider"
+	}
+	return string(s)
+}
+
+// replaced reports whether a transaction was taken by nodes and is in no block.
+func replaced(t scenario.Transaction) bool { return t.Height == nil && t.Taken }
+
+// where says what became of a transaction.
+func where(t scenario.Transaction) string {
+	switch {
+	case t.Height != nil:
+		return fmt.Sprintf("mined at height %d", *t.Height)
+	case !t.Taken:
+		reason, _, _ := strings.Cut(t.Refused, " (")
+		return "refused: " + reason
+	}
+	return "replaced, or undone"
 }

@@ -45,6 +45,7 @@ type Transaction struct {
 	Fee     int64   `json:"fee_sat"`
 	Height  *uint32 `json:"height"`            // of its block; null: it is in none
 	Refused string  `json:"refused,omitempty"` // what the chain said to it, the first time
+	Taken   bool    `json:"taken"`             // nodes took it, at some time; it may have been replaced since
 }
 
 // book is what the stage notes of all that was sent, and of who owns what.
@@ -58,7 +59,8 @@ type entry struct {
 	tx      *wire.MsgTx
 	by      Side
 	role    string // empty: told from its form
-	refused string
+	refused string // the first time
+	taken   bool   // by nodes, at some time
 }
 
 func (b *book) owns(who Side, scripts ...[]byte) {
@@ -80,13 +82,11 @@ func (b *book) sent(by Side, role string, tx *wire.MsgTx, err error) {
 	}
 	for i, e := range b.seen {
 		if e.tx.TxHash() == tx.TxHash() {
-			if e.refused == "" {
-				b.seen[i].refused = refused
-			}
+			b.seen[i].taken = e.taken || err == nil
 			return
 		}
 	}
-	b.seen = append(b.seen, entry{tx: tx, by: by, role: role, refused: refused})
+	b.seen = append(b.seen, entry{tx: tx, by: by, role: role, refused: refused, taken: err == nil})
 }
 
 // exposed notes what is released and unpaid now.
@@ -135,7 +135,7 @@ func (s *Stage) transactions() ([]Transaction, error) {
 		}
 		t := Transaction{
 			Role: s.roleOf(e), By: e.by, Txid: e.tx.TxHash().String(), Hex: hex.EncodeToString(raw),
-			VSize: script.VSize(e.tx), Fee: fee, Refused: e.refused,
+			VSize: script.VSize(e.tx), Fee: fee, Refused: e.refused, Taken: e.taken,
 		}
 		if t.Role == roleFunding {
 			t.By = Payer // whoever was the first to broadcast it

@@ -39,7 +39,7 @@ func (s *Stage) result() (*Result, error) {
 		Scenario: s.sc.Name, Channel: string(s.kind), Honest: s.sc.Honest,
 		Exposure: s.book.highest, Credit: s.setup.lead,
 	}
-	if r.Credit == 0 {
+	if r.Credit == 0 && s.kind != Ladder {
 		r.Credit = price
 	}
 	for _, d := range s.channels {
@@ -144,7 +144,7 @@ func (s *Stage) rates() error {
 		}
 		at := end{e.tx.TxIn[0].PreviousOutPoint, e.by}
 		rate := fee * 1000 / script.VSize(e.tx)
-		s.want(rate >= last[at] || e.refused != "", "the fee rate fell from %d to %d sat for 1,000 vB", last[at], rate)
+		s.want(rate >= last[at] || !e.taken, "the fee rate fell from %d to %d sat for 1,000 vB", last[at], rate)
 		last[at] = max(last[at], rate)
 	}
 	return nil

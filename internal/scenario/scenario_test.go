@@ -69,7 +69,7 @@ var ends = map[string]end{
 
 var ladderEnd = end{
 	owed: Amounts{90 * ladderCoin, 10 * ladderCoin}, total: Amounts{90 * ladderCoin, 10 * ladderCoin},
-	bears: Payee, credit: price, delivered: 10 * ladderCoin * 1000,
+	bears: Payee, delivered: 10 * ladderCoin * 1000,
 }
 
 // Every story, in every kind of channel, ends with the sums that it has to end with.
