@@ -1,0 +1,152 @@
+package tower
+
+import (
+	"bytes"
+
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/channel"
+)
+
+// keepUnseen is how many blocks after its expiry a channel is kept whose funding is
+// not on the chain any more.
+const keepUnseen = 2016
+
+// View is what the chain says of a channel that a tower watches.
+type View struct {
+	channel.View
+	// Leaves is what an unconfirmed spend that is no rung leaves to the payee before
+	// its fee, in satoshi: see leaves.
+	Leaves int64
+}
+
+// Action is what a tower does for a channel.
+type Action string
+
+// The actions.
+const (
+	Wait        Action = "wait"
+	SendFunding Action = "send-funding" // broadcast T1 again
+	Climb       Action = "climb"        // broadcast the lowest rung from Decision.From on that is accepted
+	Forget      Action = "forget"       // it is over: the entry goes
+)
+
+// Reason is why a tower broadcasts.
+type Reason string
+
+// The reasons.
+const (
+	AtMargin    Reason = "margin"      // tip ≥ expiry − margin
+	RefundSeen  Reason = "refund"      // a spend with a lock is in the mempool
+	OlderState  Reason = "older-state" // a spend that leaves less to the payee is in the mempool
+	StuckAtLast Reason = "stuck"       // a spend that is as good waits in the mempool, and half of the margin is over
+)
+
+// Decision is what the rule says.
+type Decision struct {
+	Do   Action
+	From int // the lowest rung to try
+	Why  Reason
+}
+
+// Deadline is the height from which on the channel is settled: expiry − margin.
+func (e Entry) Deadline() uint32 { return e.Expiry - min(e.Expiry, e.Margin) }
+
+// Decide is the tower's rule for one channel as the chain stands. It is level
+// triggered and keeps no state: asked again with the same view it answers the same,
+// and after a restart or a reorg it is simply asked again. burial is the depth (in
+// blocks) at which a spend is final. docs/protocol.md, "Watchtower".
+func Decide(e Entry, v View, burial uint32) Decision {
+	burial = max(burial, 1)
+	switch {
+	case v.Spend == nil && !v.Funding.Seen:
+		return lost(e, v, burial)
+	case v.SpendDepth() >= burial:
+		return Decision{Do: Forget}
+	case v.Spend != nil && v.Spend.Height > 0:
+		return Decision{Do: Wait} // mined; a reorg asks again
+	case e.Version == 3 && v.Funding.Height == 0:
+		return Decision{Do: Wait} // version 3 does not relay over an unconfirmed version 2 parent
+	}
+	floor, within := e.floor(v.Tip)
+	if v.Spend == nil {
+		if !within {
+			return Decision{Do: Wait}
+		}
+		return Decision{Climb, floor, AtMargin}
+	}
+	if mine := e.rung(v.Spend.Txid); mine >= 0 {
+		if floor <= mine { // it waits at a rung that is high enough by now
+			return Decision{Do: Wait}
+		}
+		return Decision{Climb, floor, AtMargin}
+	}
+	from := max(floor, e.outbids(v.Spend))
+	switch {
+	case v.Leaves < e.Amount && v.Spend.Lock > 0:
+		return Decision{Climb, from, RefundSeen}
+	case v.Leaves < e.Amount:
+		return Decision{Climb, from, OlderState}
+	case within && v.Tip-e.Deadline() >= e.Margin/2:
+		return Decision{Climb, from, StuckAtLast}
+	}
+	return Decision{Do: Wait} // the provider's own: it is alive, or it has closed
+}
+
+// lost is the rule for a channel whose T1 is neither in a block nor in the mempool.
+func lost(e Entry, v View, burial uint32) Decision {
+	if v.Funding.ConflictDepth >= burial || v.Tip >= e.Expiry+keepUnseen {
+		return Decision{Do: Forget}
+	}
+	return Decision{Do: SendFunding}
+}
+
+// floor is the rung that the tip demands: the lowest one up to expiry − margin, and
+// one more with every block from there on, up to the highest. within tells whether
+// the tip is within the margin.
+func (e Entry) floor(tip uint32) (rung int, within bool) {
+	if tip < e.Deadline() {
+		return 0, false
+	}
+	return min(int(tip-e.Deadline()), len(e.Rungs)-1), true
+}
+
+// outbids is the lowest rung that replaces a spend in the mempool: a higher rate,
+// and a fee that pays for both (BIP125). 0 where the spend's fee is not known: then
+// the node refuses what is too little. The highest where none does: a node may think
+// otherwise.
+func (e Entry) outbids(s *channel.SpendView) int {
+	if s.VSize <= 0 || s.Fee < 0 || s.Fee > channel.MaxSat {
+		return 0
+	}
+	for i, r := range e.Rungs {
+		if r.Fee >= s.Fee+r.VSize && r.Fee*1000/r.VSize > s.Fee*1000/s.VSize {
+			return i
+		}
+	}
+	return len(e.Rungs) - 1
+}
+
+// leaves is what a transaction that spends the channel with its input vin leaves to
+// the payee before its fee, in satoshi: nothing where it is locked (a refund), else
+// the capacity less what goes to others. In a transaction of several channels that
+// is the output at the input's index, where it is a rest.
+func (e Entry) leaves(tx *wire.MsgTx, vin uint32) int64 {
+	if tx.LockTime > 0 {
+		return 0
+	}
+	left := e.Capacity
+	if len(tx.TxIn) == 1 {
+		for _, out := range tx.TxOut {
+			if !bytes.Equal(out.PkScript, e.Payout) {
+				left -= out.Value
+			}
+		}
+	} else if int(vin) < len(tx.TxOut) {
+		out := tx.TxOut[vin]
+		if bytes.Equal(out.PkScript, e.Rest) || len(e.Rest) == 0 && !bytes.Equal(out.PkScript, e.Payout) {
+			left -= out.Value
+		}
+	}
+	return max(left, 0)
+}
