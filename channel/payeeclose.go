@@ -144,25 +144,6 @@ func (r PayeeRecord) AskSettle(why SettlingReason) (PayeeRecord, error) {
 	return r, nil
 }
 
-// maxTx bounds a transaction that is taken from the other side, in bytes.
-const maxTx = 400_000
-
-// DecodeTx reads a transaction, whole and without anything behind it.
-func DecodeTx(raw []byte) (*wire.MsgTx, error) {
-	if len(raw) == 0 || len(raw) > maxTx {
-		return nil, refuse(ErrTerms, "a transaction of %d bytes", len(raw))
-	}
-	rd := bytes.NewReader(raw)
-	tx := wire.NewMsgTx(2)
-	if err := tx.Deserialize(rd); err != nil {
-		return nil, refuse(ErrTerms, "no transaction: %v", err)
-	}
-	if rd.Len() > 0 {
-		return nil, refuse(ErrTerms, "%d bytes behind a transaction", rd.Len())
-	}
-	return tx, nil
-}
-
 func encodeTx(tx *wire.MsgTx) ([]byte, error) {
 	var b bytes.Buffer
 	if err := tx.Serialize(&b); err != nil {
