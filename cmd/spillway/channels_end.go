@@ -217,6 +217,9 @@ func (a *app) cancelOpening(ctx context.Context, b *buyer, rec channel.PayerReco
 	if err := b.buy.GiveUp(ctx, id, errors.New("the opening was cancelled")); err != nil {
 		return err
 	}
+	if _, err := b.payer.Cancel(ctx, id); err != nil {
+		return err
+	}
 	rate, err := b.chain.FeeRate(ctx, 3)
 	if err != nil {
 		return err
