@@ -20,6 +20,7 @@ import (
 
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/internal/gateway"
+	"github.com/spillway/spillway/internal/towerhttp"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/watch"
@@ -34,6 +35,7 @@ type serveFlags struct {
 	chunks                                uint64
 	credit                                uint64
 	insecure                              bool
+	tower                                 towerUse
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -56,6 +58,7 @@ offered; files that change are hashed again.`,
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate file for TLS")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "key file for TLS")
 	fl.BoolVar(&f.insecure, "insecure-http", false, "listen beyond loopback without TLS all the same")
+	f.tower.flags(cmd)
 	return cmd
 }
 
@@ -105,6 +108,7 @@ type provider struct {
 	url      string
 	server   *http.Server
 	admin    *adminServer
+	tower    *towerhttp.Keeper // nil: no tower is used
 	stop     context.CancelFunc
 	work     sync.WaitGroup
 	served   chan error
@@ -190,6 +194,9 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	if err != nil {
 		return err
 	}
+	if err := p.openTower(f.tower); err != nil {
+		return err
+	}
 	secret, err := r.keys.ChallengeSecret(0)
 	if err != nil {
 		return err
@@ -227,6 +234,13 @@ func (p *provider) run(l net.Listener) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	w := &watch.Watch{Chain: p.role.chain, Drivers: []watch.Driver{p.payee}, Log: p.app.out.logger()}
+	if p.tower != nil {
+		p.work.Add(1)
+		go func() {
+			defer p.work.Done()
+			p.guard(ctx)
+		}()
+	}
 	p.work.Add(3)
 	go func() {
 		defer p.work.Done()

@@ -1,0 +1,149 @@
+package towerhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/payee"
+	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/watch/tower"
+)
+
+// renew is after how many blocks a ladder is handed over again though nothing was
+// paid: a tower may have lost it.
+const renew = 144
+
+// Payee is what a keeper asks of the payee's driver.
+type Payee interface {
+	Records(ctx context.Context) ([]channel.PayeeRecord, error)
+	Rungs(ctx context.Context, id string, limit script.FeeRate) ([]payee.Rung, error)
+}
+
+// Keeper hands over a payee's ladders, again whenever enough was paid since. It
+// starts no goroutine, and keeps in memory only what the tower has said: a new
+// process hands everything over once more, which does no harm. It has one user at
+// a time.
+type Keeper struct {
+	Payee Payee
+	// HandOver gives a ladder to the tower; see Client.HandOver.
+	HandOver func(ctx context.Context, h tower.Handoff) (tower.Taken, error)
+	// Limit is the highest rung's rate; what is at stake limits it too.
+	Limit script.FeeRate
+	// Every is after how many blocks whatever was paid is handed over; default 6.
+	Every uint32
+	// Told hears of each ladder that the tower holds now. nil: nobody does.
+	Told func(tower.Taken)
+
+	marks map[string]Mark
+}
+
+// Mark is what was handed over of a channel last.
+type Mark struct {
+	Amount  uint64 // sat; 0: nothing yet
+	Height  uint32 // the tip then
+	Refused bool   // by the tower, or because no rung can be made of it
+}
+
+// Due reports whether a channel's ladder is to be handed over: the first time that
+// something was paid, when paid rose by a hundredth of the capacity or by the minimum
+// charge, after every blocks and near the margin when it rose at all, and after a day
+// in any case. One that was refused is tried again when more was paid, or with the
+// next block. docs/protocol.md, "Watchtower".
+func Due(r channel.PayeeRecord, last Mark, tip, every uint32) bool {
+	switch {
+	case r.Phase.Final() || r.Paid == 0 || r.Terms.Construction == script.Duplex:
+		return false
+	case last.Refused:
+		return r.Paid > last.Amount || tip > last.Height
+	case last.Amount == 0:
+		return true
+	case r.Paid <= last.Amount:
+		return tip >= last.Height+renew
+	}
+	enough := r.Terms.Capacity / 100
+	if r.Terms.MinimumCharge > 0 {
+		enough = min(enough, r.Terms.MinimumCharge)
+	}
+	near := uint64(tip)+uint64(every) >= uint64(r.Terms.Expiry-min(r.Terms.Expiry, r.Terms.Margin))
+	return r.Paid-last.Amount >= enough || tip >= last.Height+every || near
+}
+
+// Step hands over what is due at this tip; everything that rose where all is set. A
+// refusal of one channel keeps no other from its turn; a tower that cannot be reached
+// ends the step, and the next one tries again. Errors: joined refusals, ErrUnreachable.
+func (k *Keeper) Step(ctx context.Context, tip uint32, all bool) error {
+	records, err := k.Payee.Records(ctx)
+	if err != nil {
+		return err
+	}
+	every := k.Every
+	if every == 0 {
+		every = 6
+	}
+	if all {
+		every = 0
+	}
+	var failed []error
+	marks := make(map[string]Mark, len(records))
+	for i, r := range records {
+		id := r.Terms.ID()
+		mark, known := k.marks[id]
+		if Due(r, mark, tip, every) {
+			next, err := k.one(ctx, r, tip)
+			if errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+				for _, rest := range records[i:] { // keep what is known of the others
+					if m, ok := k.marks[rest.Terms.ID()]; ok {
+						marks[rest.Terms.ID()] = m
+					}
+				}
+				k.marks = marks
+				return errors.Join(append(failed, err)...)
+			}
+			if err != nil {
+				failed = append(failed, fmt.Errorf("channel %s: %w", id, err))
+			}
+			mark, known = next, true
+		}
+		if known && !r.Phase.Final() {
+			marks[id] = mark
+		}
+	}
+	k.marks = marks
+	return errors.Join(failed...)
+}
+
+// one hands one channel's ladder over.
+func (k *Keeper) one(ctx context.Context, r channel.PayeeRecord, tip uint32) (Mark, error) {
+	refused := Mark{Amount: r.Paid, Height: tip, Refused: true}
+	rungs, err := k.Payee.Rungs(ctx, r.Terms.ID(), k.Limit)
+	if errors.Is(err, channel.ErrTooSmall) || errors.Is(err, channel.ErrFinalized) {
+		return refused, nil // nothing that a tower could settle, yet or any more
+	} else if err != nil {
+		return refused, err
+	}
+	txs := make([]*wire.MsgTx, len(rungs))
+	for i, rung := range rungs {
+		if txs[i], err = channel.DecodeTx(rung.Tx); err != nil {
+			return refused, err
+		}
+	}
+	h := tower.Handoff{Channel: r.Terms.Outpoint, Expiry: r.Terms.Expiry, Margin: r.Terms.Margin}
+	if h.Ladder, err = tower.Pack(txs); err != nil {
+		return refused, err
+	}
+	taken, err := k.HandOver(ctx, h)
+	if err != nil {
+		return refused, err
+	}
+	if taken.Amount < 0 || uint64(taken.Amount) < rungs[0].Amount {
+		return refused, &RefusedError{Problem{Code: "older", Detail: fmt.Sprintf("it holds %d sat, not %d", taken.Amount, rungs[0].Amount)}}
+	}
+	if k.Told != nil {
+		k.Told(taken)
+	}
+	return Mark{Amount: rungs[0].Amount, Height: tip}, nil
+}
