@@ -49,7 +49,7 @@ func TestDuplexDue(t *testing.T) {
 		"a newer epoch is broadcast":               {script.Payer, nil, at(lock(3), spend(3, 0)), Open, ""},
 		"a newer one, at our deadline":             {script.Payer, nil, at(lock(1)-margin, spend(3, 0)), Settling, ""},
 		"mined":                                    {script.Payee, nil, at(lock(2), spend(2, lock(2))), Settling, ""},
-		"buried":                                   {script.Payee, nil, at(lock(2)+5, spend(2, lock(2))), Closed, ""},
+		"buried":                                   {script.Payee, nil, at(lock(2)+6, spend(2, lock(2))), Closed, ""},
 		"the funding is gone":                      {script.Payee, nil, View{Tip: lock(2)}, Open, ""},
 		"the payer without a state":                {script.Payer, func(r *Duplex) { r.Held = Update{} }, at(expiry - 1), Open, ""},
 		"the payer without a state, at the expiry": {script.Payer, func(r *Duplex) { r.Held = Update{} }, at(expiry), Refunding, MakeRefund},

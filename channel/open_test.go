@@ -123,7 +123,10 @@ func TestPitfall10_Margin(t *testing.T) {
 			t.Errorf("%v is no ErrTerms", err)
 		}
 	}
-	wantNil(t, DefaultPolicy("mainnet").CheckMargin())
+	p := DefaultPolicy("mainnet")
+	wantNil(t, p.CheckMargin())
+	p.Burial = p.Reorg // the deepest reorg that is survived would undo what nobody watches any more
+	wantErr(t, p.CheckMargin(), ErrTerms)
 }
 
 // TestMarginModel ◆ plays the last blocks of a channel with every length of

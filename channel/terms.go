@@ -126,7 +126,7 @@ type Policy struct {
 	Censorship    uint32 // C, blocks
 	Reorg         uint32 // R, blocks
 	Reaction      uint32 // r, blocks
-	Burial        uint32 // depth at which a spend counts as final
+	Burial        uint32 // depth at which a spend counts as final: above Reorg
 	TxVersion     int32
 	ZeroConf      uint64 // msat
 	PoolChunks    uint64 // the newcomers' pool, in chunks of the dearest kind
@@ -139,7 +139,7 @@ type Policy struct {
 func DefaultPolicy(network string) Policy {
 	p := Policy{
 		Duration: 1008, MaxDuration: 2016, Useful: 144, Margin: 36,
-		Censorship: 27, Reorg: 6, Reaction: 1, Burial: 6, TxVersion: 3,
+		Censorship: 27, Reorg: 6, Reaction: 1, Burial: 7, TxVersion: 3,
 		PoolChunks: 16, StressRate: script.FeeRatePerVB(50), MaxDeposit: MaxSat,
 		Confirmations: func(capacity uint64) uint32 {
 			switch {
@@ -161,8 +161,12 @@ func DefaultPolicy(network string) Policy {
 
 // CheckMargin refuses a margin that a censorship of C blocks and a reorg of R
 // with a reaction of r blocks would overrun: margin ≥ C + R + r + 2 (without
-// reorgs C + r + 1). Errors: ErrTerms. docs/protocol.md, "Time".
+// reorgs C + r + 1), or a burial that a reorg of R undoes: nobody would watch any
+// more. Errors: ErrTerms. docs/protocol.md, "Time" and "Closing".
 func (p Policy) CheckMargin() error {
+	if p.Burial <= p.Reorg {
+		return refuse(ErrTerms, "a burial of %d blocks can be undone by a reorg of %d", p.Burial, p.Reorg)
+	}
 	need := p.Censorship + p.Reorg + p.Reaction + 2
 	if p.Reorg == 0 {
 		need = p.Censorship + p.Reaction + 1

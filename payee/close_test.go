@@ -252,17 +252,17 @@ func TestPitfall25_BuriedFirst(t *testing.T) {
 		wantNil(t, err)
 		return r.Phase
 	}
-	p.Mine(5)
+	p.Mine(6)
 	if got := phase(); got != channel.Settling {
-		t.Fatalf("at depth 5: %s", got)
+		t.Fatalf("at depth 6: %s", got)
 	}
-	wantNil(t, p.Chain.Reorg(5, 6))
+	wantNil(t, p.Chain.Reorg(6, 7))
 	if got := phase(); got != channel.Settling {
 		t.Fatalf("after the reorg: %s", got)
 	}
-	p.Mine(6)
+	p.Mine(7)
 	if got := phase(); got != channel.Closed {
-		t.Fatalf("at depth 6: %s", got)
+		t.Fatalf("at depth 7: %s", got)
 	}
 	targets, err := p.Payee.Watched(t.Context())
 	wantNil(t, err)

@@ -31,7 +31,7 @@ func settled(t *testing.T, p *pairtest.Pair) string {
 	}
 	_, err := p.Payee.Settle(t.Context(), id, nil, false)
 	wantNil(t, err)
-	p.Mine(6)
+	p.Mine(7)
 	return id
 }
 
@@ -91,7 +91,7 @@ func TestPitfall66_PaidWhileClosing(t *testing.T) {
 				p.Mine(1)
 				wantNil(t, p.StepPayee())
 			}
-			p.Mine(6)
+			p.Mine(7)
 			wantNil(t, p.StepPayee())
 			if r, _ := p.Payee.Record(t.Context(), id); r.Phase != channel.Closed || r.Paid != 1000 {
 				t.Fatalf("%s, paid %d sat", r.Phase, r.Paid)
@@ -112,7 +112,7 @@ func TestPitfall66_RefundedOwes(t *testing.T) {
 	wantNil(t, err)
 	p.Mine(60)
 	wantNil(t, p.StepPayer())
-	p.Mine(6)
+	p.Mine(7)
 	wantNil(t, p.StepPayee())
 	if r, _ := p.Payee.Record(t.Context(), id); r.Phase != channel.Closed {
 		t.Fatalf("phase %s", r.Phase)

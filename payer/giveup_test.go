@@ -117,7 +117,7 @@ func TestCancelledTooLate(t *testing.T) {
 	wantNil(t, p.Payer.Accepted(t.Context(), id))
 	p.Mine(60)
 	wantNil(t, p.StepPayer())
-	p.Mine(6)
+	p.Mine(7)
 	wantNil(t, p.StepPayer())
 	if r := record(t, p, id); r.Phase != channel.Refunded {
 		t.Fatalf("%+v", r)

@@ -217,7 +217,7 @@ func TestPitfall51_RefundIsMadeLate(t *testing.T) {
 		if again := record(t, p, id).Refund; again.Txid != raised.Txid {
 			t.Fatalf("%s: replaced at a lower rate", kind)
 		}
-		p.Mine(6)
+		p.Mine(7)
 		wantNil(t, p.StepPayer())
 		if got := record(t, p, id).Phase; got != channel.Refunded {
 			t.Fatalf("%s: %s", kind, got)

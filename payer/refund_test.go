@@ -36,7 +36,7 @@ func TestPitfall28_KilledBetweenRefunds(t *testing.T) {
 		t.Fatalf("our own refund was taken for the payee's: %v", err)
 	}
 	wantNil(t, p.StepPayer())
-	p.Mine(6)
+	p.Mine(7)
 	wantNil(t, p.StepPayer())
 	if rec, err = p.Payer.Record(t.Context(), id); err != nil || rec.Phase != channel.Refunded {
 		t.Fatalf("phase %s, %v", rec.Phase, err)

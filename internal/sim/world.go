@@ -101,7 +101,6 @@ func newWorld(seed uint64, trace func(string, ...any)) *world {
 		result: Result{Seeds: 1, Faults: map[string]int{}, Violations: []string{}}, progress: map[string]int{},
 	}
 	w.audit = newAudit(w)
-	w.pol.Burial = w.pol.Reorg + 1 // at Reorg itself the deepest reorg of the bounds undoes what is final
 	w.pol.Duration, w.pol.Useful = 80+w.rng.Uint32N(120), 10
 	w.story = drawStory(w.rng)
 	s := w.story
