@@ -111,3 +111,19 @@ func TestPitfall57_AgreedAtTheMargin(t *testing.T) {
 		}
 	}
 }
+
+// TestPitfall55_LadderAtTheMargin: outside of the demonstration a state is made and taken
+// only while the other side has no reason yet to close with the one before.
+func TestPitfall55_LadderAtTheMargin(t *testing.T) {
+	x := duplexTerms(func(x *Terms) { x.Step = x.Margin })
+	l := Ladder{Terms: x, Side: script.Payer, Top: 3, Held: Rung{Number: 2}}
+	wantNil(t, l.Check(false))
+	before, ok := l.Lock(2)
+	if !ok {
+		t.Fatal("no state 2")
+	}
+	_, _, err := l.Propose(2000, before-x.Margin-1)
+	wantNil(t, err)
+	_, _, err = l.Propose(2000, before-x.Margin)
+	wantErr(t, err, ErrExpiring)
+}

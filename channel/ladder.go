@@ -85,7 +85,11 @@ func (l Ladder) check(r Rung, tip uint32) (script.State, error) {
 	if _, err := l.state(r, l.Side.Other()); err != nil {
 		return script.State{}, err
 	}
-	if uint64(tip)+uint64(min(l.Terms.Margin, l.Terms.Step)) > uint64(before) {
+	late := uint64(tip)+uint64(l.Terms.Margin) >= uint64(before) // from there on the other side may be closing
+	if l.Terms.Step < l.Terms.Margin {
+		late = uint64(tip)+uint64(l.Terms.Step) > uint64(before) // the demonstration
+	}
+	if late {
 		return script.State{}, refuse(ErrExpiring, "state %d is valid from height %d on", l.Held.Number, before)
 	}
 	return l.state(r, l.Side)
