@@ -96,6 +96,7 @@ func (p *Payee) FinishClose(ctx context.Context, id string, final []byte) error 
 // Settle settles a channel now: its operator asks, or the payer of a multisig
 // channel. update may be nil. It returns the settlement that was broadcast.
 // Errors: channel.ErrNothingAtStake, channel.ErrTooSmall, channel.ErrFinalized,
+// channel.ErrUnconfirmed where it is made once the funding is in a block, and
 // channel.ErrOwes when a payer asks that has not paid what it was charged.
 func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, payerAsks bool) (*channel.Broadcast, error) {
 	h, err := p.lock(ctx, id)
@@ -140,13 +141,15 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 			return h.record.Settlement, err
 		}
 	}
-	if h.record.Settlement == nil && next.Phase.Final() {
+	switch {
+	case h.record.Settlement != nil:
+		return h.record.Settlement, nil
+	case next.Phase.Final():
 		return nil, fmt.Errorf("%w: phase %s", channel.ErrFinalized, next.Phase)
+	case view.Funding.Height == 0: // a version 3 settlement has to wait; the watch sends it then
+		return nil, &channel.UnconfirmedError{Want: 1}
 	}
-	if h.record.Settlement == nil {
-		return nil, fmt.Errorf("%w: paid %d sat", channel.ErrTooSmall, next.Paid)
-	}
-	return h.record.Settlement, nil
+	return nil, fmt.Errorf("%w: paid %d sat", channel.ErrTooSmall, next.Paid)
 }
 
 // settle builds the settlement of the newest update at a rate, saves it, and

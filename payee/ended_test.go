@@ -121,3 +121,23 @@ func TestPitfall66_RefundedOwes(t *testing.T) {
 		t.Fatalf("%+v %v", got, ok)
 	}
 }
+
+// A settlement that has to wait for the funding is not called too small.
+func TestSettleWaitsForTheFunding(t *testing.T) {
+	p := pairtest.New(t)
+	o := p.Offer()
+	op, err := p.Payer.Opening(t.Context(), p.Prepare(o, script.Taproot).Terms.ID())
+	wantNil(t, err)
+	opened, err := p.Payee.Open(t.Context(), o, op)
+	wantNil(t, err)
+	id := opened.Record.Terms.ID()
+	u := p.Update(id, 5000)
+	_, err = p.Payee.Settle(t.Context(), id, &u, true)
+	wantErr(t, err, channel.ErrUnconfirmed)
+	p.Mine(1)
+	b, err := p.Payee.Settle(t.Context(), id, nil, true)
+	wantNil(t, err)
+	if b.Amount != 5000 {
+		t.Fatalf("%+v", b)
+	}
+}
