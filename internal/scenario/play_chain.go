@@ -113,27 +113,28 @@ func reorgFunding(s *Stage) error {
 		return err
 	}
 	s.tell("Three chunks are bought and paid. Then another branch of the chain wins, without the funding.")
-	if _, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: 1, Length: 2, Drop: []chainhash.Hash{d.funding.TxHash()}}); err != nil {
-		return err
-	}
-	if err := s.event("~", "reorg"); err != nil {
-		return err
-	}
-	if err := s.draw(); err != nil {
+	if err := s.unfund(d); err != nil {
 		return err
 	}
 	if err := s.denied(d, channel.ErrUnconfirmed); err != nil {
 		return err
 	}
 	s.tell("The channel stands, and its updates do; but they are money only over a confirmed funding, so nothing is delivered.")
-	if err := s.look(s.payee, s.payer); err != nil {
+	if err := s.again(d, s.payee); err != nil {
 		return err
 	}
-	s.tell("Both sides had saved the funding when they saw it, and their watches broadcast it again.")
-	if err := s.pass(1, s.payee, s.payer); err != nil {
+	s.tell("The provider had saved the funding when it saw it. Its watch broadcasts it again, and it is mined; and then that is undone, too.")
+	if err := s.unfund(d); err != nil {
 		return err
 	}
+	if err := s.again(d, s.payer); err != nil {
+		return err
+	}
+	s.tell("This time the provider is slow, and it is the payer's watch that broadcasts it.")
 	s.wait()
+	if err := s.look(s.payee); err != nil {
+		return err
+	}
 	if err := s.buy(d, 2); err != nil {
 		return err
 	}
@@ -142,6 +143,34 @@ func reorgFunding(s *Stage) error {
 		return err
 	}
 	return s.bury(s.payee, s.payer)
+}
+
+// unfund undoes the block with a channel's funding, and no node remembers it.
+func (s *Stage) unfund(d *deal) error {
+	if _, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: 1, Length: 2, Drop: []chainhash.Hash{d.funding.TxHash()}}); err != nil {
+		return err
+	}
+	if err := s.event("~", "reorg"); err != nil {
+		return err
+	}
+	return s.draw()
+}
+
+// again lets one side alone look at a chain that has forgotten the funding, and has
+// what it broadcasts mined.
+func (s *Stage) again(d *deal, who side) error {
+	if err := s.look(who); err != nil {
+		return err
+	}
+	if err := s.mine(1); err != nil {
+		return err
+	}
+	info, err := s.chain.Tx(s.ctx, d.funding.TxHash())
+	if err != nil {
+		return fmt.Errorf("the funding was not sent again: %w", err)
+	}
+	s.want(info.Confirmed, "the funding is not mined again")
+	return nil
 }
 
 // end closes a channel as honest sides do.

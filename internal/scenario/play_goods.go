@@ -138,13 +138,21 @@ func stopsPaying(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	if err := s.buy(d, 4); err != nil {
+	if err := s.buy(d, 2); err != nil {
 		return err
 	}
+	old, err := s.payer.Newest(s.ctx, d.id)
+	if err != nil {
+		return err
+	}
+	if err := s.buy(d, 13); err != nil {
+		return err
+	}
+	s.tell("Fifteen chunks are bought and paid: %s. The payer is no newcomer any more; what bounds it now is the channel's own credit.", sat(d.paid()))
 	if _, err := s.ask(d, 1); err != nil {
 		return err
 	}
-	s.tell("Four chunks are bought and paid: %s. The fifth is delivered on credit, and the payer does not pay it.", sat(d.paid()))
+	s.tell("The next one is delivered on credit, and the payer does not pay it.")
 	if err := s.event("!", "stops paying"); err != nil {
 		return err
 	}
@@ -153,7 +161,11 @@ func stopsPaying(s *Stage) error {
 			return err
 		}
 	}
-	s.tell("It asks for the sixth, three times. Each time it is told what it owes; check and charge are one commit, so no hurry helps.")
+	s.tell("It asks for one more, three times. Each time it is told what it owes; check and charge are one commit, so no hurry helps.")
+	if _, err := s.request(d, old, 0); err != nil {
+		return err
+	}
+	s.tell("It sends the update from when %s were paid, as if that were all. An older update is a success without effect.", sat(old.Amount))
 	if err := s.draw(); err != nil {
 		return err
 	}

@@ -172,35 +172,60 @@ func replayLadder(s *Stage) error {
 	lock90, _ := newest.Lock(newest.Held.Number)
 	s.tell("Ten payments of 1 BTC each: {100: c100 s0}, {99: c99 s1}, … {90: c90 s10}. State 99 is valid from height %d on, state 90 from %d on; the refund, 100, from %d on.", lock99, lock90, t.Expiry)
 	s.marks = append(s.marks, mark{"9", "state 99 valid", lock99}, mark{"0", "state 90 valid", lock90})
-	stale, err := l.complete(old, 2*perVB)
+	stale, err := l.complete(old, 4*perVB)
 	if err != nil {
 		return err
 	}
-	latest, err := l.complete(newest, 5*perVB)
+	if err := s.race(l, newest, stale, lock90, lock99); err != nil {
+		return err
+	}
+	return s.bury()
+}
+
+// race lets the provider broadcast its newest state as soon as it is valid, in blocks
+// that have no room for it; the payer's old one follows as soon as it can, pays more,
+// and is outbid.
+func (s *Stage) race(l *rungs, newest channel.Ladder, stale *wire.MsgTx, lock90, lock99 uint32) error {
+	if err := s.until(lock90 - 1); err != nil {
+		return err
+	}
+	latest, err := l.complete(newest, 2*perVB)
 	if err != nil {
 		return err
 	}
-	if err := s.until(lock90); err != nil {
+	early, err := s.refused(Payee, roleSettlement, latest)
+	if err != nil {
+		return err
+	}
+	if err := s.censor(); err != nil {
+		return err
+	}
+	if err := s.broadcast(Payee, roleSettlement, latest); err != nil {
 		return err
 	}
 	reason, err := s.refused(Payer, roleOldState, stale)
 	if err != nil {
 		return err
 	}
-	s.tell("At height %d state 90 is valid. The payer tries state 99, which leaves it 99 BTC: %s.", lock90, reason)
-	if err := s.until(lock99); err != nil {
-		return err
+	s.tell("The provider broadcasts state 90 at height %d; a block earlier it was %s. The payer tries state 99, which leaves it 99 BTC: %s.", lock90, early, reason)
+	for range lock99 - lock90 {
+		if err := s.censor(); err != nil {
+			return err
+		}
 	}
 	if err := s.broadcast(Payer, roleOldState, stale); err != nil {
 		return err
 	}
-	s.tell("Nine blocks later it is valid too, and the payer broadcasts it at once. The provider could have closed for nine blocks; it sees the old state, and answers.")
+	s.tell("For nine blocks nobody mines state 90; an idle provider would stand as badly. At height %d state 99 is valid, and the payer broadcasts it at twice the rate: it replaces 90 in every mempool.", lock99)
 	if err := s.draw(); err != nil {
+		return err
+	}
+	if latest, err = l.complete(newest, 8*perVB); err != nil {
 		return err
 	}
 	if err := s.broadcast(Payee, roleSettlement, latest); err != nil {
 		return err
 	}
-	s.tell("State 90 replaces it in every mempool, and is what is mined: 90 BTC and 10 BTC.")
-	return s.bury()
+	s.tell("The provider sees it, and completes state 90 again at twice that. State 90 is what is mined: 90 BTC and 10 BTC.")
+	return nil
 }

@@ -46,7 +46,7 @@ var ends = map[string]end{
 	"payer-broadcasts-refund-early": to(1, 4, 4),
 	"payer-races-refund-at-expiry":  to(2, 10, 10),
 	"provider-serves-garbage":       to(1, 2, 3),
-	"payer-stops-paying":            to(1, 4, 5),
+	"payer-stops-paying":            to(1, 15, 16),
 	"newcomers-steal-credit": to(thieves, 0, poolChunks).with(func(e *end) {
 		e.bears, e.exposure, e.credit = Payer, poolChunks*price, poolChunks*price
 	}),
