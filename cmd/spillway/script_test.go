@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"json": cmdJSON, "random": cmdRandom, "provider": cmdProvider, "killget": cmdKillGet, "mine": cmdMine, "same": cmdSame, "exitcode": cmdExit, "damage": cmdDamage,
-			"proxy": cmdProxy,
+			"proxy": cmdProxy, "tower": cmdTower,
 		},
 	})
 }
@@ -52,7 +52,7 @@ func startChain(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	env.Values[nodeKey{}], env.Values[providerKey{}] = d.node, &process{}
+	env.Values[nodeKey{}], env.Values[providerKey{}], env.Values[towerKey{}] = d.node, &process{}, &process{}
 	env.Setenv("SPILLWAY_CHAIN", d.url)
 	env.Defer(func() {
 		if p := env.Values[providerKey{}].(*process); p.cmd != nil {
