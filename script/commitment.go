@@ -106,7 +106,7 @@ func (c *Channel) SignState(key *btcec.PrivateKey, s State) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := owns(key, c.senderKey(s.Sender)); err != nil {
+	if err := c.owns(key, s.Sender); err != nil {
 		return nil, err
 	}
 	return c.signFlagged(key, digest, halfFlag(s.Rest))

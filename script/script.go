@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
@@ -136,6 +137,9 @@ type Channel struct {
 	Funding
 	k1, k2 *btcec.PublicKey
 	kind   construction
+	// checked are the private keys that were found to be the channel's: a public
+	// key is not computed again for every payment.
+	checked [2]atomic.Pointer[btcec.PrivateKey]
 }
 
 // New builds the channel's scripts. Errors: those of Funding.Validate.
@@ -233,6 +237,18 @@ func (c *Channel) input() *wire.TxIn {
 // restOutput is the payer's output of a commitment or a close.
 func (c *Channel) restOutput(rest int64) *wire.TxOut {
 	return &wire.TxOut{Value: rest, PkScript: bytes.Clone(c.RestScript)}
+}
+
+// owns refuses a private key that is not a side's.
+func (c *Channel) owns(key *btcec.PrivateKey, by Side) error {
+	if key != nil && c.checked[by].Load() == key {
+		return nil
+	}
+	if err := owns(key, c.senderKey(by)); err != nil {
+		return err
+	}
+	c.checked[by].Store(key)
+	return nil
 }
 
 // owns refuses a private key that is not the one of this public key.

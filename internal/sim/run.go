@@ -9,8 +9,11 @@ import (
 )
 
 // runSteps is how many events are drawn for a seed; what it takes to come to an
-// end comes on top.
-const runSteps = 500
+// end comes on top, so that a run has at least leastEvents.
+const (
+	runSteps    = 400
+	leastEvents = 500
+)
 
 // maxTail bounds the events that a run needs to come to its end.
 const maxTail = 3_000
@@ -45,7 +48,7 @@ func (w *world) run(all []step) {
 func (w *world) tail() {
 	w.last = true
 	w.heal()
-	for i := 0; i < maxTail && !w.failed && !w.settled(); i++ {
+	for i := 0; i < maxTail && !w.failed && (!w.settled() || w.at < leastEvents); i++ {
 		w.at++
 		w.result.Events++
 		w.begin(step{seed: uint64(i), calm: true})
