@@ -51,6 +51,11 @@ func refundEarly(s *Stage) error {
 	if err := s.look(s.payee); err != nil {
 		return err
 	}
+	r, err := s.payee.Record(s.ctx, d.id)
+	if err != nil {
+		return err
+	}
+	s.want(r.Phase == channel.Settling && r.Reason == channel.SpendSeen, "the provider saw the refund, and its channel is %s (%s)", r.Phase, r.Reason)
 	if lock := d.lock(); lock > 0 {
 		s.tell("Its half-signature is valid from height %d on; it waits for that, and settles before the refund is.", lock)
 		if err := s.until(lock, s.payee); err != nil {

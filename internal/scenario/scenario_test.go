@@ -313,3 +313,17 @@ func TestTimeline(t *testing.T) {
 		})
 	}
 }
+
+func TestWrap(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                        {""},
+		"one":                     {"one"},
+		"one two three":           {"one two", "three"},
+		"a-word-that-is-too-long": {"a-word-that-is-too-long"},
+		"ä ö ü ß … €":             {"ä ö ü ß", "… €"},
+	} {
+		if got := wrap(text, 7); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}

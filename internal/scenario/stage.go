@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/btcsuite/btcd/wire/v2"
 
@@ -22,6 +24,8 @@ const (
 	capacity = 50_000    // sat, a channel
 	coinSize = 100_000   // sat, a coin of the payer's
 	blockGap = 10 * time.Minute
+
+	storyWidth = 92 // columns of the story, beside its numbers
 )
 
 // Both seeds are public: the coins of this chain are worth nothing.
@@ -114,7 +118,31 @@ func (s *Stage) random() *rand.ChaCha8 {
 func (s *Stage) tell(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	s.steps = append(s.steps, text)
-	s.say(fmt.Sprintf("%2d. %s", len(s.steps), text))
+	for i, l := range wrap(text, storyWidth) {
+		if i == 0 {
+			s.say(fmt.Sprintf("%2d. %s", len(s.steps), l))
+		} else {
+			s.say("    " + l)
+		}
+	}
+}
+
+// wrap breaks a text at its spaces into lines of at most this many characters; a
+// longer word has a line of its own.
+func wrap(text string, width int) []string {
+	var lines []string
+	line, used := "", 0
+	for _, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		if line != "" && used+1+n > width {
+			lines, line, used = append(lines, line), "", 0
+		}
+		if line != "" {
+			line, used = line+" ", used+1
+		}
+		line, used = line+word, used+n
+	}
+	return append(lines, line)
 }
 
 // last is where the story is.
