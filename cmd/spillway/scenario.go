@@ -86,17 +86,17 @@ func (a *app) endScenario(r *scenario.Result) error {
 // tellScenario prints how it ended: the transactions, the chain, and who got what.
 func (a *app) tellScenario(r *scenario.Result) {
 	a.out.print("%-13s %-9s %-64s %5s %8s  %s", "role", "by", "txid", "vB", "fee sat", "where")
-	for i := 0; i < len(r.Transactions); i++ {
-		t, more := r.Transactions[i], 0
-		for replaced(t) && i+1 < len(r.Transactions) && replaced(r.Transactions[i+1]) && r.Transactions[i+1].By == t.By {
-			i++
-			more++
+	for txs := r.Transactions; len(txs) > 0; {
+		n := alike(txs)
+		first, last := txs[0], txs[n-1]
+		a.out.print("%-13s %-9s %s %5d %8d  %s", first.Role, person(first.By), first.Txid, first.VSize, first.Fee, where(first))
+		switch {
+		case n > 1 && replaced(first):
+			a.out.print("%-13s %d more, each at a higher rate than the one before, in its place; the last pays %d sat", "", n-1, last.Fee)
+		case n > 1:
+			a.out.print("%-13s %d more like it", "", n-1)
 		}
-		a.out.print("%-13s %-9s %s %5d %8d  %s", t.Role, person(t.By), t.Txid, t.VSize, t.Fee, where(t))
-		if more > 0 {
-			a.out.print("%-13s %s, each at a higher rate than the one before, in its place; the last pays %d sat", "",
-				fmt.Sprintf("%d more", more), r.Transactions[i].Fee)
-		}
+		txs = txs[n:]
 	}
 	a.out.print("")
 	for _, line := range r.Picture {
@@ -111,6 +111,20 @@ func (a *app) tellScenario(r *scenario.Result) {
 		verdict = "It did not end as it has to."
 	}
 	a.out.print("\nreleased %s, unpaid at most %s of a credit of %s. %s", money(r.Delivered), money(r.Exposure), money(r.Credit), verdict)
+}
+
+// alike is how many transactions at the beginning of a list can be told in one line:
+// replacements of each other, or the same thing in the same block.
+func alike(txs []scenario.Transaction) int {
+	n, a := 1, txs[0]
+	for ; n < len(txs); n++ {
+		b := txs[n]
+		same := a.Height != nil && b.Height != nil && *a.Height == *b.Height && a.Fee == b.Fee
+		if a.Role != b.Role || a.By != b.By || !same && (!replaced(a) || !replaced(b)) {
+			break
+		}
+	}
+	return n
 }
 
 // person is what people call a side.
