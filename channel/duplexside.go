@@ -134,6 +134,9 @@ func (r PayerRecord) Sell(price, credit uint64, v View) (PayerRecord, error) {
 	if r.Duplex == nil {
 		return r, refuse(ErrUnsupported, "money flows one way in a %s channel", r.Terms.Construction)
 	}
+	if err := r.signs(); err != nil {
+		return r, err
+	}
 	d, err := r.deepen(v).duplex().Charge(script.Payer, price, credit, v)
 	if err != nil {
 		return r, err
@@ -145,6 +148,9 @@ func (r PayerRecord) Sell(price, credit uint64, v View) (PayerRecord, error) {
 // Where it is a new one it has no signature yet (SetSignature).
 // Errors: those of Duplex.Pay.
 func (r PayerRecord) PayState(tip uint32, lim Limits) (PayerRecord, error) {
+	if err := r.signs(); err != nil {
+		return r, err
+	}
 	d, _, err := r.duplex().Pay(tip, DuplexLimits{Budget: lim.Budget, Least: r.Terms.MinimumCharge, Blocked: lim.Blocked})
 	if err != nil {
 		return r, err

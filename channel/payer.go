@@ -19,6 +19,7 @@ type PayerRecord struct {
 	FundingTx    Hex         `json:"funding_tx"`
 	FundingSent  bool        `json:"funding_sent"`       // T1 may be on the network
 	GivenUp      bool        `json:"given_up,omitempty"` // never accepted: T1's coins may be spent elsewhere
+	Imported     bool        `json:"imported,omitempty"` // read back from an export: only refunded
 	RefundScript Hex         `json:"refund_script"`
 	RefundSig    Hex         `json:"refund_sig,omitempty"` // the payee's, multisig only
 	Offer        string      `json:"offer"`                // the challenge of the terms, as it came
@@ -42,6 +43,19 @@ func (r PayerRecord) Opened(sig []byte) PayerRecord {
 	if r.Terms.Construction == script.Duplex {
 		r.Duplex = &Duplex{Sent: r.Terms.First(sig)}
 	}
+	return r
+}
+
+// Holding puts the newest update that is known into a record that is read back from
+// an export, and what the payee of a duplex channel signed.
+func (r PayerRecord) Holding(newest, held Update) PayerRecord {
+	if r.Terms.Construction == script.Duplex {
+		d := Duplex{Held: held, Sent: newest, Terms: r.Terms, Side: script.Payer}
+		d.Ledger = d.Share() * 1000
+		d.Phase = r.Phase
+		return r.with(d)
+	}
+	r.Signed, r.Signature, r.Owed = newest.Amount, newest.Signature, newest.Amount*1000
 	return r
 }
 
@@ -97,9 +111,12 @@ func (r PayerRecord) deepen(v View) PayerRecord {
 	return r
 }
 
-// Void reports whether the channel was given up and T1 was not seen since: its coins
-// may be spent elsewhere, so nothing of it is to leave any more.
-func (r PayerRecord) Void() bool { return r.Phase.Final() || r.GivenUp && !r.FundingSent }
+// Void reports whether nothing of the channel but its refund is to leave any more: it
+// was given up and T1 was not seen since, so its coins may be spent elsewhere; or it
+// was imported, so what was signed in it is not known.
+func (r PayerRecord) Void() bool {
+	return r.Phase.Final() || r.GivenUp && !r.FundingSent || r.Imported
+}
 
 // Unpaid is what the payer owes by its own ledger above what it signed, in msat.
 func (r PayerRecord) Unpaid() uint64 { return r.Owed - min(r.Owed, r.Signed*1000) }
@@ -158,6 +175,9 @@ func (r PayerRecord) PayLast(lim Limits) (next PayerRecord, amount uint64, err e
 }
 
 func (r PayerRecord) raise(want uint64, lim Limits) (PayerRecord, uint64, error) {
+	if err := r.signs(); err != nil {
+		return r, 0, err
+	}
 	if want == r.Signed {
 		return r, want, nil
 	}
@@ -175,6 +195,29 @@ func (r PayerRecord) raise(want uint64, lim Limits) (PayerRecord, uint64, error)
 	}
 	r.Signed, r.Signature = want, nil
 	return r, want, nil
+}
+
+// signs refuses to sign anything but the refund in a channel that was imported: the
+// export may be old, and what was signed after it is not known. docs/protocol.md,
+// section 12. Errors: ErrFinalized.
+func (r PayerRecord) signs() error {
+	if r.Imported {
+		return refuse(ErrFinalized, "an imported channel is only refunded")
+	}
+	return nil
+}
+
+// CanClose refuses the payer's part in a cooperative close of a channel that was
+// imported, and of one in which its own ledger is not paid yet.
+// Errors: ErrFinalized, ErrOwes.
+func (r PayerRecord) CanClose() error {
+	if err := r.signs(); err != nil {
+		return err
+	}
+	if r.Duplex == nil && r.Unpaid() > 0 {
+		return refuse(ErrOwes, "%d msat", r.Unpaid())
+	}
+	return nil
 }
 
 // SetSignature adds the half-signature for the record's amount.

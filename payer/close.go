@@ -23,17 +23,18 @@ type Closing struct {
 }
 
 // BeginClose makes a fresh nonce for a cooperative close at the newest update.
-// Errors: channel.ErrOwes while the payer's own ledger is not paid.
+// Errors: channel.ErrOwes while the payer's own ledger is not paid,
+// channel.ErrFinalized in a channel that was imported.
 func (p *Payer) BeginClose(ctx context.Context, id string) (*Closing, error) {
 	h, err := p.lock(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	defer h.unlock()
-	duplex := h.record.Duplex != nil
-	if !duplex && h.record.Unpaid() > 0 {
-		return nil, fmt.Errorf("%w: %d msat", channel.ErrOwes, h.record.Unpaid())
+	if err := h.record.CanClose(); err != nil {
+		return nil, err
 	}
+	duplex := h.record.Duplex != nil
 	key, err := p.key(h.record)
 	if err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func (p *Payer) TakeRefundSignature(ctx context.Context, id string, sig channel.
 // Opening signs the first half-signature (everything to the payer) and saves the
 // channel as funding. From here on T1 may be on the network. A repeat returns
 // the same opening. Errors: channel.ErrTerms when a multisig refund is missing,
-// channel.ErrFinalized when the channel is over or was given up.
+// channel.ErrFinalized when the channel is over or was given up; those of Config.Keep.
 func (p *Payer) Opening(ctx context.Context, id string) (channel.Opening, error) {
 	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next := h.record
@@ -164,7 +164,8 @@ func (p *Payer) Opening(ctx context.Context, id string) (channel.Opening, error)
 		if err != nil {
 			return next, nil, err
 		}
-		return next.Opened(first.Signature), nil, nil
+		next = next.Opened(first.Signature)
+		return next, nil, p.keep(ctx, h.script, next)
 	})
 	if err != nil {
 		return channel.Opening{}, err

@@ -66,7 +66,7 @@ type Chain interface {
 	FeeRate(ctx context.Context, blocks int) (script.FeeRate, error)
 }
 
-// Config is what a Payer needs. All but Log must be set.
+// Config is what a Payer needs. All but Keep and Log must be set.
 type Config struct {
 	Store   Store
 	Keys    Keys
@@ -75,7 +75,11 @@ type Config struct {
 	Network string
 	Policy  channel.Policy
 	Rand    io.Reader
-	Log     *slog.Logger
+	// Keep, where it is set, is given each channel's export before its opening, and
+	// so T1, leaves for the first time. It has to make it durable: an error of its
+	// keeps the opening here.
+	Keep func(ctx context.Context, e Export) error
+	Log  *slog.Logger
 }
 
 // Payer is the driver. Its methods may be called from many goroutines: each

@@ -20,10 +20,11 @@ import (
 // its watch.
 type buyer struct {
 	*role
-	app    *app
-	payer  *payer.Payer
-	client *paywall.Client
-	buy    *download.Buyer
+	app     *app
+	payer   *payer.Payer
+	client  *paywall.Client
+	buy     *download.Buyer
+	exports string // folder that exports of channels are kept in; "": none
 	// watcher is stepped by watch, and once more when a command is done
 	watcher *watch.Watch
 	stop    context.CancelFunc
@@ -66,10 +67,10 @@ func (b *buyer) freeOrphans(ctx context.Context) error {
 
 // newBuyer wires a payer's drivers over its opened folder.
 func (a *app) newBuyer(r *role, web *http.Client) (_ *buyer, err error) {
-	b := &buyer{role: r, app: a, stop: func() {}}
+	b := &buyer{role: r, app: a, exports: filepath.Join(r.dir, exportsFolder), stop: func() {}}
 	b.payer, err = payer.New(payer.Config{
 		Store: r.store, Keys: r.keys, Wallet: r.wallet, Chain: r.chain, Network: a.flags.network,
-		Policy: a.policy(), Rand: rand.Reader, Log: a.out.logger(),
+		Policy: a.policy(), Rand: rand.Reader, Keep: b.keepExport, Log: a.out.logger(),
 	})
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -36,7 +35,7 @@ func (a *app) channelsCommand() *cobra.Command {
 		one("show", "One channel, with what its state means", a.channelShow),
 		a.closeCommand(),
 		one("refund", "Take back what was not paid, once the expiry has come", a.channelRefund),
-		one("export", "The refund transaction of a channel, complete, to keep somewhere safe", a.channelExport),
+		a.exportCommand(), a.importCommand(),
 	)
 	return cmd
 }
@@ -57,6 +56,7 @@ type row struct {
 	Funding       string `json:"funding_txid"`
 	Closing       string `json:"closing_txid"`
 	Confirmations uint32 `json:"confirmations"`
+	Imported      bool   `json:"imported,omitempty"` // payer: read back from an export, only refunded
 }
 
 func payerRow(r channel.PayerRecord) row {
@@ -64,6 +64,7 @@ func payerRow(r channel.PayerRecord) row {
 		ID: r.Terms.ID(), Role: "payer", Peer: paywall.Origin(r.Origin), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Signed, Charged: r.Owed, Refundable: r.Refundable(),
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
+		Imported: r.Imported,
 	}
 }
 
@@ -94,6 +95,10 @@ func payeeRow(r channel.PayeeRecord) row {
 
 // sentence says what a channel's state means.
 func (r row) sentence() string {
+	switch phase := channel.Phase(r.Phase); {
+	case r.Imported && (phase == channel.Funding || phase == channel.Open):
+		return fmt.Sprintf("Imported: nothing is signed in it any more; what the provider does not settle comes back by the refund from height %d on.", r.Expiry)
+	}
 	switch channel.Phase(r.Phase) {
 	case channel.Prepared:
 		return "Prepared: nothing has left this machine yet; it is given up or continued by the next get."
@@ -228,6 +233,9 @@ func (a *app) channelsList(ctx context.Context) error {
 	for _, r := range rows {
 		a.out.print("%s  %-5s  %-10s  paid %s of %s  %s", r.ID, r.Role, r.Phase,
 			money(r.Paid*1000), money(r.Capacity*1000), r.Peer)
+		if r.Imported {
+			a.out.print("    %s", r.sentence())
+		}
 	}
 	if rows == nil {
 		rows = []row{}
@@ -288,31 +296,4 @@ func (a *app) settleAsProvider(ctx context.Context, id string) error {
 	}
 	a.out.print("settled by %s: %d sat less a fee of %d sat", b.Txid, b.Amount, b.Fee)
 	return a.out.result(map[string]any{"channel_id": id, "closing_txid": b.Txid, "paid_sat": b.Amount, "fees_sat": b.Fee})
-}
-
-func (a *app) channelExport(ctx context.Context, id string) (err error) {
-	b, err := a.openBuyer(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	found, err := a.find(ctx, id)
-	if err != nil {
-		return err
-	}
-	rec, err := b.payer.Record(ctx, found.ID)
-	if err != nil {
-		return err
-	}
-	tx, err := b.payer.EarlyRefund(ctx, found.ID)
-	if err != nil {
-		return err
-	}
-	raw, err := channel.EncodeTx(tx)
-	if err != nil {
-		return err
-	}
-	a.out.say("The refund of channel %s, valid from height %d on:", found.ID, rec.Terms.Expiry)
-	a.out.print("%s", hex.EncodeToString(raw))
-	return a.out.result(map[string]any{"channel_id": found.ID, "refund_txid": tx.TxHash().String(), "hex": hex.EncodeToString(raw), "valid_from_height": rec.Terms.Expiry})
 }

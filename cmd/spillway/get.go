@@ -23,7 +23,8 @@ import (
 // getFlags are the flags of get.
 type getFlags struct {
 	to, budget, prepay, channel, root string
-	keep, yes                         bool
+	keep, yes, noExport               bool
+	exports                           string
 }
 
 func (a *app) getCommand() *cobra.Command {
@@ -45,6 +46,8 @@ same command is given again: nothing is paid twice.`,
 	fl.StringVar(&f.channel, "channel", "", "taproot, multisig or multisig-p2sh (default: taproot)")
 	fl.StringVar(&f.root, "root", "", "take only the content of this BLAKE3 root")
 	fl.BoolVar(&f.keep, "keep-channel", false, "leave the channel open for the next purchase")
+	fl.StringVar(&f.exports, "exports", "", "folder that a new channel's export is kept in (default: in the data folder)")
+	fl.BoolVar(&f.noExport, "no-export", false, "keep no export: without the data folder what is unpaid would be lost")
 	fl.BoolVar(&f.yes, "yes", false, "do not ask")
 	return cmd
 }
@@ -135,6 +138,14 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 	if b.fresh {
 		a.out.say("A wallet was made in %s (on regtest without a passphrase).", b.dir)
 	}
+	b.keepIn(f)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := b.tidyExports(ctx); err != nil {
+			a.out.say("The exports of channels could not be brought up to date: %v", err)
+		}
+	}()
 	b.watch()
 	if wants, err = b.expand(ctx, wants); err != nil {
 		return err
@@ -221,7 +232,7 @@ func (b *buyer) tellOpen(ctx context.Context, url string, failed error) {
 			continue
 		}
 		end := "close"
-		if !r.Accepted {
+		if !r.Accepted || r.Imported {
 			end = "refund"
 		}
 		b.app.out.say("Channel %s with this provider is open and holds %d sat that are not paid. Have them back with: spillway channels %s %s",
@@ -278,6 +289,7 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 		"payments": res.Payments, "bought_bytes": res.Bought, "reused_bytes": res.Reused, "paid_sat": res.Paid,
 		"channel_id": res.Channel, "funding_txid": res.Funding, "closing_txid": res.Closing, "fees_sat": res.Fees,
 		"seconds": time.Since(begin).Seconds(), "unsettled": reason(res.Unsettled),
+		"export_file": b.exported(res.Channel),
 	})
 	return res, err
 }

@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"json": cmdJSON, "random": cmdRandom, "provider": cmdProvider, "killget": cmdKillGet, "mine": cmdMine, "same": cmdSame, "exitcode": cmdExit, "damage": cmdDamage,
-			"proxy": cmdProxy, "tower": cmdTower,
+			"proxy": cmdProxy, "words": cmdWords, "tower": cmdTower,
 		},
 	})
 }
@@ -100,6 +100,11 @@ func cmdDamage(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	raw[at] ^= 1
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), raw, 0o644))
+}
+
+// cmdWords: words FILE keeps a wallet's words, $WORDS, in a file.
+func cmdWords(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.Getenv("WORDS")+"\n"), 0o600))
 }
 
 // cmdSame: same A B compares two files.

@@ -139,6 +139,9 @@ func (a *app) restore(ctx context.Context, name string, text []byte) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := r.skipKeys(ctx); err != nil {
+		return err
+	}
 	if err := r.wallet.Rescan(ctx); err != nil {
 		return err
 	}
