@@ -203,18 +203,18 @@ func reorgSettlement(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	if err := s.pass(4, s.payee); err != nil {
+	if err := s.pass(int(s.policy.Reorg), s.payee); err != nil {
 		return err
 	}
 	tx, err := s.ended(d)
 	if err != nil || tx == nil {
 		return errors.Join(errors.New("the settlement is not mined"), err)
 	}
-	s.tell("The provider settles at the margin; four blocks later its settlement is four deep, and that is not the end yet.")
+	s.tell("The provider settles at the margin; six blocks later its settlement is six deep, and that is not the end yet.")
 	if err := s.draw(); err != nil {
 		return err
 	}
-	if _, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: 5, Length: 6, Drop: []chainhash.Hash{tx.TxHash()}}); err != nil {
+	if err := s.unsettle(tx); err != nil {
 		return err
 	}
 	if err := s.event("~", "reorg"); err != nil {
@@ -228,12 +228,20 @@ func reorgSettlement(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	s.tell("A branch of six blocks wins over five, and no node remembers the settlement. The payer tries its refund: %s.", reason)
+	s.tell("A branch of seven blocks wins over those six, and no node remembers the settlement. The payer tries its refund: %s.", reason)
 	if err := s.look(s.payee); err != nil {
 		return err
 	}
 	s.tell("The provider's watch sees an unspent output and sends the settlement again. The margin of %d blocks counts with that.", d.terms.Margin)
 	return s.bury(s.payee)
+}
+
+// unsettle undoes as many blocks as the protocol says are survived, and no node
+// remembers a transaction of theirs.
+func (s *Stage) unsettle(tx *wire.MsgTx) error {
+	depth := int(s.policy.Reorg)
+	_, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: depth, Length: depth + 1, Drop: []chainhash.Hash{tx.TxHash()}})
+	return err
 }
 
 // picky mines a block as a miner does that takes nothing below a rate: of what
@@ -318,15 +326,15 @@ func censoredFor(s *Stage, blocks int) error {
 		return err
 	}
 	s.tell("For %d blocks it is left out. With each of them the provider offers more, and never more than what is at stake.", blocks)
-	if err := s.pass(5, s.payee); err != nil {
+	if err := s.pass(int(s.policy.Reorg), s.payee); err != nil {
 		return err
 	}
 	tx, err := s.ended(d)
 	if err != nil || tx == nil {
 		return errors.Join(errors.New("the settlement is not mined"), err)
 	}
-	s.tell("Then a miner takes it, and it is five deep; and then six blocks are undone by a branch of seven, without it.")
-	if _, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: 6, Length: 7, Drop: []chainhash.Hash{tx.TxHash()}}); err != nil {
+	s.tell("Then a miner takes it, and it is six deep; and then those six blocks are undone by a branch of seven, without it.")
+	if err := s.unsettle(tx); err != nil {
 		return err
 	}
 	if err := s.event("~", "reorg"); err != nil {
