@@ -229,7 +229,7 @@ func (t *Tower) forget(ctx context.Context, e Entry, v channel.View) error {
 	if err != nil {
 		return err
 	}
-	t.refused(e.id(), "")
+	t.news(e.id(), "")
 	by := ""
 	if v.Spend != nil {
 		by = v.Spend.Txid

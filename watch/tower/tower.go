@@ -89,7 +89,7 @@ type Tower struct {
 	known decoded.Values[Entry] // entries as they were read
 
 	mu   sync.Mutex
-	told map[string]string // by entry, the refusals that were logged last
+	told map[string]string // by entry, what was told of it last
 }
 
 // New checks the configuration.
@@ -239,22 +239,30 @@ func (t *Tower) climb(ctx context.Context, e Entry, d Decision, tip uint32) erro
 			return err
 		}
 		if accepted {
-			t.refused(e.id(), "")
-			t.cfg.Log.Info("rung", "provider", e.Provider, "channel", e.Channel, "rung", i, "of", len(rungs), "txid", e.Rungs[i].Txid,
-				"fee_sat", e.Rungs[i].Fee, "height", tip, "reason", d.Why)
-			t.cfg.Notify(Event{Kind: "rung", Provider: e.Provider, Channel: e.Channel.String(), Amount: e.Amount, Rung: i, Rungs: len(rungs),
-				Txid: e.Rungs[i].Txid, Fee: e.Rungs[i].Fee, Height: tip, Why: d.Why})
+			t.climbed(e, i, d.Why, tip)
 			return nil
 		}
 	}
 	return nil // with the next step again
 }
 
+// climbed tells of a rung that was accepted, once for each block.
+func (t *Tower) climbed(e Entry, i int, why Reason, tip uint32) {
+	r := e.Rungs[i]
+	if !t.news(e.id(), fmt.Sprint(r.Txid, tip)) {
+		return
+	}
+	t.cfg.Log.Info("rung", "provider", e.Provider, "channel", e.Channel, "rung", i, "of", len(e.Rungs), "txid", r.Txid,
+		"fee_sat", r.Fee, "height", tip, "reason", why)
+	t.cfg.Notify(Event{Kind: "rung", Provider: e.Provider, Channel: e.Channel.String(), Amount: e.Amount, Rung: i, Rungs: len(e.Rungs),
+		Txid: r.Txid, Fee: r.Fee, Height: tip, Why: why})
+}
+
 // send broadcasts a transaction; a refusal by the node is no error.
 func (t *Tower) send(ctx context.Context, e Entry, tx *wire.MsgTx) (accepted bool, err error) {
 	err = t.cfg.Chain.Broadcast(ctx, tx)
 	if errors.Is(err, chain.ErrRejected) {
-		if t.refused(e.id(), tx.TxHash().String()+err.Error()) {
+		if t.news(e.id(), tx.TxHash().String()+err.Error()) {
 			t.cfg.Log.Warn("a broadcast was refused", "provider", e.Provider, "channel", e.Channel, "txid", tx.TxHash(), "reason", err)
 		}
 		return false, nil
@@ -262,8 +270,9 @@ func (t *Tower) send(ctx context.Context, e Entry, tx *wire.MsgTx) (accepted boo
 	return err == nil, err
 }
 
-// refused notes a refusal and reports whether it is another one than the last.
-func (t *Tower) refused(id, text string) bool {
+// news notes what happened to an entry last and reports whether it is something else
+// than before; an empty text forgets.
+func (t *Tower) news(id, text string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.told[id] == text {
