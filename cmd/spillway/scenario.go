@@ -65,8 +65,11 @@ func (a *app) playScenario(ctx context.Context, name string, kind script.Constru
 	if errors.Is(err, scenario.ErrChannel) {
 		return usage(err)
 	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return err
+	case err != nil:
+		return scenarioFailure(err)
 	}
 	return a.endScenario(r)
 }
@@ -78,9 +81,14 @@ func (a *app) endScenario(r *scenario.Result) error {
 	if err := a.out.result(r); err != nil || r.OK {
 		return err
 	}
-	text := "it did not end as it has to: " + strings.Join(r.Failed, "; ")
-	return &failure{exit: exitDefect, code: "scenario", message: text, money: "The coins of this chain are worth nothing.",
-		next: "This is a defect of ours: please report the message.", err: errors.New(text)}
+	return scenarioFailure(errors.New("it did not end as it has to: " + strings.Join(r.Failed, "; ")))
+}
+
+// scenarioFailure is a story that went wrong, whatever went wrong in it: both sides
+// are ours.
+func scenarioFailure(err error) error {
+	return &failure{exit: exitDefect, code: "scenario", message: err.Error(), money: "The coins of this chain are worth nothing.",
+		next: "This is a defect of ours: please report the message.", err: err}
 }
 
 // tellScenario prints how it ended: the transactions, the chain, and who got what.

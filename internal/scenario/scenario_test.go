@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -326,4 +327,61 @@ func TestWrap(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
+}
+
+// Whatever was bought, down to one chunk and up to the whole capacity, and whenever
+// the other side vanishes: what is left is exact.
+func TestVanishingAtAnyAmount(t *testing.T) {
+	for _, c := range []struct {
+		chunks int
+		height int // blocks after the funding
+	}{{1, 0}, {2, 11}, {30, 22}, {49, 1}, {50, 5}} {
+		for _, kind := range everyWay {
+			for _, honest := range []Side{Payer, Payee} {
+				t.Run(fmt.Sprintf("%d/%s/%s", c.chunks, kind, honest), func(t *testing.T) {
+					sc := Scenario{Name: "test", Honest: honest, Channels: everyWay, play: func(s *Stage) error {
+						return vanish(s, c.chunks, c.height, honest)
+					}}
+					r := play(t, sc, kind)
+					paid := int64(c.chunks) * chunk
+					e := to(1, int64(c.chunks), uint64(c.chunks))
+					if honest == Payer {
+						e.total, e.bears = Amounts{capacity, 0}, Payer
+					}
+					if !r.OK || r.Owed.Payee != paid {
+						t.Fatalf("owed %+v: %q", r.Owed, r.Failed)
+					}
+					e.check(t, r)
+				})
+			}
+		}
+	}
+}
+
+// vanish buys chunks, block after block, and leaves one side alone.
+func vanish(s *Stage, chunks, blocks int, honest Side) error {
+	d, err := s.opened()
+	if err != nil {
+		return err
+	}
+	if err := s.pass(blocks, s.payee, s.payer); err != nil {
+		return err
+	}
+	s.wait()
+	if err := s.buy(d, chunks); err != nil {
+		return err
+	}
+	s.tell("%d chunks are bought.", chunks)
+	if honest == Payer {
+		if err := s.until(d.terms.Expiry, s.payer); err != nil {
+			return err
+		}
+		s.tell("The refund is due.")
+		return s.bury(s.payer)
+	}
+	if err := s.until(d.margin(), s.payee); err != nil {
+		return err
+	}
+	s.tell("The settlement is due.")
+	return s.bury(s.payee)
 }
