@@ -334,6 +334,86 @@ func TestReorg(t *testing.T) {
 	s.settled(id, 5_000)
 }
 
+// A rung that the node evicts is broadcast again, at the rung that the tip demands.
+func TestEvicted(t *testing.T) {
+	s := newStand(t)
+	id := s.bought(script.Taproot, 20)
+	s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
+	s.step()
+	for range 3 {
+		before := s.spend(id)
+		_, err := s.Chain.ReorgWith(reorg(1, before.Txid))
+		must(t, err)
+		if left := s.spend(id); left != nil {
+			t.Fatalf("%s was not evicted", left.Txid)
+		}
+		s.restart()
+		s.step()
+		if again := s.spend(id); again == nil || again.Txid == before.Txid {
+			t.Fatalf("a block later %v is in the mempool, where %s was evicted", again, before.Txid)
+		}
+	}
+	s.Mine(1)
+	s.settled(id, 20_000)
+}
+
+// From the expiry on the payer races the tower with dearer and dearer refunds: the
+// tower answers each with the lowest rung that replaces it, as long as it has one.
+func TestRefundRaces(t *testing.T) {
+	s := newStand(t)
+	id := s.bought(script.Taproot, 40)
+	s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
+	s.step()
+	for range s.terms(id).Margin {
+		_, err := s.Chain.MineBlock() // the tower is away, and miners leave its rung out
+		must(t, err)
+	}
+	r, err := s.Payer.Record(t.Context(), id)
+	must(t, err)
+	key, err := s.PayerKeys.PayerChannelKey(r.KeyIndex)
+	must(t, err)
+	ch, err := r.Terms.Script()
+	must(t, err)
+	raced := 0
+	for _, rate := range []int64{3, 9, 100} {
+		refund, _, err := ch.Refund(key, nil, s.Payout, script.FeeRatePerVB(rate))
+		must(t, err)
+		if err := s.Chain.Broadcast(t.Context(), refund); errors.Is(err, chain.ErrRejected) {
+			continue // the tower's rung is dearer by now
+		} else {
+			must(t, err)
+		}
+		raced++
+		s.step()
+		if last := s.events[len(s.events)-1]; last.Why != tower.RefundSeen || s.spend(id).Txid.String() != last.Txid {
+			t.Fatalf("against a refund at %d sat/vB: %+v", rate, last)
+		}
+	}
+	if raced == 0 {
+		t.Fatal("no refund was taken by the node")
+	}
+	s.Mine(1)
+	s.settled(id, 40_000)
+}
+
+// A ladder costs a signature of new bytes for each rung but the first.
+func TestLadderIsCompact(t *testing.T) {
+	for _, kind := range kinds {
+		s := newStand(t)
+		id := s.Open(kind)
+		s.buy(id, 0, 40)
+		h := s.ladder(id)
+		if len(h.More) < 6 {
+			t.Fatalf("%s: %d rungs for 40,000 sat", kind, len(h.More)+1)
+		}
+		for i, step := range h.More {
+			if kind == script.Taproot && len(step.Signature) != 64 || len(step.Signature) > 72 {
+				t.Errorf("%s: rung %d has %d new bytes", kind, i+1, len(step.Signature))
+			}
+		}
+	}
+}
+
 // What is handed over survives the tower's end, on a real disk.
 func TestRestartOnDisk(t *testing.T) {
 	s := newStand(t)
