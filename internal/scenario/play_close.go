@@ -3,6 +3,8 @@ package scenario
 import (
 	"errors"
 
+	"github.com/btcsuite/btcd/wire/v2"
+
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/script"
@@ -101,24 +103,7 @@ func withholdsClose(s *Stage) error {
 	if err := s.buy(d, 6); err != nil {
 		return err
 	}
-	c, err := s.payer.BeginClose(s.ctx, d.id)
-	if err != nil {
-		return err
-	}
-	answer, err := s.payee.Close(s.ctx, d.id, channel.CloseRequest{Update: c.Update, PayerNonce: c.Nonce[:]})
-	if err != nil {
-		return err
-	}
-	s.payer.line.down = true // it completes the close, and sends it to nobody
-	_, err = s.payer.FinishClose(s.ctx, d.id, c, answer.Tx, [66]byte(answer.PayeeNonce), answer.Partial)
-	if !errors.Is(err, chain.ErrUnavailable) {
-		return errors.Join(errors.New("the close left"), err)
-	}
-	r, err := s.payer.Record(s.ctx, d.id)
-	if err != nil {
-		return err
-	}
-	kept, err := channel.DecodeTx(r.Close.Tx)
+	kept, err := s.kept(d)
 	if err != nil {
 		return err
 	}
@@ -155,4 +140,26 @@ func withholdsClose(s *Stage) error {
 	}
 	s.tell("And a block later: %s. Either would have paid the provider the same, before fees.", reason)
 	return s.bury(s.payee)
+}
+
+// kept is a close that both signed and that the payer sends to nobody.
+func (s *Stage) kept(d *deal) (*wire.MsgTx, error) {
+	c, err := s.payer.BeginClose(s.ctx, d.id)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.payee.Close(s.ctx, d.id, channel.CloseRequest{Update: c.Update, PayerNonce: c.Nonce[:]})
+	if err != nil {
+		return nil, err
+	}
+	s.payer.line.down = true
+	_, err = s.payer.FinishClose(s.ctx, d.id, c, answer.Tx, [66]byte(answer.PayeeNonce), answer.Partial)
+	if !errors.Is(err, chain.ErrUnavailable) {
+		return nil, errors.Join(errors.New("the close left"), err)
+	}
+	r, err := s.payer.Record(s.ctx, d.id)
+	if err != nil {
+		return nil, err
+	}
+	return channel.DecodeTx(r.Close.Tx)
 }

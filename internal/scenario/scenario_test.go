@@ -168,23 +168,27 @@ func mined(t *testing.T, r *Result) {
 	}
 }
 
-// A story that ends badly is seen to: nothing is decided by hand.
-func TestJudge(t *testing.T) {
-	loses := func(s *Stage) error { // the provider sleeps through everything
-		d, err := s.opened()
-		if err != nil {
-			return err
-		}
-		if err := s.buy(d, 5); err != nil {
-			return err
-		}
-		s.payee.line.down = true
-		if err := s.until(d.terms.Expiry, s.payer); err != nil {
-			return err
-		}
-		return s.bury(s.payer)
+// Stories that end badly, for TestJudge.
+
+// loses: the provider sleeps through everything.
+func loses(s *Stage) error {
+	d, err := s.opened()
+	if err != nil {
+		return err
 	}
-	overpays := func(s *Stage) error { // the payer signs what it did not verify
+	if err := s.buy(d, 5); err != nil {
+		return err
+	}
+	s.payee.line.down = true
+	if err := s.until(d.terms.Expiry, s.payer); err != nil {
+		return err
+	}
+	return s.bury(s.payer)
+}
+
+// two chunks are bought, something happens, and the channel is closed.
+func two(change func(*Stage, *deal)) func(*Stage) error {
+	return func(s *Stage) error {
 		d, err := s.opened()
 		if err != nil {
 			return err
@@ -192,30 +196,22 @@ func TestJudge(t *testing.T) {
 		if err := s.buy(d, 2); err != nil {
 			return err
 		}
-		d.verified -= price
+		change(s, d)
 		if err := s.end(d); err != nil {
 			return err
 		}
 		return s.bury(s.payer, s.payee)
 	}
+}
+
+// A story that ends badly is seen to: nothing is decided by hand.
+func TestJudge(t *testing.T) {
 	unfinished := func(s *Stage) error {
 		_, err := s.opened()
 		return err
 	}
-	stranger := func(s *Stage) error {
-		d, err := s.opened()
-		if err != nil {
-			return err
-		}
-		delete(s.book.owner, string(d.terms.RestScript))
-		if err := s.buy(d, 2); err != nil {
-			return err
-		}
-		if err := s.end(d); err != nil {
-			return err
-		}
-		return s.bury(s.payer, s.payee)
-	}
+	overpays := two(func(_ *Stage, d *deal) { d.verified -= price }) // the payer signed what it did not verify
+	stranger := two(func(s *Stage, d *deal) { delete(s.book.owner, string(d.terms.RestScript)) })
 	for name, c := range map[string]struct {
 		honest Side
 		lead   uint64
