@@ -16,6 +16,7 @@ import (
 	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/store"
+	"github.com/spillway/spillway/store/sqlite"
 	"github.com/spillway/spillway/wallet"
 )
 
@@ -107,6 +108,9 @@ var kinds = []kind{
 	{channel.ErrNothingAtStake, exitRefused, "nothing-paid", "Nothing was paid in this channel.", "There is nothing to do."},
 	{channel.ErrTooSmall, exitRefused, "too-small", "The amount stays in the channel.", "Wait until more was paid or fees are lower."},
 	{channel.ErrOwes, exitRefused, "owes", "What was delivered and verified is not signed for yet; nothing more is at stake.", "Run the same get again: it pays what is owed and closes."},
+	{errOtherBackup, exitUsage, "other-backup", "Nothing was restored.", "Name the backup's network with --network."},
+	{sqlite.ErrNotBackup, exitUsage, "no-backup", "Nothing was restored.", "Name a file that spillway backup wrote: a plain copy of a store in use is not one moment of it."},
+	{sqlite.ErrExists, exitLocal, "exists", "What is there was not touched.", "Name another file, or another folder with --data."},
 	{payer.ErrExportNewer, exitLocal, "newer-data", noMoney, "Use the newer version of spillway that made the export."},
 	{payer.ErrExport, exitUsage, "export", noMoney, "Take another copy of the file. The wallet's words and a whole export are needed together."},
 	{payer.ErrExportContent, exitUsage, "export", noMoney, "Take another copy of the file: this one was changed."},

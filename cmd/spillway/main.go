@@ -90,7 +90,7 @@ Start with:  spillway demo`,
 	f.BoolVar(&a.flags.verbose, "verbose", false, "say more, on stderr")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.getCommand(), a.quoteCommand(),
-		a.channelsCommand(), a.walletCommand(), a.towerCommand(), a.versionCommand())
+		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.versionCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,7 +38,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"json": cmdJSON, "random": cmdRandom, "provider": cmdProvider, "killget": cmdKillGet, "mine": cmdMine, "same": cmdSame, "exitcode": cmdExit, "damage": cmdDamage,
-			"proxy": cmdProxy, "words": cmdWords, "tower": cmdTower,
+			"proxy": cmdProxy, "words": cmdWords, "await": cmdAwait, "tower": cmdTower,
 		},
 	})
 }
@@ -105,6 +106,24 @@ func cmdDamage(ts *testscript.TestScript, _ bool, args []string) {
 // cmdWords: words FILE keeps a wallet's words, $WORDS, in a file.
 func cmdWords(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.Getenv("WORDS")+"\n"), 0o600))
+}
+
+// cmdAwait: await PATTERN COMMAND… runs a command until its output matches.
+func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile(args[0])
+	limit, tick := time.After(60*time.Second), time.NewTicker(200*time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		if out := ts.ReadFile("stdout"); want.MatchString(out) {
+			return
+		}
+		select {
+		case <-limit:
+			ts.Fatalf("%s does not come: %v\n%s", args[0], err, ts.ReadFile("stdout"))
+		case <-tick.C:
+		}
+	}
 }
 
 // cmdSame: same A B compares two files.

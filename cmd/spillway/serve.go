@@ -197,7 +197,11 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	if err := p.openTower(f.tower); err != nil {
 		return err
 	}
-	secret, err := r.keys.ChallengeSecret(0)
+	epoch, _, err := payee.Epochs(ctx, r.store)
+	if err != nil {
+		return err
+	}
+	secret, err := r.keys.ChallengeSecret(epoch)
 	if err != nil {
 		return err
 	}
