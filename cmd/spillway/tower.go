@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/internal/towerhttp"
 	"github.com/spillway/spillway/script"
@@ -175,11 +176,17 @@ func (f towerFlags) open() (l net.Listener, url string, err error) {
 		"https://" + l.Addr().String(), nil
 }
 
+// feeless is a chain that is not asked for fee rates: a tower's are in its ladders.
+type feeless struct{ chain.Backend }
+
+// FeeRate implements watch.Chain.
+func (feeless) FeeRate(context.Context, int) (script.FeeRate, error) { return chain.MinFeeRate, nil }
+
 // runTower looks at the chain and serves until the context or the listener ends.
 func (a *app) runTower(ctx context.Context, t *tower.Tower, r *role, server *http.Server, l net.Listener) error {
 	looking, stop := context.WithCancel(context.Background())
 	ended, served := make(chan struct{}), make(chan error, 1)
-	w := &watch.Watch{Chain: r.chain, Drivers: []watch.Driver{t}, Log: a.out.logger()}
+	w := &watch.Watch{Chain: feeless{r.chain}, Drivers: []watch.Driver{t}, Log: a.out.logger()}
 	go func() {
 		defer close(ended)
 		every(looking, a.lookEvery(), w.Step, func(err error) { a.out.say("watch: %v", err) })

@@ -36,10 +36,10 @@ type Reason string
 
 // The reasons.
 const (
-	AtMargin    Reason = "margin"      // tip ≥ expiry − margin
-	RefundSeen  Reason = "refund"      // a spend with a lock is in the mempool
-	OlderState  Reason = "older-state" // a spend that leaves less to the payee is in the mempool
-	StuckAtLast Reason = "stuck"       // a spend that is as good waits in the mempool, and half of the margin is over
+	AtMargin   Reason = "margin"      // tip ≥ expiry − margin
+	RefundSeen Reason = "refund"      // a spend with a lock is in the mempool
+	OlderState Reason = "older-state" // a spend that leaves less to the payee is in the mempool
+	Stuck      Reason = "stuck"       // one as good waits in the mempool, a quarter of the margin is over
 )
 
 // Decision is what the rule says.
@@ -87,8 +87,8 @@ func Decide(e Entry, v View, burial uint32) Decision {
 		return Decision{Climb, from, RefundSeen}
 	case v.Leaves < e.Amount:
 		return Decision{Climb, from, OlderState}
-	case within && v.Tip-e.Deadline() >= e.Margin/2:
-		return Decision{Climb, from, StuckAtLast}
+	case within && v.Tip-e.Deadline() >= e.Margin/4:
+		return Decision{Climb, from, Stuck}
 	}
 	return Decision{Do: Wait} // the provider's own: it is alive, or it has closed
 }

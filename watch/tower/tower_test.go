@@ -271,7 +271,7 @@ func TestClimbs(t *testing.T) {
 }
 
 // A provider that is alive is left alone: its own settlement, which pays the payee as
-// much, is not raced. Where it got stuck the tower takes over in the margin's second half.
+// much, is not raced. Where it got stuck the tower takes over after a quarter of the margin.
 func TestProviderIsAlive(t *testing.T) {
 	s := newStand(t)
 	id := s.bought(script.Taproot, 10)
@@ -279,7 +279,7 @@ func TestProviderIsAlive(t *testing.T) {
 	s.Chain.SetFeeRate(script.FeeRatePerVB(3)) // at 1 or 2 its settlement would be a rung
 	must(t, s.StepPayee())
 	own := s.spend(id)
-	for range s.terms(id).Margin / 2 {
+	for range s.terms(id).Margin / 4 {
 		s.step()
 		if spend := s.spend(id); spend == nil || spend.Txid != own.Txid {
 			t.Fatalf("the provider's %s was replaced by %v", own.Txid, spend)
@@ -287,7 +287,7 @@ func TestProviderIsAlive(t *testing.T) {
 		_, err := s.Chain.MineBlock()
 		must(t, err)
 	}
-	s.step() // the provider has not raised its fee for 18 blocks: it is dead
+	s.step() // the provider has not raised its fee for 9 blocks: it is dead
 	if spend := s.spend(id); spend == nil || spend.Txid == own.Txid {
 		t.Fatal("the tower did not take over")
 	}
