@@ -33,6 +33,10 @@ func chains() []Scenario {
 			Name: "fee-spike-before-expiry", Honest: Payee, Channels: everyWay, play: feeSpike,
 			Title: "fees rise thirtyfold as the margin begins: the settlement climbs until it is taken",
 		},
+		{
+			Name: "fee-spike-after-close", Honest: Payee, Channels: oneWay, play: stuckClose,
+			Title: "both have closed at yesterday's fee, and nobody mines it: the provider replaces it before the payer's refund can",
+		},
 		censorship(27),
 	}
 }
@@ -287,6 +291,45 @@ func feeSpike(s *Stage) error {
 		return err
 	}
 	s.tell("Miners take nothing below %s, and the provider's node estimates %s. With each block its settlement pays more; the %dth takes it.", floor, estimate, blocks)
+	return s.inTime(d)
+}
+
+func stuckClose(s *Stage) error {
+	const floor, estimate = 10 * perVB, 8 * perVB
+	d, err := s.opened()
+	if err != nil {
+		return err
+	}
+	if err := s.buy(d, 20); err != nil {
+		return err
+	}
+	if err := s.end(d); err != nil {
+		return err
+	}
+	s.tell("20 chunks are bought and paid: %s. Both sides close the channel at 1 sat/vB. Then fees rise, and nobody mines the close.", sat(d.paid()))
+	s.chain.SetFeeRate(estimate)
+	for height := uint32(0); height < d.terms.Expiry; {
+		if _, err := s.picky(d, floor); err != nil {
+			return err
+		}
+		if err := s.look(s.payee); err != nil {
+			return err
+		}
+		if height, err = s.height(); err != nil {
+			return err
+		}
+	}
+	tx, err := s.refund(d, 20*perVB)
+	if err != nil {
+		return err
+	}
+	s.tell("Miners take nothing below %s. The provider has waited for its margin at most, and has settled what it holds, in the place of the close.", floor)
+	reason, err := s.refused(Payer, roleRefund, tx)
+	if err != nil {
+		return err
+	}
+	s.tell("At height %d the payer's refund is valid, and it would pay 20 sat/vB, more than the close. It comes too late: %s.", d.terms.Expiry, reason)
+	s.chain.SetFeeRate(0)
 	return s.inTime(d)
 }
 

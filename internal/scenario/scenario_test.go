@@ -59,6 +59,7 @@ var ends = map[string]end{
 	"reorg-of-funding":                  to(1, 5, 5),
 	"reorg-of-settlement":               to(1, 4, 4),
 	"fee-spike-before-expiry":           to(1, 20, 20),
+	"fee-spike-after-close":             to(1, 20, 20),
 	"censored-for-N-blocks":             to(1, 20, 20),
 	"both-restart-from-crash":           to(1, 5, 5),
 	"provider-restored-from-old-backup": to(1, 6, 6),
