@@ -12,6 +12,7 @@ import (
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/store"
+	"github.com/spillway/spillway/watch"
 	"github.com/spillway/spillway/watch/tower"
 )
 
@@ -264,6 +265,46 @@ func TestDamagedEntry(t *testing.T) {
 	must(t, s.disk.Commit(t.Context(), store.Op{Bucket: "tower/channel", Key: entries[0].Key, Value: bad, Expect: store.Any}))
 	if _, err := s.tower.Entries(t.Context(), ""); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("%v", err)
+	}
+	other := s.bought(script.Multisig, 5)
+	s.mineTo(s.terms(other).Expiry - s.terms(other).Margin)
+	if err := (&watch.Watch{Chain: s.Chain, Drivers: []watch.Driver{s.tower}}).Step(t.Context()); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("nobody is told: %v", err)
+	}
+	if s.spend(other) == nil {
+		t.Error("a damaged entry keeps another from its turn")
+	}
+}
+
+// A ladder that no node takes is tried once in a block, all of it, and holds up nobody.
+func TestRefusedLadder(t *testing.T) {
+	s := newStand(t)
+	id := s.bought(script.Taproot, 20)
+	s.mineTo(s.terms(id).Expiry)
+	ch, err := s.terms(id).Script()
+	must(t, err)
+	r, err := s.Payer.Record(t.Context(), id)
+	must(t, err)
+	key, err := s.PayerKeys.PayerChannelKey(r.KeyIndex)
+	must(t, err)
+	refund, _, err := ch.Refund(key, nil, s.Payout, script.FeeRatePerVB(300)) // dearer than any rung
+	must(t, err)
+	must(t, s.Chain.Broadcast(t.Context(), refund))
+	sent := len(s.Chain.Sent())
+	for range 3 {
+		s.step()
+	}
+	if tries := len(s.Chain.Sent()) - sent; tries != 1 {
+		t.Errorf("the highest rung was tried %d times in one block", tries)
+	}
+	_, err = s.Chain.MineBlock()
+	must(t, err)
+	s.step()
+	if tries := len(s.Chain.Sent()) - sent; tries != 2 {
+		t.Errorf("%d tries in two blocks", tries)
+	}
+	if len(s.events) != 1 {
+		t.Errorf("told: %+v", s.events)
 	}
 }
 

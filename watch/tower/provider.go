@@ -229,7 +229,8 @@ func (t *Tower) forget(ctx context.Context, e Entry, v channel.View) error {
 	if err != nil {
 		return err
 	}
-	t.news(e.id(), "")
+	t.note(t.told, e.id(), "")
+	t.note(t.tried, e.id(), "")
 	by := ""
 	if v.Spend != nil {
 		by = v.Spend.Txid

@@ -88,8 +88,9 @@ type Tower struct {
 	cfg   Config
 	known decoded.Values[Entry] // entries as they were read
 
-	mu   sync.Mutex
-	told map[string]string // by entry, what was told of it last
+	mu    sync.Mutex
+	told  map[string]string // by entry, what was told of it last
+	tried map[string]string // by entry, the look at the chain for which all was refused
 }
 
 // New checks the configuration.
@@ -115,18 +116,22 @@ func New(cfg Config) (*Tower, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Tower{cfg: cfg, told: map[string]string{}}, nil
+	return &Tower{cfg: cfg, told: map[string]string{}, tried: map[string]string{}}, nil
 }
 
-// Watched implements watch.Driver.
+// Watched implements watch.Driver. An entry that is damaged is listed by its name
+// alone, so that Due tells of it and all others have their turn.
 func (t *Tower) Watched(ctx context.Context) ([]watch.Target, error) {
-	entries, err := t.Entries(ctx, "")
+	stored, err := t.cfg.Store.List(ctx, bucketChannel, "")
 	if err != nil {
 		return nil, err
 	}
-	targets := make([]watch.Target, len(entries))
-	for i, e := range entries {
-		targets[i] = watch.Target{ID: e.id(), Outpoint: wire.OutPoint(e.Channel), FundingTx: e.Funding}
+	targets := make([]watch.Target, len(stored))
+	for i, s := range stored {
+		targets[i].ID = s.Key
+		if e, err := t.decode(s); err == nil {
+			targets[i].Outpoint, targets[i].FundingTx = wire.OutPoint(e.Channel), e.Funding
+		}
 	}
 	return targets, nil
 }
@@ -187,20 +192,47 @@ func (t *Tower) Due(ctx context.Context, id string, v channel.View, _ []byte) er
 	if err != nil {
 		return err
 	}
-	switch d := Decide(e, view, t.cfg.Burial); d.Do {
-	case SendFunding:
-		tx, err := channel.DecodeTx(e.Funding)
-		if err != nil {
-			return err
-		}
-		_, err = t.send(ctx, e, tx)
-		return err
-	case Climb:
-		return t.climb(ctx, e, d, v.Tip)
+	d := Decide(e, view, t.cfg.Burial)
+	switch d.Do {
+	case Wait:
+		return nil
 	case Forget:
 		return t.forget(ctx, e, v)
 	}
-	return nil
+	look := fmt.Sprint(d, v.Tip, v.Spend)
+	if v.Spend != nil {
+		look = fmt.Sprint(d, v.Tip, *v.Spend)
+	}
+	if t.vain(id, look) {
+		return nil
+	}
+	accepted := false
+	if d.Do == Climb {
+		accepted, err = t.climb(ctx, e, d, v.Tip)
+	} else {
+		accepted, err = t.sendFunding(ctx, e)
+	}
+	if err == nil && !accepted {
+		t.note(t.tried, id, look)
+	}
+	return err
+}
+
+// vain reports whether everything was refused already as the chain stands: it is
+// tried again with the next block, or when something else spends the channel, so that
+// a ladder that no node takes holds up no other one.
+func (t *Tower) vain(id, look string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tried[id] == look
+}
+
+func (t *Tower) sendFunding(ctx context.Context, e Entry) (accepted bool, err error) {
+	tx, err := channel.DecodeTx(e.Funding)
+	if err != nil {
+		return false, err
+	}
+	return t.send(ctx, e, tx)
 }
 
 // view adds what an unconfirmed spend leaves to the payee.
@@ -228,28 +260,26 @@ func (t *Tower) view(ctx context.Context, e Entry, v channel.View) (View, error)
 }
 
 // climb broadcasts the lowest rung from d.From on that is accepted.
-func (t *Tower) climb(ctx context.Context, e Entry, d Decision, tip uint32) error {
+func (t *Tower) climb(ctx context.Context, e Entry, d Decision, tip uint32) (accepted bool, err error) {
 	rungs, err := e.Ladder.Unpack()
 	if err != nil {
-		return err
+		return false, err
 	}
 	for i := d.From; i < len(rungs); i++ {
-		accepted, err := t.send(ctx, e, rungs[i])
-		if err != nil {
-			return err
-		}
-		if accepted {
+		if accepted, err = t.send(ctx, e, rungs[i]); err != nil {
+			return false, err
+		} else if accepted {
 			t.climbed(e, i, d.Why, tip)
-			return nil
+			return true, nil
 		}
 	}
-	return nil // with the next step again
+	return false, nil
 }
 
 // climbed tells of a rung that was accepted, once for each block.
 func (t *Tower) climbed(e Entry, i int, why Reason, tip uint32) {
 	r := e.Rungs[i]
-	if !t.news(e.id(), fmt.Sprint(r.Txid, tip)) {
+	if !t.note(t.told, e.id(), fmt.Sprint(r.Txid, tip)) {
 		return
 	}
 	t.cfg.Log.Info("rung", "provider", e.Provider, "channel", e.Channel, "rung", i, "of", len(e.Rungs), "txid", r.Txid,
@@ -262,7 +292,7 @@ func (t *Tower) climbed(e Entry, i int, why Reason, tip uint32) {
 func (t *Tower) send(ctx context.Context, e Entry, tx *wire.MsgTx) (accepted bool, err error) {
 	err = t.cfg.Chain.Broadcast(ctx, tx)
 	if errors.Is(err, chain.ErrRejected) {
-		if t.news(e.id(), tx.TxHash().String()+err.Error()) {
+		if t.note(t.told, e.id(), tx.TxHash().String()+err.Error()) {
 			t.cfg.Log.Warn("a broadcast was refused", "provider", e.Provider, "channel", e.Channel, "txid", tx.TxHash(), "reason", err)
 		}
 		return false, nil
@@ -270,16 +300,16 @@ func (t *Tower) send(ctx context.Context, e Entry, tx *wire.MsgTx) (accepted boo
 	return err == nil, err
 }
 
-// news notes what happened to an entry last and reports whether it is something else
-// than before; an empty text forgets.
-func (t *Tower) news(id, text string) bool {
+// note notes a text for an entry and reports whether it is another one than before; an
+// empty one forgets.
+func (t *Tower) note(in map[string]string, id, text string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.told[id] == text {
+	if in[id] == text {
 		return false
 	}
-	if t.told[id] = text; text == "" {
-		delete(t.told, id)
+	if in[id] = text; text == "" {
+		delete(in, id)
 	}
 	return true
 }

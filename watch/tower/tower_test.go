@@ -295,6 +295,43 @@ func TestProviderIsAlive(t *testing.T) {
 	s.settled(id, 10_000)
 }
 
+// A provider that is alive and its tower do not drive each other's fees up: once the
+// provider has answered, the tower leaves it alone, whoever came first. Where one of
+// its settlements is the same transaction as a rung, the tower climbs once more.
+func TestTowerAndProviderDoNotRace(t *testing.T) {
+	sevenBlocks := func(rate script.FeeRate, before, after bool) int64 {
+		s := newStand(t)
+		id := s.bought(script.Taproot, 40)
+		s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
+		s.Chain.SetFeeRate(rate)
+		for range 7 {
+			if before {
+				s.step()
+			}
+			must(t, s.StepPayee())
+			if after {
+				s.step()
+			}
+			_, err := s.Chain.MineBlock()
+			must(t, err)
+		}
+		r, err := s.Payee.Record(t.Context(), id)
+		must(t, err)
+		if spend := s.spend(id); spend == nil || spend.Txid.String() != r.Settlement.Txid {
+			t.Errorf("in the mempool is %v, not the provider's %s", spend, r.Settlement.Txid)
+		}
+		return r.Settlement.Rate
+	}
+	for _, c := range []struct{ rate, more script.FeeRate }{{3_300, 0}, {1_000, 12_000}} {
+		alone := sevenBlocks(c.rate, false, false)
+		for _, first := range []bool{true, false} {
+			if got := sevenBlocks(c.rate, first, true); got > alone+int64(c.more) {
+				t.Errorf("from %s, tower first %v: %d, alone %d", c.rate, first, got, alone)
+			}
+		}
+	}
+}
+
 // A cooperative close that pays what was handed over is no older state.
 func TestCooperativeCloseIsLeftAlone(t *testing.T) {
 	s := newStand(t)
