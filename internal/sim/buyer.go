@@ -37,7 +37,8 @@ type job struct {
 	Channel string // "" none
 	Stage   string // "", "buying", "leaving"
 	Left    []string
-	Done    int // files that are whole
+	GivenUp []string // openings whose coins are spent elsewhere
+	Done    int      // files that are whole
 }
 
 // buyer is a payer's process: driver, client, watch and a journal.
@@ -278,21 +279,40 @@ func (b *buyer) reopen(r channel.PayerRecord) {
 func (b *buyer) giveUp(r channel.PayerRecord) {
 	id := r.Terms.ID()
 	j := *b.job
-	j.Left = append(slices.Clone(j.Left), id)
-	if !b.save(j) {
-		return
+	j.Left, j.GivenUp = append(slices.Clone(j.Left), id), append(slices.Clone(j.GivenUp), id)
+	if b.save(j) {
+		b.w.tell("%s gives %.12s up and spends its coin elsewhere: %v", b.name, id, b.free(r))
 	}
+}
+
+// free spends an input of the T1 of an opening that was given up.
+func (b *buyer) free(r channel.PayerRecord) error {
 	t1, err := channel.DecodeTx(r.FundingTx)
 	if err != nil {
 		b.w.violate("a funding transaction was saved that is none: %v", err)
-		return
+		return err
 	}
 	tx := t1.Copy()
 	tx.TxOut[0].PkScript = anybodyScript
 	tx.TxOut[0].Value -= tx.TxOut[0].Value / 4 // dearer than T1, if that is in the mempool
-	b.w.freed = append(b.w.freed, tx)
-	err = b.w.chain.Broadcast(b.w.ctx, tx)
-	b.w.tell("%s gives %.12s up and spends its coin elsewhere: %v", b.name, id, err)
+	return b.w.chain.Broadcast(b.w.ctx, tx)
+}
+
+// freeAgain sends again what frees the coins of openings that were given up, like
+// every wallet does with what is not mined.
+func (b *buyer) freeAgain() {
+	if b.job == nil {
+		return
+	}
+	for _, id := range b.job.GivenUp {
+		r, err := b.payer.Record(b.w.ctx, id)
+		if err != nil || r.Phase.Final() {
+			continue
+		}
+		if err := b.free(r); err != nil && !errors.Is(err, chain.ErrRejected) {
+			b.w.violate("the chain does not answer: %v", err)
+		}
+	}
 }
 
 // chunk asks for a chunk with the newest update, verifies it, and signs for it.

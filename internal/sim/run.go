@@ -1,10 +1,8 @@
 package sim
 
 import (
-	"errors"
 	"time"
 
-	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/script"
 )
 
@@ -75,14 +73,12 @@ func (w *world) heal() {
 		p.disk.mend()
 		p.skew = time.Duration(0)
 	}
-	for _, tx := range w.freed { // like every wallet, it sends again what is not mined
-		if err := w.chain.Broadcast(w.ctx, tx); err != nil && !errors.Is(err, chain.ErrRejected) {
-			w.violate("the chain does not answer: %v", err)
-		}
-	}
 	w.chain.SetMinFee(0)
 	w.chain.SetFeeRate(script.FeeRatePerVB(2))
 	w.recover(true)
+	for _, b := range w.buyers {
+		b.freeAgain()
+	}
 }
 
 // busy is a buyer that has something to do.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
-	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/internal/sim/simchain"
@@ -41,7 +40,6 @@ type world struct {
 
 	cut      [maxBuyers]int // event until which a buyer's line is cut
 	delayed  []packet
-	freed    []*wire.MsgTx // spends of coins of openings that were given up
 	history  []packet
 	trouble  trouble
 	progress map[string]int
