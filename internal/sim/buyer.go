@@ -301,8 +301,8 @@ func (b *buyer) free(r channel.PayerRecord) error {
 // freeAgain sends again what frees the coins of openings that were given up, like
 // every wallet does with what is not mined.
 func (b *buyer) freeAgain() {
-	if b.job == nil {
-		return
+	if err := b.load(); err != nil {
+		return // it stops here, and is started again before the next event
 	}
 	for _, id := range b.job.GivenUp {
 		r, err := b.payer.Record(b.w.ctx, id)
