@@ -42,6 +42,9 @@ func Backup(ctx context.Context, path, to string, about []byte) (err error) {
 	if to, err = filepath.Abs(to); err != nil {
 		return err
 	}
+	if about == nil {
+		about = []byte{} // nil would delete
+	}
 	if err := free(to); err != nil {
 		return err
 	}
