@@ -155,6 +155,7 @@ func TestLawWhoImportsWhom(t *testing.T) {
 		{"payer", []string{"paywall", "payee", "download", "internal/gateway", "content", "cmd"}, "a driver does not know its edge"},
 		{"payee", []string{"paywall", "payer", "download", "internal/gateway", "content", "cmd"}, "a driver does not know its edge"},
 		{"watch", []string{"paywall", "payee", "payer", "download", "internal/gateway", "cmd"}, "the watch asks drivers through an interface"},
+		{"watch/tower", []string{"keys", "wallet"}, "a tower has no key and no coin"},
 	}
 	for _, b := range backends {
 		var others []string

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
@@ -114,19 +115,26 @@ func TestRefusals(t *testing.T) {
 		change func(t *testing.T, h tower.Handoff) tower.Handoff
 		want   error
 	}{
-		"no expiry":            {plain(func(h *tower.Handoff) { h.Expiry = 0 }), tower.ErrTime},
-		"a time as expiry":     {plain(func(h *tower.Handoff) { h.Expiry = 500_000_000 }), tower.ErrTime},
-		"a far expiry":         {plain(func(h *tower.Handoff) { h.Expiry = tip.Height + 52_561 }), tower.ErrTime},
-		"no margin":            {plain(func(h *tower.Handoff) { h.Margin = 0 }), tower.ErrTime},
-		"a margin as long":     {plain(func(h *tower.Handoff) { h.Margin = h.Expiry }), tower.ErrTime},
-		"no rung":              {plain(func(h *tower.Handoff) { h.Ladder = tower.Ladder{} }), tower.ErrMalformed},
-		"bytes behind":         {plain(func(h *tower.Handoff) { h.First = append(h.First, 0) }), tower.ErrMalformed},
-		"a huge rung":          {plain(func(h *tower.Handoff) { h.First = make(channel.Hex, 4001) }), tower.ErrMalformed},
+		"no expiry":        {plain(func(h *tower.Handoff) { h.Expiry = 0 }), tower.ErrTime},
+		"a time as expiry": {plain(func(h *tower.Handoff) { h.Expiry = 500_000_000 }), tower.ErrTime},
+		"a far expiry":     {plain(func(h *tower.Handoff) { h.Expiry = tip.Height + 52_561 }), tower.ErrTime},
+		"no margin":        {plain(func(h *tower.Handoff) { h.Margin = 0 }), tower.ErrTime},
+		"a margin as long": {plain(func(h *tower.Handoff) { h.Margin = h.Expiry }), tower.ErrTime},
+		"no rung":          {plain(func(h *tower.Handoff) { h.Ladder = tower.Ladder{} }), tower.ErrMalformed},
+		"bytes behind":     {plain(func(h *tower.Handoff) { h.First = append(h.First, 0) }), tower.ErrMalformed},
+		"a huge rung": {func(t *testing.T, h tower.Handoff) tower.Handoff {
+			tx, err := channel.DecodeTx(h.First)
+			must(t, err)
+			tx.TxIn[0].Witness = append(tx.TxIn[0].Witness, make([]byte, 4000))
+			h.First, err = channel.EncodeTx(tx)
+			must(t, err)
+			return h
+		}, tower.ErrMalformed},
 		"a slot beyond":        {plain(func(h *tower.Handoff) { h.Slot = 9 }), tower.ErrMalformed},
 		"a slot below":         {plain(func(h *tower.Handoff) { h.Slot = -1 }), tower.ErrMalformed},
 		"a huge signature":     {plain(func(h *tower.Handoff) { h.More[0].Signature = make(channel.Hex, 81) }), tower.ErrMalformed},
 		"no signature":         {plain(func(h *tower.Handoff) { h.More[0].Signature = nil }), tower.ErrMalformed},
-		"too many rungs":       {plain(func(h *tower.Handoff) { h.More = make([]tower.Step, tower.MaxRungs) }), tower.ErrMalformed},
+		"too many rungs":       {plain(func(h *tower.Handoff) { h.More = slices.Repeat(h.More[:1], tower.MaxRungs) }), tower.ErrMalformed},
 		"another's signature":  {plain(func(h *tower.Handoff) { h.More[1].Signature = h.More[2].Signature }), tower.ErrExecute},
 		"a negative payout":    {plain(func(h *tower.Handoff) { h.More[1].Payout = -1 }), tower.ErrForm},
 		"a payout of too much": {plain(func(h *tower.Handoff) { h.More[1].Payout = 1 << 62 }), tower.ErrForm},
