@@ -63,11 +63,36 @@ type PayeeClose struct {
 // outpoint, nil when T1 is not seen). Nothing is to be stored on an error.
 // Errors: ErrTerms, ErrAmountExceeds, ErrSignature, ErrUnconfirmed.
 func (o Offer) Open(op Opening, p Policy, v View, out *wire.TxOut) (PayeeRecord, error) {
-	t, ch, err := o.Terms(op, p)
+	t, _, err := o.Terms(op, p)
 	if err != nil {
 		return PayeeRecord{}, err
 	}
 	if err := t.TimeLeft(v.Tip, p); err != nil {
+		return PayeeRecord{}, err
+	}
+	return o.open(op, p, v, out)
+}
+
+// OpenRestored is the payee's rule for an `open` on an offer from before a restore: the
+// channel may have been forgotten, and what was delivered on it with it. It is taken
+// for updates and settlement only, as long as a settlement can confirm before the
+// refund. Errors: as Open. docs/protocol.md, section 12.
+func (o Offer) OpenRestored(op Opening, p Policy, v View, out *wire.TxOut) (PayeeRecord, error) {
+	if v.Tip >= o.Expiry {
+		return PayeeRecord{}, refuse(ErrTerms, "at height %d it is too late to settle what expires at %d", v.Tip, o.Expiry)
+	}
+	r, err := o.open(op, p, v, out)
+	if err != nil {
+		return r, err
+	}
+	r.Restored, r.Charged = true, r.Paid*1000
+	return r, nil
+}
+
+// open is what is the same in both.
+func (o Offer) open(op Opening, p Policy, v View, out *wire.TxOut) (PayeeRecord, error) {
+	t, ch, err := o.Terms(op, p)
+	if err != nil {
 		return PayeeRecord{}, err
 	}
 	if first := t.First(nil).Epoch; op.Update.Epoch != first {

@@ -187,9 +187,22 @@ func (r *run) whyChanged(ctx context.Context, err error) error {
 	return err
 }
 
+// remind tells a provider that has forgotten the channel of it, so that what was
+// signed and delivered before is not lost to it. An honest payer tries; that it fails
+// changes nothing here.
+func (r *run) remind(ctx context.Context, why error) {
+	if !paywall.Forgotten(why) {
+		return
+	}
+	if err := r.b.cfg.Client.Remind(ctx, r.id, r.p.URL, r.expect); err != nil {
+		r.b.cfg.Log.Warn("the provider has forgotten the channel and does not take it again", "channel", r.id, "reason", err)
+	}
+}
+
 // replace gives up a channel that the provider takes nothing more on, and opens
 // another, within the budget, once in a run.
 func (r *run) replace(ctx context.Context, why error) error {
+	r.remind(ctx, why)
 	if err := r.b.evict(ctx, r.id, why); err != nil {
 		return errors.Join(why, err)
 	}

@@ -83,6 +83,7 @@ func (r *run) lastVoucher(ctx context.Context, rec channel.PayerRecord) error {
 				break
 			}
 			if errors.Is(err, paywall.ErrGone) {
+				r.remind(ctx, err)
 				r.b.cfg.Log.Warn("the provider closed the channel before the last payment", "channel", r.id, "reason", err)
 				break
 			}

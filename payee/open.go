@@ -79,6 +79,11 @@ type Opened struct {
 // else was checked; the channel is stored only once T1 is seen.
 // Errors: those of channel.Offer.Open; chain.ErrRejected when T1 is refused; ErrBusy.
 func (p *Payee) Open(ctx context.Context, o channel.Offer, op channel.Opening) (Opened, error) {
+	return p.open(ctx, o, op, false)
+}
+
+// open is Open, and OpenRestored.
+func (p *Payee) open(ctx context.Context, o channel.Offer, op channel.Opening, restored bool) (Opened, error) {
 	t, ch, err := o.Terms(op, p.cfg.Policy)
 	if err != nil {
 		return Opened{}, err
@@ -97,11 +102,7 @@ func (p *Payee) Open(ctx context.Context, o channel.Offer, op channel.Opening) (
 	if err := t.VerifyUpdate(ch, op.Update); err != nil {
 		return Opened{}, err
 	}
-	tip, err := p.cfg.Chain.Tip(ctx)
-	if err != nil {
-		return Opened{}, err
-	}
-	if err := t.TimeLeft(tip.Height, p.cfg.Policy); err != nil {
+	if err := p.inTime(ctx, t, restored); err != nil {
 		return Opened{}, err
 	}
 	if err := p.publish(ctx, t, ch, op); err != nil {
@@ -111,7 +112,11 @@ func (p *Payee) Open(ctx context.Context, o channel.Offer, op channel.Opening) (
 	if err != nil {
 		return Opened{}, err
 	}
-	r, err := o.Open(op, p.cfg.Policy, view, out)
+	rule := o.Open
+	if restored {
+		rule = o.OpenRestored
+	}
+	r, err := rule(op, p.cfg.Policy, view, out)
 	if err != nil {
 		return Opened{}, err
 	}
@@ -124,12 +129,21 @@ func (p *Payee) Open(ctx context.Context, o channel.Offer, op channel.Opening) (
 	return p.store(ctx, r, view)
 }
 
+// inTime refuses an opening that comes too late, before its T1 is broadcast here.
+func (p *Payee) inTime(ctx context.Context, t channel.Terms, restored bool) error {
+	tip, err := p.cfg.Chain.Tip(ctx)
+	if err != nil || restored && tip.Height < t.Expiry {
+		return err
+	}
+	return t.TimeLeft(tip.Height, p.cfg.Policy)
+}
+
 // store saves a new channel and its place in the pool in one commit.
 func (p *Payee) store(ctx context.Context, r channel.PayeeRecord, view channel.View) (Opened, error) {
 	r.NewcomerAbove = freshAbove(view.Rate)
 	id := r.Terms.ID()
 	ops := []store.Op{{Bucket: bucketKey, Key: r.Terms.PayeeKey.String(), Value: []byte(id)}}
-	if r.Terms.Credit > r.NewcomerAbove {
+	if r.Terms.Credit > r.NewcomerAbove && !r.Restored {
 		p.pool.Lock()
 		defer p.pool.Unlock()
 		op, err := p.reserve(ctx, &r, view)

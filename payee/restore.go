@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/store"
 )
 
@@ -41,6 +42,13 @@ func epochs(ctx context.Context, s Store) (all []uint32, rev uint64, err error) 
 		return nil, 0, fmt.Errorf("%w: %s %s: %q", store.ErrDamaged, bucketMeta, keyEpochs, e.Value)
 	}
 	return all, e.Revision, nil
+}
+
+// OpenRestored takes an opening on an offer of this payee from before a restore: the
+// channel may have been opened then, and been forgotten. It is taken for updates and
+// settlement only, whatever time is left. Errors: as Open. docs/protocol.md, section 12.
+func (p *Payee) OpenRestored(ctx context.Context, o channel.Offer, op channel.Opening) (Opened, error) {
+	return p.open(ctx, o, op, true)
 }
 
 // Restored turns a payee's store that comes from a backup into one that may be served

@@ -40,6 +40,9 @@ func (c *Client) Close(ctx context.Context, id, target string, e Expect) (txid s
 		txid, err = c.closeAt(ctx, r, target, e)
 		return err
 	})
+	if Forgotten(err) { // it closes nothing together now, but is owed what was signed
+		err = errors.Join(err, c.Remind(ctx, id, target, e))
+	}
 	return txid, err
 }
 

@@ -105,9 +105,12 @@ type Resource struct {
 
 // ServerConfig is what a Server needs. Payee, Secret, Realm and Recipient must be set.
 type ServerConfig struct {
-	Payee         *payee.Payee
-	Network       string
-	Secret        [32]byte // binds challenges
+	Payee   *payee.Payee
+	Network string
+	Secret  [32]byte // binds challenges
+	// Before are the secrets of the epochs before restores: an opening on an offer of
+	// theirs is taken for updates and settlement only.
+	Before        [][32]byte
 	Realm         string
 	Recipient     string           // the provider's identity, hex
 	Origin        string           // how clients reach this server, such as https://files.example; default: as the request says

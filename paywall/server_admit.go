@@ -86,8 +86,11 @@ func (v *visit) read() (err error) {
 }
 
 // own refuses a challenge that this server did not make.
-func (s *Server) own(c mpp.Challenge) error {
-	if err := c.Verify(s.cfg.Secret[:]); err != nil {
+func (s *Server) own(c mpp.Challenge) error { return s.ownBy(c, s.cfg.Secret) }
+
+// ownBy is own for the secret of some epoch.
+func (s *Server) ownBy(c mpp.Challenge, secret [32]byte) error {
+	if err := c.Verify(secret[:]); err != nil {
 		return err
 	}
 	if c.Realm != s.cfg.Realm || c.Method != bitcoin.Method || c.Intent != bitcoin.Intent {

@@ -15,7 +15,7 @@ import (
 // challenge that it echoes must be current, the offer in it need not be: T1 may
 // have been under way when that ended.
 func (v *visit) open(ctx context.Context, p bitcoin.Open) (*Grant, error) {
-	offer, err := v.offer(p.Offer)
+	offer, restored, err := v.openingOffer(p.Offer)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,11 @@ func (v *visit) open(ctx context.Context, p bitcoin.Open) (*Grant, error) {
 	if err := v.unexpired(); err != nil {
 		return nil, err
 	}
-	opened, err := v.s.cfg.Payee.Open(ctx, offer, op)
+	take := v.s.cfg.Payee.Open
+	if restored {
+		take = v.s.cfg.Payee.OpenRestored
+	}
+	opened, err := take(ctx, offer, op)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +56,20 @@ func (v *visit) open(ctx context.Context, p bitcoin.Open) (*Grant, error) {
 	return nil, v.answer(rec, bitcoin.OpenAnswer{
 		Phase: string(opened.Record.Phase), Confirmations: opened.Record.Terms.Confirmations, Depth: opened.Depth,
 	})
+}
+
+// openingOffer is offer for an `open`, whose offer may be from before a restore, of any
+// age: the channel was forgotten, and its payer says what is owed on it.
+// docs/protocol.md, section 12.
+func (v *visit) openingOffer(c mpp.Challenge) (o channel.Offer, restored bool, err error) {
+	for _, secret := range v.s.cfg.Before {
+		if v.s.ownBy(c, secret) == nil {
+			o, err = ownOffer(c)
+			return o, true, err
+		}
+	}
+	o, err = v.offer(c)
+	return o, false, err
 }
 
 // offer reads the offer of a challenge that was made here and ended at most a day

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 
+	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
 )
 
@@ -21,4 +22,22 @@ func (r *role) skipKeys(ctx context.Context) error {
 	}
 	block := uint32(binary.BigEndian.Uint16(dice[:]) >> 1)
 	return payer.SkipKeys(ctx, r.store, max(block, 1)<<16-1)
+}
+
+// challengeSecrets are the secret of the present epoch of a provider's challenges, and
+// those of the epochs before restores.
+func (r *role) challengeSecrets(ctx context.Context) (now [32]byte, before [][32]byte, err error) {
+	epoch, old, err := payee.Epochs(ctx, r.store)
+	if err != nil {
+		return now, nil, err
+	}
+	for _, e := range old {
+		secret, err := r.keys.ChallengeSecret(e)
+		if err != nil {
+			return now, nil, err
+		}
+		before = append(before, secret)
+	}
+	now, err = r.keys.ChallengeSecret(epoch)
+	return now, before, err
 }

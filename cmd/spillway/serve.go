@@ -197,16 +197,12 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	if err := p.openTower(f.tower); err != nil {
 		return err
 	}
-	epoch, _, err := payee.Epochs(ctx, r.store)
-	if err != nil {
-		return err
-	}
-	secret, err := r.keys.ChallengeSecret(epoch)
+	secret, before, err := r.challengeSecrets(ctx)
 	if err != nil {
 		return err
 	}
 	wall, err := paywall.NewServer(paywall.ServerConfig{
-		Payee: p.payee, Network: a.flags.network, Secret: secret, Realm: "spillway-" + p.identity[:16], Recipient: p.identity, Log: a.out.logger(),
+		Payee: p.payee, Network: a.flags.network, Secret: secret, Before: before, Realm: "spillway-" + p.identity[:16], Recipient: p.identity, Log: a.out.logger(),
 	})
 	if err != nil {
 		return err
