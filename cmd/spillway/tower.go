@@ -271,7 +271,7 @@ func (p *provider) openTower(u towerUse) error {
 		return usage(err)
 	}
 	p.tower = &towerhttp.Keeper{
-		Payee: p.payee, HandOver: client.HandOver, Limit: script.FeeRatePerVB(u.maxRate),
+		Payee: p.payee, HandOver: client.HandOver, Held: client.Held, Limit: script.FeeRatePerVB(u.maxRate),
 		Told: func(t tower.Taken) {
 			p.app.out.logger().Info("handed over", "tower", u.url, "channel", t.Channel, "amount_sat", t.Amount, "rungs", t.Rungs)
 			if err := p.app.out.event("handover", t); err != nil {

@@ -37,6 +37,9 @@ func (e *RefusedError) Error() string {
 // Is makes every RefusedError an ErrRefused.
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
+// maxAnswer is how many bytes of a tower's answer are read.
+const maxAnswer = 32 << 20
+
 // Client hands ladders over to one tower.
 type Client struct {
 	url   string
@@ -69,33 +72,57 @@ func (c *Client) HandOver(ctx context.Context, h tower.Handoff) (taken tower.Tak
 	if err != nil {
 		return taken, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, c.url+"/v1/ladder", bytes.NewReader(raw))
-	if err != nil {
+	if err := c.ask(ctx, http.MethodPut, "/v1/ladder", raw, &taken); err != nil {
 		return taken, err
+	}
+	if taken.Channel != h.Channel.String() {
+		return taken, fmt.Errorf("%w: it answers nothing that a tower would", ErrUnreachable)
+	}
+	return taken, nil
+}
+
+// Held is what the tower holds of this provider. Errors: ErrUnreachable, *RefusedError.
+func (c *Client) Held(ctx context.Context) ([]Held, error) {
+	var list heldList
+	err := c.ask(ctx, http.MethodGet, "/v1/ladders", nil, &list)
+	return list.Channels, err
+}
+
+// ask sends a request and reads the answer.
+func (c *Client) ask(ctx context.Context, method, path string, body []byte, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return taken, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return taken, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		var p Problem
-		if err := json.Unmarshal(body, &p); err != nil || p.Code == "" {
-			return taken, fmt.Errorf("%w: status %d", ErrUnreachable, resp.StatusCode)
-		}
-		if p.Status = resp.StatusCode; p.Status == http.StatusServiceUnavailable {
-			return taken, fmt.Errorf("%w: %.300q", ErrUnreachable, p.Detail)
-		}
-		return taken, &RefusedError{p}
+		return refusal(resp.StatusCode, raw)
 	}
-	if err := json.Unmarshal(body, &taken); err != nil || taken.Channel != h.Channel.String() {
-		return taken, fmt.Errorf("%w: it answers nothing that a tower would", ErrUnreachable)
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("%w: it answers nothing that a tower would: %w", ErrUnreachable, err)
 	}
-	return taken, nil
+	return nil
+}
+
+// refusal reads a tower's refusal; what is none, or says that it cannot, counts as
+// unreachable.
+func refusal(status int, raw []byte) error {
+	var p Problem
+	if err := json.Unmarshal(raw, &p); err != nil || p.Code == "" {
+		return fmt.Errorf("%w: status %d", ErrUnreachable, status)
+	}
+	if p.Status = status; status == http.StatusServiceUnavailable {
+		return fmt.Errorf("%w: %.300q", ErrUnreachable, p.Detail)
+	}
+	return &RefusedError{p}
 }

@@ -21,6 +21,7 @@ const renew = 144
 type Payee interface {
 	Records(ctx context.Context) ([]channel.PayeeRecord, error)
 	Rungs(ctx context.Context, id string, limit script.FeeRate) ([]payee.Rung, error)
+	Pay(ctx context.Context, q payee.Request) (payee.Receipt, error)
 }
 
 // Keeper hands over a payee's ladders, again whenever enough was paid since. It
@@ -31,6 +32,10 @@ type Keeper struct {
 	Payee Payee
 	// HandOver gives a ladder to the tower; see Client.HandOver.
 	HandOver func(ctx context.Context, h tower.Handoff) (tower.Taken, error)
+	// Held asks what the tower holds; see Client.Held. A payee that was restored from an
+	// old backup learns from it what it forgot: else it and its tower would outbid each
+	// other with an older and a newer state. nil: nothing is asked.
+	Held func(ctx context.Context) ([]Held, error)
 	// Limit is the highest rung's rate; what is at stake limits it too.
 	Limit script.FeeRate
 	// Every is after how many blocks whatever was paid is handed over; default 6.
@@ -39,6 +44,8 @@ type Keeper struct {
 	Told func(tower.Taken)
 
 	marks map[string]Mark
+	asked bool   // what the tower holds is known
+	wait  uint32 // the tower would not tell at this tip
 }
 
 // Mark is what was handed over of a channel last.
@@ -76,6 +83,12 @@ func Due(r channel.PayeeRecord, last Mark, tip, every uint32) bool {
 // refusal of one channel keeps no other from its turn; a tower that cannot be reached
 // ends the step, and the next one tries again. Errors: joined refusals, ErrUnreachable.
 func (k *Keeper) Step(ctx context.Context, tip uint32, all bool) error {
+	var failed []error
+	if err := k.learn(ctx, tip); errors.Is(err, ErrUnreachable) {
+		return err
+	} else if err != nil {
+		failed = append(failed, err)
+	}
 	records, err := k.Payee.Records(ctx)
 	if err != nil {
 		return err
@@ -87,7 +100,6 @@ func (k *Keeper) Step(ctx context.Context, tip uint32, all bool) error {
 	if all {
 		every = 0
 	}
-	var failed []error
 	marks := make(map[string]Mark, len(records))
 	for i, r := range records {
 		id := r.Terms.ID()
@@ -142,8 +154,65 @@ func (k *Keeper) one(ctx context.Context, r channel.PayeeRecord, tip uint32) (Ma
 	if taken.Amount < 0 || uint64(taken.Amount) < rungs[0].Amount {
 		return refused, &RefusedError{Problem{Code: "older", Detail: fmt.Sprintf("it holds %d sat, not %d", taken.Amount, rungs[0].Amount)}}
 	}
+	if uint64(taken.Amount) > rungs[0].Amount {
+		k.asked = false // it knows more than we do
+	}
 	if k.Told != nil {
 		k.Told(taken)
 	}
 	return Mark{Amount: rungs[0].Amount, Height: tip}, nil
+}
+
+// learn takes the updates that the tower holds and the payee has forgotten, once, and
+// again when the tower turns out to know more. Each is verified like one that the payer
+// sends. Errors: joined refusals, ErrUnreachable.
+func (k *Keeper) learn(ctx context.Context, tip uint32) error {
+	if k.asked || k.Held == nil || k.wait > 0 && k.wait == tip {
+		return nil
+	}
+	list, err := k.Held(ctx)
+	if errors.Is(err, ErrRefused) {
+		k.wait = tip // the next block is soon enough
+	}
+	if err != nil {
+		return err
+	}
+	records, err := k.Payee.Records(ctx)
+	if err != nil {
+		return err
+	}
+	known := make(map[string]channel.PayeeRecord, len(records))
+	for _, r := range records {
+		known[r.Terms.ID()] = r
+	}
+	var failed []error
+	for _, h := range list {
+		r, ok := known[h.Channel]
+		if !ok || r.Phase.Final() || h.Amount <= 0 || uint64(h.Amount) <= r.Paid {
+			continue
+		}
+		err := k.take(ctx, h)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("channel %s: the tower holds %d sat, we %d: %w", h.Channel, h.Amount, r.Paid, err)
+		if !errors.Is(err, channel.ErrSignature) && !errors.Is(err, channel.ErrAmountExceeds) && !errors.Is(err, channel.ErrFinalized) {
+			return err // not its fault: asked again
+		}
+		failed = append(failed, err)
+	}
+	k.asked = true
+	return errors.Join(failed...)
+}
+
+// take takes the update that a tower holds. Errors: channel.ErrSignature where there is
+// none, those of payee.Payee.Pay.
+func (k *Keeper) take(ctx context.Context, h Held) error {
+	for _, half := range h.Halves {
+		q := payee.Request{Channel: h.Channel, Update: &channel.Update{Amount: uint64(h.Amount), Signature: half}}
+		if _, err := k.Payee.Pay(ctx, q); !errors.Is(err, channel.ErrSignature) {
+			return err
+		}
+	}
+	return channel.ErrSignature
 }

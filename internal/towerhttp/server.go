@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/watch/tower"
 )
 
@@ -48,6 +49,13 @@ type Held struct {
 	Rungs   int    `json:"rungs"`
 	Expiry  uint32 `json:"expiry_height"`
 	Margin  uint32 `json:"margin"`
+	// Halves holds the payer's half-signature for the amount: worth nothing without
+	// the provider's key, and to a provider that was restored all that it forgot.
+	Halves []channel.Hex `json:"halves"`
+}
+
+type heldList struct {
+	Channels []Held `json:"channels"`
 }
 
 // refusals are looked through in order; the first match counts.
@@ -153,8 +161,11 @@ func (s *server) list(_ http.ResponseWriter, r *http.Request, provider string) (
 	held := make([]Held, len(entries))
 	for i, e := range entries {
 		held[i] = Held{Channel: e.Channel.String(), Amount: e.Amount, Rungs: len(e.Rungs), Expiry: e.Expiry, Margin: e.Margin}
+		if held[i].Halves, err = e.Ladder.Halves(); err != nil {
+			return nil, err
+		}
 	}
-	return map[string]any{"channels": held}, nil
+	return heldList{held}, nil
 }
 
 // fail answers a refusal. What is wrong here, and no refusal, is not told outside.

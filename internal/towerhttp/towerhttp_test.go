@@ -16,6 +16,7 @@ import (
 	"github.com/spillway/spillway/internal/pairtest"
 	"github.com/spillway/spillway/internal/towerhttp"
 	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/store/memory"
 	"github.com/spillway/spillway/watch"
 	"github.com/spillway/spillway/watch/tower"
@@ -159,6 +160,86 @@ func TestTowerAway(t *testing.T) {
 	must(t, s.step())
 	if last := s.told[len(s.told)-1]; last.Amount != 6_000 {
 		t.Fatalf("handed over: %+v", s.told)
+	}
+}
+
+// snapshot copies what the payee's disk holds now.
+func (s *stand) snapshot() *pairtest.Disk {
+	s.t.Helper()
+	disk := memory.New()
+	for _, bucket := range []string{"payee/channel", "payee/key", "payee/pool", "payee/charged", "payee/meta"} {
+		entries, err := s.PayeeDisk.List(s.t.Context(), bucket, "")
+		must(s.t, err)
+		for _, e := range entries {
+			must(s.t, disk.Commit(s.t.Context(), store.Op{Bucket: bucket, Key: e.Key, Value: e.Value}))
+		}
+	}
+	return &pairtest.Disk{Store: disk}
+}
+
+// A provider that was restored from an old backup learns from its tower what it was
+// paid since, and settles that; the two do not outbid each other.
+func TestRestoredProviderLearns(t *testing.T) {
+	for _, kind := range []script.Construction{script.Taproot, script.Multisig, script.MultisigP2SH} {
+		t.Run(string(kind), func(t *testing.T) {
+			s := newStand(t)
+			id := s.Open(kind)
+			s.buy(id, 0, 5)
+			backup := s.snapshot()
+			s.buy(id, 5, 9)
+			must(t, s.step())
+			s.PayeeDisk = backup
+			s.RestartPayee()
+			must(t, s.Payee.MarkRestored(t.Context()))
+			lies := func(ctx context.Context) ([]towerhttp.Held, error) {
+				list, err := s.client(s.token).Held(ctx)
+				for i := range list {
+					list[i].Amount += 1000
+				}
+				return list, err
+			}
+			s.keeper = &towerhttp.Keeper{Payee: s.Payee, HandOver: s.keeper.HandOver, Held: lies, Limit: script.FeeRatePerVB(1000)}
+			if err := s.step(); !errors.Is(err, channel.ErrSignature) {
+				t.Errorf("an amount that nobody signed: %v", err)
+			}
+			s.keeper.Held = s.client(s.token).Held
+			s.Mine(1)
+			must(t, s.step()) // the tower's answer to the last hand-over made it ask again
+			r, err := s.Payee.Record(t.Context(), id)
+			must(t, err)
+			if r.Paid != 9_000 {
+				t.Fatalf("paid %d after asking the tower", r.Paid)
+			}
+			tip, err := s.Chain.Tip(t.Context())
+			must(t, err)
+			s.Mine(int(r.Terms.Expiry - r.Terms.Margin - tip.Height))
+			sent := len(s.Chain.Sent())
+			for range 5 {
+				must(t, s.StepPayee())
+				must(t, (&watch.Watch{Chain: s.Chain, Drivers: []watch.Driver{s.tower}}).Step(t.Context()))
+			}
+			if n := len(s.Chain.Sent()) - sent; n != 1 {
+				t.Errorf("%d broadcasts in one block", n)
+			}
+		})
+	}
+}
+
+// Without a right token nothing is told, and it is asked for once in a block.
+func TestHeldIsRefused(t *testing.T) {
+	s := newStand(t)
+	asked := 0
+	s.keeper.Held = func(ctx context.Context) ([]towerhttp.Held, error) {
+		asked++
+		return s.client("ada." + strings.Repeat("00", 32)).Held(ctx)
+	}
+	if err := s.step(); !errors.Is(err, towerhttp.ErrRefused) {
+		t.Errorf("%v", err)
+	}
+	must(t, s.step())
+	s.Mine(1)
+	if err := s.step(); !errors.Is(err, towerhttp.ErrRefused) || asked != 2 {
+		t.Errorf("asked %d times: %v", asked, err)
 	}
 }
 

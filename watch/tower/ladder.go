@@ -159,3 +159,28 @@ func items(in *wire.TxIn) ([][]byte, error) {
 	}
 	return pushes, nil
 }
+
+// Halves are the items of an input that have the form of a half-signature: what the
+// payer signed for the amount of these rungs is among them, and nothing that would
+// complete a rung.
+func (l Ladder) Halves() ([]channel.Hex, error) {
+	rungs, err := l.Unpack()
+	if err != nil {
+		return nil, err
+	}
+	all, err := items(rungs[0].TxIn[0])
+	if err != nil {
+		return nil, err
+	}
+	const single, none = txscript.SigHashSingle | txscript.SigHashAnyOneCanPay, txscript.SigHashNone | txscript.SigHashAnyOneCanPay
+	var halves []channel.Hex
+	for _, item := range all {
+		if len(item) < 65 || len(item) > maxSig {
+			continue // 64 bytes are the payee's on taproot, which has no flag
+		}
+		if flag := txscript.SigHashType(item[len(item)-1]); flag == single || flag == none {
+			halves = append(halves, item)
+		}
+	}
+	return halves, nil
+}
