@@ -66,7 +66,7 @@ func (r PayeeRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (P
 }
 
 func (r PayeeRecord) fundingLost(v View, p Policy) (PayeeRecord, []Action) {
-	if v.Funding.ConflictDepth >= max(p.Reorg, 1) {
+	if v.Funding.ConflictDepth >= max(p.Burial, 1) {
 		r.Phase = Abandoned
 		return r, nil
 	}
@@ -88,14 +88,14 @@ func (r PayeeRecord) own(txid string) bool {
 func (r PayeeRecord) PaidBy(txid string) bool { return r.own(txid) }
 
 func (r PayeeRecord) dueClosing(ch *script.Channel, payout []byte, v View) (PayeeRecord, []Action) {
-	if v.Spend != nil && r.own(v.Spend.Txid) && (v.Spend.Height > 0 || v.Tip < r.Terms.deadline()) {
+	if v.Spend != nil && r.own(v.Spend.Txid) && (v.Spend.Height > 0 || v.Tip < r.deadline()) {
 		return r, nil
 	}
 	var actions []Action
 	if len(r.Close.FinalTx) > 0 && v.Spend == nil {
 		actions = append(actions, Action{Kind: Send, Tx: r.Close.FinalTx})
 	}
-	late := v.Tip >= r.Close.Height+closePatience || v.Tip >= r.Terms.deadline()
+	late := v.Tip >= r.Close.Height+closePatience || v.Tip >= r.deadline()
 	if late && r.Paid > 0 {
 		if r.Reason == "" {
 			r.Reason = CloseUnseen
@@ -103,6 +103,16 @@ func (r PayeeRecord) dueClosing(ch *script.Channel, payout []byte, v View) (Paye
 		actions = append(actions, r.settle(ch, payout, v)...)
 	}
 	return r, actions
+}
+
+// deadline is the height from which on the payee settles.
+func (r PayeeRecord) deadline() uint32 {
+	if r.Duplex != nil {
+		if height, holds := r.duplex().Deadline(); holds {
+			return height
+		}
+	}
+	return r.Terms.deadline()
 }
 
 // settle decides whether the settlement is made anew, sent again, or has to wait.
@@ -126,7 +136,7 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 	if v.Spend != nil && !r.own(v.Spend.Txid) && (amount == r.Paid || v.Spend.Txid != r.Settlement.Txid) {
 		v.Rate = max(v.Rate, v.outbid(size)) // a refund came first: at less no node takes the settlement
 	}
-	rate, remake := nextRate(r.Settlement, amount, v, v.Tip >= r.Terms.deadline(), limit)
+	rate, remake := nextRate(r.Settlement, amount, v, r.Terms.climb(r.Terms.Expiry, v.Tip, limit), limit)
 	switch {
 	case !remake && v.Spend != nil && v.Spend.Txid == r.Settlement.Txid:
 		return nil // it waits in the mempool
@@ -158,12 +168,46 @@ func stakeRate(stake, size int64) script.FeeRate {
 // minStep is the least by which a replacement's rate rises, 1 sat/vB.
 const minStep = script.FeeRate(1000)
 
+// lastBlocks is how many blocks before a deadline the rate of a settlement has
+// reached its limit: R + 2.
+const lastBlocks = 8
+
+// climb is how a broadcast's rate rises while the going rate stands still.
+type climb struct {
+	on    bool
+	left  uint32         // blocks in which the limit is to be reached
+	limit script.FeeRate // up to here
+}
+
+// climb is how a settlement rises that has to be mined before a height: within the
+// margin, and only when it could not reach its limit in time otherwise. Earlier it
+// would burn what waiting keeps.
+func (t Terms) climb(before, tip uint32, limit script.FeeRate) climb {
+	left := before - min(before, tip)
+	return climb{on: left <= t.Margin, left: left - min(left, lastBlocks), limit: limit}
+}
+
+// step is the next higher rate, a quarter or 1 sat/vB.
+func (climb) step(rate script.FeeRate) script.FeeRate { return rate + max(minStep, rate/4) }
+
+// due reports whether a rate has to rise now.
+func (c climb) due(rate script.FeeRate) bool {
+	needed := uint32(0)
+	for ; c.on && rate < c.limit && needed < c.left; needed++ {
+		rate = c.step(rate)
+	}
+	return c.on && needed >= c.left
+}
+
 // nextRate is the rate of the next broadcast. It never falls, rises with the
-// going rate, with a new amount, and, once urgent, with every block; limit is
+// going rate, with a new amount, and, where it is to climb, with the block; limit is
 // what is at stake. remake is false when the last broadcast is to be repeated.
-func nextRate(last *Broadcast, amount uint64, v View, urgent bool, limit script.FeeRate) (rate script.FeeRate, remake bool) {
+func nextRate(last *Broadcast, amount uint64, v View, c climb, limit script.FeeRate) (rate script.FeeRate, remake bool) {
 	floor := max(v.Rate, minStep)
-	if last == nil {
+	switch {
+	case last == nil && limit < minStep:
+		return 0, true // no node relays it
+	case last == nil:
 		return min(floor, limit), true
 	}
 	prev := script.FeeRate(last.Rate)
@@ -171,8 +215,8 @@ func nextRate(last *Broadcast, amount uint64, v View, urgent bool, limit script.
 	switch {
 	case last.Amount != amount || floor > prev:
 		next = max(floor, prev+minStep)
-	case urgent && v.Tip > last.Height:
-		next = max(floor, prev+max(minStep, prev/4))
+	case v.Tip > last.Height && c.due(prev):
+		next = max(prev, min(c.step(prev), c.limit))
 	}
 	next = min(next, limit)
 	if next <= prev && last.Amount == amount {

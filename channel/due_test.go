@@ -53,8 +53,8 @@ func TestPayeeDue(t *testing.T) {
 		{"a reorg below the depth keeps the phase", record(), at(200, unconfirmed), Open, "", ""},
 		{"T1 gone: sent again", record(func(r *PayeeRecord) { r.FundingTx = Hex{7} }), unseen(0), Open, "", "send-funding"},
 		{"T1 gone, not known", record(), unseen(0), Open, "", ""},
-		{"T1's input spent, not deep", record(func(r *PayeeRecord) { r.FundingTx = Hex{7} }), unseen(5), Open, "", "send-funding"},
-		{"T1's input spent, deep", record(func(r *PayeeRecord) { r.FundingTx = Hex{7} }), unseen(6), Abandoned, "", ""},
+		{"T1's input spent, not deep", record(func(r *PayeeRecord) { r.FundingTx = Hex{7} }), unseen(6), Open, "", "send-funding"},
+		{"T1's input spent, deep", record(func(r *PayeeRecord) { r.FundingTx = Hex{7} }), unseen(7), Abandoned, "", ""},
 		{"last quiet block", record(paid(5000)), at(lastBlock), Open, "", ""},
 		{"at the margin", record(paid(5000)), at(lastBlock + 1), Settling, AtMargin, "make-settlement"},
 		{"at the margin, nothing paid", record(), at(lastBlock + 1), Open, "", ""},
@@ -108,13 +108,15 @@ func TestPayerDue(t *testing.T) {
 		{"funding, T1 not sent yet", bought(phase(Funding), func(r *PayerRecord) { r.FundingSent = false }), unseen(0), Funding, ""},
 		{"funding, T1 lost", bought(phase(Funding)), unseen(0), Funding, "send-funding"},
 		{"T1 seen and deep", bought(phase(Funding)), at(200), Open, ""},
-		{"T1's input spent, deep", bought(phase(Funding)), unseen(6), Abandoned, ""},
-		{"T1's input spent, not deep", bought(phase(Funding)), unseen(5), Funding, "send-funding"},
+		{"T1's input spent, deep", bought(phase(Funding)), unseen(7), Abandoned, ""},
+		{"T1's input spent, not deep", bought(phase(Funding)), unseen(6), Funding, "send-funding"},
 		{"before the expiry", bought(), at(expiry - 1), Open, ""},
 		{"at the expiry", bought(), at(expiry), Refunding, "make-refund"},
 		{"refund saved", bought(refund(1000, expiry)), at(expiry), Refunding, "send"},
 		{"refund in the mempool", bought(refund(1000, expiry)), at(expiry, spentBy("refund", 0)), Refunding, ""},
-		{"refund not mined in the next block: dearer", bought(refund(1000, expiry)), at(expiry+1, spentBy("refund", 0)), Refunding, "make-refund"},
+		{"refund not mined in the next block: dearer", bought(refund(1000, expiry), signed(5000)), at(expiry+1, spentBy("refund", 0)), Refunding, "make-refund"},
+		{"nobody has anything against it: not dearer", bought(refund(1000, expiry)), at(expiry+1, spentBy("refund", 0)), Refunding, ""},
+		{"dearer than what was signed: not dearer", bought(refund(40_000, expiry), signed(5000)), at(expiry+1, spentBy("refund", 0)), Refunding, ""},
 		{"refund mined", bought(refund(1000, expiry), phase(Refunding)), at(expiry+1, spentBy("refund", expiry+1)), Refunding, ""},
 		{"refund buried", bought(refund(1000, expiry)), at(expiry+7, spentBy("refund", expiry+1)), Refunded, ""},
 		{"the payee's settlement comes first", bought(), at(expiry, spentBy("settlement", 0)), Open, ""},
@@ -286,39 +288,47 @@ func TestPitfall35_RatesNeverFall(t *testing.T) {
 	})
 }
 
-// TestPitfall34_EveryBlock: within the margin each block brings a dearer settlement,
-// outside it the same one again.
-func TestPitfall34_EveryBlock(t *testing.T) {
+// TestPitfall34_Climbs: outside the margin the same settlement is sent again. Within it
+// the rate stands while it could still reach what is at stake in time, and then
+// rises with every block; R + 2 blocks before the expiry it is there.
+func TestPitfall34_Climbs(t *testing.T) {
 	r := record(paid(50_000), func(r *PayeeRecord) { r.Phase = Settling })
 	ch := r.Terms.built(t)
-	for tip := uint32(200); tip < 210; tip++ {
+	limit := limitOf(ch, r)
+	var last script.FeeRate
+	var began uint32
+	for tip := uint32(200); tip < expiry; tip++ {
 		next, actions := r.Due(ch, payout, at(tip), policy())
-		if tip == 200 {
+		switch kinds(actions) {
+		case "make-settlement":
+			rate := actions[0].Rate
+			if tip > 200 && (rate < last+1000 && rate != limit || rate > max(last+1000, last*5/4)) {
+				t.Fatalf("height %d: %v after %v", tip, rate, last)
+			}
+			if tip > 200 && began == 0 {
+				began = tip
+			}
+			last = rate
 			next.Settlement = saved(actions[0], r.Paid, tip)
-		} else if kinds(actions) != "send" {
+		case "send":
+			if began > 0 && last != limit {
+				t.Fatalf("height %d: %v again, the stake allows %v", tip, last, limit)
+			}
+		default:
 			t.Fatalf("height %d: %q", tip, kinds(actions))
 		}
-		r = next
-	}
-	last := script.FeeRate(r.Settlement.Rate)
-	for tip := lastBlock + 1; tip < expiry; tip++ {
-		next, actions := r.Due(ch, payout, at(tip), policy())
-		if kinds(actions) == "make-settlement" {
-			if actions[0].Rate < last+1000 && actions[0].Rate != limitOf(ch, r) {
-				t.Fatalf("height %d: %v after %v", tip, actions[0].Rate, last)
-			}
-			last = actions[0].Rate
-			next.Settlement = saved(actions[0], r.Paid, tip)
-		} else if last != limitOf(ch, r) {
-			t.Fatalf("height %d: %q at %v", tip, kinds(actions), last)
+		if tip == expiry-lastBlocks && last != limit {
+			t.Fatalf("height %d: %v, the stake allows %v", tip, last, limit)
 		}
 		r = next
 	}
-	if last != limitOf(ch, r) {
-		t.Fatalf("at the expiry the rate is %v, the stake allows %v", last, limitOf(ch, r))
+	if blocks := expiry - lastBlocks - began; began <= lastBlock || blocks > 24 || blocks < 10 {
+		t.Fatalf("the rate rises from height %d on, for %d blocks", began, blocks)
 	}
 }
 
 func limitOf(ch *script.Channel, r PayeeRecord) script.FeeRate {
 	return stakeRate(int64(r.Paid)-int64(dustP2TR), ch.SettlementVSize(int64(r.Terms.Capacity-r.Paid), payout))
 }
+
+func signed(sat uint64) func(*PayerRecord) { return func(r *PayerRecord) { r.Signed = sat } }

@@ -159,6 +159,7 @@ func (r Duplex) Take(s Update, tip uint32) (next Duplex, changed bool, err error
 		return r, false, refuse(ErrTerms, "the %s sends nothing in epoch %d", r.Side.Other(), s.Epoch)
 	case s.Epoch < newest || !s.Newer(r.Held):
 		return r, false, nil
+	case r.Restored: // what was signed since is not known: whatever is newer is taken, as it is resent
 	case s.Epoch > newest+1:
 		return r, false, refuse(ErrTerms, "epoch %d follows on epoch %d", s.Epoch, newest)
 	case !r.Terms.takes(s.Epoch, tip):

@@ -68,8 +68,10 @@ func (r Duplex) settle(ch *script.Channel, payout []byte, v View, deadline uint3
 	switch {
 	case r.Held.Epoch == 0 || v.Tip < lock:
 		return nil // there is no unilateral close before the lock
-	case v.Spend != nil && (v.Spend.Height > 0 || !r.Close.Is(v.Spend.Txid) && !r.older(v.Spend)):
-		return nil // mined, or newer than what is held
+	case v.Spend != nil && v.Spend.Height > 0:
+		return nil
+	case v.Spend != nil && !r.Close.Is(v.Spend.Txid) && !r.older(v.Spend) && (v.Spend.Lock > 0 || v.Tip < deadline):
+		return nil // newer than what is held, or a close that may be mined yet
 	case v.Funding.Height == 0 && r.Terms.TxVersion == 3:
 		return nil
 	}
@@ -78,7 +80,7 @@ func (r Duplex) settle(ch *script.Channel, payout []byte, v View, deadline uint3
 	if v.Spend != nil && !r.Close.Is(v.Spend.Txid) {
 		v.Rate = max(v.Rate, v.outbid(size))
 	}
-	return again(r.Close, r.Held.Amount, v, v.Tip >= deadline, limit, MakeSettlement)
+	return again(r.Close, r.Held.Amount, v, r.Terms.climb(deadline+r.Terms.Margin, v.Tip, limit), limit, MakeSettlement)
 }
 
 func (r Duplex) refund(ch *script.Channel, payout []byte, v View) []Action {
@@ -87,12 +89,12 @@ func (r Duplex) refund(ch *script.Channel, payout []byte, v View) []Action {
 	}
 	size := ch.RefundVSize(payout)
 	limit := stakeRate(int64(r.Terms.Capacity)-script.Dust(payout), size)
-	return again(r.Close, 0, v, true, limit, MakeRefund)
+	return again(r.Close, 0, v, refundClimb(r.Sent.Amount, size), limit, MakeRefund)
 }
 
 // again makes a broadcast, repeats the last one, or waits.
-func again(last *Broadcast, amount uint64, v View, urgent bool, limit script.FeeRate, kind ActionKind) []Action {
-	rate, remake := nextRate(last, amount, v, urgent, limit)
+func again(last *Broadcast, amount uint64, v View, c climb, limit script.FeeRate, kind ActionKind) []Action {
+	rate, remake := nextRate(last, amount, v, c, limit)
 	switch {
 	case !remake && v.Spend != nil && v.Spend.Txid == last.Txid:
 		return nil // it waits in the mempool
@@ -156,7 +158,7 @@ func (r PayerRecord) dueDuplex(ch *script.Channel, v View, p Policy) (PayerRecor
 	if v.Spend == nil && r.Close != nil && len(r.Close.Tx) > 0 && v.Tip < deadline {
 		return r, []Action{{Kind: Send, Tx: r.Close.Tx}}
 	}
-	if v.Spend != nil && r.Close != nil && r.Close.Txid == v.Spend.Txid {
+	if v.Spend != nil && r.Close != nil && r.Close.Txid == v.Spend.Txid && (!holds || v.Spend.Height > 0 || v.Tip < deadline) {
 		return r, nil // the agreed close is on its way
 	}
 	d, actions := d.Due(ch, r.RefundScript, v, p)

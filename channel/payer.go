@@ -296,7 +296,7 @@ func (r PayerRecord) Due(ch *script.Channel, v View, p Policy) (PayerRecord, []A
 		r.SpentBy = v.Spend.Txid
 	}
 	if !v.Funding.Seen && v.Spend == nil {
-		if v.Funding.ConflictDepth >= max(p.Reorg, 1) {
+		if v.Funding.ConflictDepth >= max(p.Burial, 1) {
 			r.Phase = Abandoned
 		} else if r.FundingSent {
 			return r, []Action{{Kind: SendFunding, Tx: r.FundingTx}}
@@ -328,13 +328,19 @@ func (r PayerRecord) Due(ch *script.Channel, v View, p Policy) (PayerRecord, []A
 	return r, r.refund(ch, v)
 }
 
+// refundClimb is how a refund rises: it races the payee's settlement for what was
+// signed. Where nothing was, nobody races it, and it follows the going rate.
+func refundClimb(signed uint64, size int64) climb {
+	return climb{on: signed > 0, limit: stakeRate(int64(signed), size)}
+}
+
 func (r PayerRecord) refund(ch *script.Channel, v View) []Action {
 	if v.Funding.Height == 0 && r.Terms.TxVersion == 3 {
 		return nil
 	}
 	size := ch.RefundVSize(r.RefundScript)
 	limit := stakeRate(int64(r.Terms.Capacity)-script.Dust(r.RefundScript), size)
-	rate, remake := nextRate(r.Refund, 0, v, true, limit)
+	rate, remake := nextRate(r.Refund, 0, v, refundClimb(r.Signed, size), limit)
 	switch {
 	case !remake && v.Spend != nil && v.Spend.Txid == r.Refund.Txid:
 		return nil // it waits in the mempool

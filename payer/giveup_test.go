@@ -67,10 +67,10 @@ func TestPitfall72_CancelledOpening(t *testing.T) {
 	refused(t, p, id)
 	_, err = p.Wallet.Cancel(t.Context(), r.Terms.Outpoint.Hash, script.FeeRatePerVB(5))
 	wantNil(t, err)
-	p.Mine(5)
+	p.Mine(6)
 	wantNil(t, p.StepPayer())
 	if got := record(t, p, id); got.Phase != channel.Funding {
-		t.Fatalf("at depth 5: %s", got.Phase)
+		t.Fatalf("at depth 6: %s", got.Phase)
 	}
 	p.Mine(1)
 	wantNil(t, p.StepPayer())

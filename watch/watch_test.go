@@ -94,7 +94,7 @@ func TestPitfall27_RebroadcastUntilBuried(t *testing.T) {
 }
 
 // The payee sets the fee when it broadcasts, at the rate of that day, and raises
-// it with each block within the margin; the rate never falls.
+// it with each block as the expiry comes near; the rate never falls.
 func TestPitfall30_FeeSetAtBroadcast(t *testing.T) {
 	p := pairtest.New(t)
 	id := bought(t, p, script.Taproot, 10)
@@ -107,19 +107,26 @@ func TestPitfall30_FeeSetAtBroadcast(t *testing.T) {
 		t.Fatalf("settlement %+v at a going rate of 7 sat/vB", last.Settlement)
 	}
 	p.Chain.SetFeeRate(script.FeeRatePerVB(1))
-	for range 4 {
+	raised := 0
+	for range 26 {
 		_, err := p.Chain.MineBlock() // an empty block: censored
 		must(t, err)
 		must(t, p.StepPayee())
 		r, err := p.Payee.Record(t.Context(), id)
 		must(t, err)
-		if r.Settlement.Rate <= last.Settlement.Rate {
+		switch {
+		case r.Settlement.Rate < last.Settlement.Rate, raised > 0 && r.Settlement.Rate == last.Settlement.Rate:
 			t.Fatalf("the rate went from %d to %d although a block passed it over", last.Settlement.Rate, r.Settlement.Rate)
+		case r.Settlement.Rate > last.Settlement.Rate:
+			raised++
 		}
 		if s := spendOf(t, p, id); s == nil || s.Txid.String() != r.Settlement.Txid {
 			t.Fatalf("in the mempool is %v, not the newest settlement %s", s, r.Settlement.Txid)
 		}
 		last = r
+	}
+	if raised < 4 || raised > 22 {
+		t.Fatalf("the rate was raised %d times in 26 blocks", raised)
 	}
 }
 

@@ -34,7 +34,7 @@ func chains() []Scenario {
 			Title: "fees rise thirtyfold as the margin begins: the settlement climbs until it is taken",
 		},
 		{
-			Name: "fee-spike-after-close", Honest: Payee, Channels: oneWay, play: stuckClose,
+			Name: "fee-spike-after-close", Honest: Payee, Channels: everyWay, play: stuckClose,
 			Title: "both have closed at yesterday's fee, and nobody mines it: the provider replaces it before the payer's refund can",
 		},
 		censorship(27),
