@@ -117,7 +117,7 @@ func startAdmin(dir string, driver gateway.AdminDriver, more map[string]func(con
 		return nil, err
 	}
 	s := &adminServer{path: filepath.Join(dir, adminFile), done: make(chan error, 1)}
-	if err := errors.Join(removeIfThere(s.path), os.WriteFile(s.path, raw, 0o600)); err != nil {
+	if err := writeDurable(s.path, raw); err != nil {
 		return nil, errors.Join(localError(err), l.Close())
 	}
 	s.server = &http.Server{Handler: gateway.Admin(driver, info.Token, logger, more), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
