@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
+	"path/filepath"
 
+	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
 )
@@ -40,4 +43,18 @@ func (r *role) challengeSecrets(ctx context.Context) (now [32]byte, before [][32
 	}
 	now, err = r.keys.ChallengeSecret(epoch)
 	return now, before, err
+}
+
+// dropSeed takes back a seed that was put just now into a folder of another one.
+func dropSeed(dir string) error {
+	return errors.Join(removeIfThere(filepath.Join(dir, plainSeed)), removeIfThere(filepath.Join(dir, sealedSeed)))
+}
+
+// noSeedYet says that a folder that was restored from a backup lacks its seed.
+func noSeedYet(r *role) error {
+	next := "Put the seed back: spillway wallet restore"
+	if r.name == "payee" {
+		next += " --provider"
+	}
+	return &failure{exit: exitLocal, code: "no-wallet", message: "the seed of " + r.dir + " is not there", money: noMoney, next: next, err: keys.ErrNoSeed}
 }

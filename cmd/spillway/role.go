@@ -84,6 +84,9 @@ func (a *app) openRole(ctx context.Context, name string) (_ *role, err error) {
 		return nil, err
 	}
 	r.wallet, err = wallet.New(ctx, wallet.Config{Keys: r.keys, Chain: r.chain, Store: r.store, Params: r.params, Logger: a.out.logger()})
+	if r.fresh && errors.Is(err, wallet.ErrOtherSeed) {
+		return nil, errors.Join(noSeedYet(r), dropSeed(r.dir))
+	}
 	return r, err
 }
 

@@ -135,7 +135,9 @@ func (a *app) restore(ctx context.Context, name string, text []byte) (err error)
 		return err
 	}
 	r, err := a.openRole(ctx, name)
-	if err != nil {
+	if errors.Is(err, wallet.ErrOtherSeed) { // the words of another wallet than this folder's
+		return errors.Join(err, dropSeed(a.folder(name)))
+	} else if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
