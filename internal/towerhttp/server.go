@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spillway/spillway/chain"
@@ -25,6 +26,7 @@ import (
 const (
 	MaxBody  = 64 << 10         // bytes of a hand-off: 64 rungs take less than 20 KiB
 	inFlight = 64               // requests at once; more are told to come again
+	perOne   = 8                // of these, requests of one provider
 	bodyTime = 10 * time.Second // for a request's body
 )
 
@@ -86,7 +88,7 @@ var refusals = []struct {
 //
 // Refusals are a Problem.
 func Handler(t Tower, log *slog.Logger) http.Handler {
-	s := &server{tower: t, log: log, slots: make(chan struct{}, inFlight)}
+	s := &server{tower: t, log: log, slots: make(chan struct{}, inFlight), busy: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /v1/ladder", s.guarded(s.put))
 	mux.HandleFunc("GET /v1/ladders", s.guarded(s.list))
@@ -97,6 +99,27 @@ type server struct {
 	tower Tower
 	log   *slog.Logger
 	slots chan struct{}
+	mu    sync.Mutex
+	busy  map[string]int // requests at hand, by provider
+}
+
+// enter counts a provider's request in, where there is room.
+func (s *server) enter(provider string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[provider] >= perOne {
+		return false
+	}
+	s.busy[provider]++
+	return true
+}
+
+func (s *server) leave(provider string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[provider]--; s.busy[provider] == 0 {
+		delete(s.busy, provider)
+	}
 }
 
 // guarded admits whom the tower knows, before anything of the body is read.
@@ -106,8 +129,7 @@ func (s *server) guarded(do func(w http.ResponseWriter, r *http.Request, provide
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
 		default:
-			w.Header().Set("Retry-After", "1")
-			s.answer(w, http.StatusServiceUnavailable, Problem{http.StatusServiceUnavailable, "busy", "too many requests at once"})
+			s.tooMany(w)
 			return
 		}
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -120,6 +142,11 @@ func (s *server) guarded(do func(w http.ResponseWriter, r *http.Request, provide
 			s.fail(w, err)
 			return
 		}
+		if !s.enter(provider) {
+			s.tooMany(w)
+			return
+		}
+		defer s.leave(provider)
 		v, err := do(w, r, provider)
 		if err != nil {
 			s.fail(w, err)
@@ -127,6 +154,11 @@ func (s *server) guarded(do func(w http.ResponseWriter, r *http.Request, provide
 		}
 		s.answer(w, http.StatusOK, v)
 	}
+}
+
+func (s *server) tooMany(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	s.answer(w, http.StatusServiceUnavailable, Problem{http.StatusServiceUnavailable, "busy", "too many requests at once"})
 }
 
 func (s *server) put(w http.ResponseWriter, r *http.Request, provider string) (any, error) {

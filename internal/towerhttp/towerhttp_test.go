@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/spillway/spillway/channel"
@@ -36,6 +37,7 @@ type stand struct {
 	tower  *tower.Tower
 	server *httptest.Server
 	token  string
+	disk   *memory.Store
 	keeper *towerhttp.Keeper
 	told   []tower.Taken
 }
@@ -44,6 +46,7 @@ func newStand(t *testing.T) *stand {
 	t.Helper()
 	s := &stand{Pair: pairtest.New(t), t: t}
 	disk := memory.New()
+	s.disk = disk
 	var err error
 	s.token, err = tower.AddProvider(t.Context(), disk, "ada", [32]byte{1})
 	must(t, err)
@@ -341,6 +344,43 @@ func TestWireRefusals(t *testing.T) {
 		t.Errorf("without a chain: %d %q", status, code)
 	}
 	s.Chain.Down(false)
+}
+
+// A provider that never finishes what it sends keeps no other one out.
+func TestSlowProvider(t *testing.T) {
+	s := newStand(t)
+	other, err := tower.AddProvider(t.Context(), s.disk, "eve", [32]byte{2})
+	must(t, err)
+	var ends []*io.PipeWriter
+	var waits sync.WaitGroup
+	for range 8 {
+		body, end := io.Pipe()
+		ends = append(ends, end)
+		waits.Go(func() { s.request("PUT", "/v1/ladder", s.token, body) })
+		if _, err := end.Write([]byte("{")); err != nil { // it is being sent
+			t.Fatal(err)
+		}
+	}
+	busy := false
+	for range 1000 {
+		if _, code := s.request("GET", "/v1/ladders", s.token, nil); code == "busy" {
+			busy = true
+			break
+		}
+	}
+	if !busy {
+		t.Error("a ninth request at once is served")
+	}
+	if status, code := s.request("GET", "/v1/ladders", other, nil); status != 200 {
+		t.Errorf("another provider: %d %q", status, code)
+	}
+	for _, end := range ends {
+		must(t, end.Close())
+	}
+	waits.Wait()
+	if status, code := s.request("GET", "/v1/ladders", s.token, nil); status != 200 {
+		t.Errorf("afterwards: %d %q", status, code)
+	}
 }
 
 type zeros struct{}

@@ -433,6 +433,53 @@ func TestRefundRaces(t *testing.T) {
 	s.settled(id, 40_000)
 }
 
+// A channel that is paid up to its capacity has no rest: its rungs pay the payee alone,
+// and the flag of the payer's half-signature is another one.
+func TestWholeCapacity(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			s := newStand(t)
+			id := s.bought(kind, pairtest.Capacity*1000/pairtest.Price)
+			held, err := s.tower.Entries(t.Context(), provider)
+			must(t, err)
+			if e := held[0]; e.Amount != pairtest.Capacity || len(e.Rest) > 0 {
+				t.Fatalf("%+v", e)
+			}
+			s.mineTo(s.terms(id).Expiry)
+			refund, err := s.Payer.Refund(t.Context(), id)
+			must(t, err)
+			s.step()
+			if spend := s.spend(id); spend == nil || spend.Txid.String() == refund.Txid {
+				t.Fatal("the refund is not replaced")
+			}
+			s.Mine(1)
+			s.settled(id, pairtest.Capacity)
+		})
+	}
+}
+
+// What a provider is told of its ladders is the payer's half-signature, good for the
+// amount, and never the signature that would complete a rung.
+func TestHalves(t *testing.T) {
+	for _, kind := range kinds {
+		for _, n := range []int{1, 20, 50} { // one rung, several, no rest
+			s := newStand(t)
+			id := s.Open(kind)
+			s.buy(id, 0, n)
+			h := s.ladder(id)
+			halves, err := h.Halves()
+			must(t, err)
+			ch, err := s.terms(id).Script()
+			must(t, err)
+			if len(halves) != 1 {
+				t.Fatalf("%s, %d chunks: %d halves", kind, n, len(halves))
+			}
+			u := channel.Update{Amount: uint64(n) * 1000, Signature: halves[0]}
+			must(t, s.terms(id).VerifyUpdate(ch, u))
+		}
+	}
+}
+
 // A ladder costs a signature of new bytes for each rung but the first.
 func TestLadderIsCompact(t *testing.T) {
 	for _, kind := range kinds {
