@@ -380,3 +380,33 @@ func (b *both) checkDeadlines(rt *rapid.T, tip, late uint32, before [2]Duplex) {
 		}
 	}
 }
+
+// A payee restored from before two reversals takes what an honest payer sends again,
+// and nothing that is older than what it knows.
+func TestDuplexRestoredTakesWhatIsNewer(t *testing.T) {
+	b := newBoth(t)
+	b.goods(10_000_000)
+	wantNil(t, b.pay(script.Payer, 200, anyAmount))
+	old := b.side[script.Payee]
+	b.goods(-4_000_000)
+	wantNil(t, b.pay(script.Payee, 200, anyAmount))
+	b.goods(5_000_000)
+	wantNil(t, b.pay(script.Payer, 200, anyAmount))
+	newest := b.side[script.Payer].Sent
+	if _, _, err := b.take(old, newest, 200); !errors.Is(err, ErrTerms) {
+		t.Fatalf("epoch 3 after epoch 1, by a payee that was not restored: %v", err)
+	}
+	old.Restored = true
+	next, changed, err := b.take(old, newest, 200)
+	if err != nil || !changed || next.Held.Epoch != 3 || next.Held.Amount != 11_000 {
+		t.Fatalf("%v, %v, %+v", changed, err, next.Held)
+	}
+	if _, changed, err = b.take(next, old.Held, 200); err != nil || changed {
+		t.Fatalf("an older state was taken: %v", err)
+	}
+	wrong := newest
+	wrong.Amount++
+	if _, _, err := b.take(old, wrong, 200); !errors.Is(err, ErrSignature) {
+		t.Fatalf("another amount: %v", err)
+	}
+}
