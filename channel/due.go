@@ -51,6 +51,8 @@ func (r PayeeRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (P
 		return r.with(d), actions
 	}
 	switch {
+	case r.signedBefore(v):
+		return r, nil
 	case r.Phase == Settling:
 	case r.Paid == 0:
 		return r, nil // nothing to settle: the refund will spend it

@@ -13,6 +13,7 @@ import (
 	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/mpp/bitcoin"
 	"github.com/spillway/spillway/payee"
+	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/script"
 )
 
@@ -227,6 +228,43 @@ func TestPitfall69_OffersOutliveTheirChallenge(t *testing.T) {
 			kind = "payment-expired"
 		}
 		want(t, r, status, kind)
+	}
+}
+
+// After a restore an opening on an offer from before is taken, of whatever age, for
+// updates and settlement only; one of an epoch that is not known is refused, and
+// nothing is prepared on either.
+func TestPitfall62_OffersFromBeforeARestore(t *testing.T) {
+	restored := false
+	e := &edge{}
+	e.Stand = edgetest.New(t, edgetest.Config{Paywall: func(c *paywall.ServerConfig) {
+		if restored {
+			c.Before = [][32]byte{{1}, c.Secret}
+			c.Secret = [32]byte{2}
+		}
+	}})
+	q := e.Quote("/f.bin")
+	id := e.Build(q, script.Taproot)
+	p := e.OpenOf(id)
+	restored = true
+	e.Restart()
+	e.Wait(30 * time.Hour)
+	want(t, e.stays(t, func() *edgetest.Reply { return e.post(e.sealRaw(id, q.Challenge, p)) }), 402, "invalid-challenge")
+	unknown := p
+	unknown.Offer = mpp.NewChallenge([]byte{3}, p.Offer)
+	want(t, e.stays(t, func() *edgetest.Reply { return e.post(e.sealRaw(id, e.Quote("/f.bin").Challenge, unknown)) }), 402, "invalid-challenge")
+	want(t, e.post(e.sealRaw(id, e.Quote("/f.bin").Challenge, p)), 200, "")
+	rec, err := e.Payee.Record(ctx, id)
+	if err != nil || !rec.Restored || rec.Place {
+		t.Fatalf("taken as %+v, %v", rec, err)
+	}
+	e.Mine(1)
+	r := e.get(chunk0, e.Seal(e.Quote("/f.bin").Challenge, e.VoucherFor(id, 1000), ""), nil)
+	if r.Status/100 == 2 {
+		t.Fatalf("delivered on it: %d", r.Status)
+	}
+	if rec, err = e.Payee.Record(ctx, id); err != nil || rec.Paid != 1000 || rec.Charged != 0 {
+		t.Fatalf("paid %d sat, charged %d msat, %v", rec.Paid, rec.Charged, err)
 	}
 }
 

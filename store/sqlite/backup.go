@@ -142,7 +142,10 @@ func Restore(ctx context.Context, backup, path string, mark func(s *Store, about
 	if err := vacant(path); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".spillway-restore-*") // mode 0700
+	if err := leftovers(path); err != nil {
+		return classify(err)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), restoring+"*") // mode 0700
 	if err != nil {
 		return classify(err)
 	}
@@ -170,6 +173,23 @@ func Restore(ctx context.Context, backup, path string, mark func(s *Store, about
 		return classify(err)
 	}
 	return l.settle()
+}
+
+// restoring begins the name of the folder that a store is restored in.
+const restoring = ".spillway-restore-"
+
+// leftovers removes what restores that were killed left beside a store. Whoever calls
+// it has the lock.
+func leftovers(path string) error {
+	names, err := filepath.Glob(filepath.Join(filepath.Dir(path), restoring+"*"))
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, name := range names {
+		failed = append(failed, os.RemoveAll(name))
+	}
+	return errors.Join(failed...)
 }
 
 // vacant refuses a place where a store is, or the log of one that is gone. An empty

@@ -270,6 +270,14 @@ func TestRestoreRefuses(t *testing.T) {
 	if got := entries(t, path); len(got) != 201 || got["mark"] != "here" {
 		t.Errorf("%d entries", len(got))
 	}
+	// what a restore that was killed left is gone with the next one
+	if err := os.MkdirAll(filepath.Join(dir, "killed", ".spillway-restore-1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(t.Context(), backup, into("killed"), keepAll); err != nil {
+		t.Fatal(err)
+	}
+	lonely(t, into("killed"))
 	held := open(t, path, Options{})
 	if err := Restore(t.Context(), backup, path, keepAll); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("under a running one: %v", err)
