@@ -176,17 +176,23 @@ func (f towerFlags) open() (l net.Listener, url string, err error) {
 		"https://" + l.Addr().String(), nil
 }
 
-// feeless is a chain that is not asked for fee rates: a tower's are in its ladders.
-type feeless struct{ chain.Backend }
+// lenient is a chain that may have no fee estimate: a tower's fees are in its ladders.
+type lenient struct{ chain.Backend }
 
 // FeeRate implements watch.Chain.
-func (feeless) FeeRate(context.Context, int) (script.FeeRate, error) { return chain.MinFeeRate, nil }
+func (l lenient) FeeRate(ctx context.Context, blocks int) (script.FeeRate, error) {
+	rate, err := l.Backend.FeeRate(ctx, blocks)
+	if err != nil {
+		return chain.MinFeeRate, ctx.Err()
+	}
+	return rate, nil
+}
 
 // runTower looks at the chain and serves until the context or the listener ends.
 func (a *app) runTower(ctx context.Context, t *tower.Tower, r *role, server *http.Server, l net.Listener) error {
 	looking, stop := context.WithCancel(context.Background())
 	ended, served := make(chan struct{}), make(chan error, 1)
-	w := &watch.Watch{Chain: feeless{r.chain}, Drivers: []watch.Driver{t}, Log: a.out.logger()}
+	w := &watch.Watch{Chain: lenient{r.chain}, Drivers: []watch.Driver{t}, Log: a.out.logger()}
 	go func() {
 		defer close(ended)
 		every(looking, a.lookEvery(), w.Step, func(err error) { a.out.say("watch: %v", err) })

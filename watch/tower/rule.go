@@ -6,11 +6,16 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/script"
 )
 
 // keepUnseen is how many blocks after its expiry a channel is kept whose funding is
 // not on the chain any more.
 const keepUnseen = 2016
+
+// lastBlocks is how many blocks before the expiry the highest rung is due: two less
+// than for a payee, so that one that is alive is always ahead.
+const lastBlocks = 6
 
 // View is what the chain says of a channel that a tower watches.
 type View struct {
@@ -39,7 +44,7 @@ const (
 	AtMargin   Reason = "margin"      // tip ≥ expiry − margin
 	RefundSeen Reason = "refund"      // a spend with a lock is in the mempool
 	OlderState Reason = "older-state" // a spend that leaves less to the payee is in the mempool
-	Stuck      Reason = "stuck"       // one as good waits in the mempool, a quarter of the margin is over
+	Stuck      Reason = "stuck"       // one as good waits in the mempool at less than is due by now
 )
 
 // Decision is what the rule says.
@@ -68,7 +73,8 @@ func Decide(e Entry, v View, burial uint32) Decision {
 	case e.Version == 3 && v.Funding.Height == 0:
 		return Decision{Do: Wait} // version 3 does not relay over an unconfirmed version 2 parent
 	}
-	floor, within := e.floor(v.Tip)
+	within := v.Tip >= e.Deadline()
+	floor := max(e.climbed(v.Tip), e.going(v.Rate))
 	if v.Spend == nil {
 		if !within {
 			return Decision{Do: Wait}
@@ -87,7 +93,7 @@ func Decide(e Entry, v View, burial uint32) Decision {
 		return Decision{Climb, from, RefundSeen}
 	case v.Leaves < e.Amount:
 		return Decision{Climb, from, OlderState}
-	case within && v.Tip-e.Deadline() >= e.Margin/4:
+	case e.late(v):
 		return Decision{Climb, from, Stuck}
 	}
 	return Decision{Do: Wait} // the provider's own: it is alive, or it has closed
@@ -101,14 +107,37 @@ func lost(e Entry, v View, burial uint32) Decision {
 	return Decision{Do: SendFunding}
 }
 
-// floor is the rung that the tip demands: the lowest one up to expiry − margin, and
-// one more with every block from there on, up to the highest. within tells whether
-// the tip is within the margin.
-func (e Entry) floor(tip uint32) (rung int, within bool) {
+// climbed is the rung that the tip demands: the lowest one, until the others are needed,
+// one a block, for the highest to be there lastBlocks before the expiry. Never one
+// before the margin.
+func (e Entry) climbed(tip uint32) int {
+	top := int64(len(e.Rungs) - 1)
 	if tip < e.Deadline() {
-		return 0, false
+		return 0
 	}
-	return min(int(tip-e.Deadline()), len(e.Rungs)-1), true
+	left := max(int64(e.Expiry)-lastBlocks-int64(tip), 0)
+	return int(max(top-left, 0))
+}
+
+// going is the lowest rung that pays the going rate, or the highest.
+func (e Entry) going(rate script.FeeRate) int {
+	for i, r := range e.Rungs {
+		if r.rate() >= rate {
+			return i
+		}
+	}
+	return len(e.Rungs) - 1
+}
+
+// late reports whether an unconfirmed spend that leaves enough to the payee pays less
+// than the rung that the tip demands, or is not known to pay as much.
+func (e Entry) late(v View) bool {
+	due := e.climbed(v.Tip)
+	if due == 0 {
+		return false
+	}
+	s := v.Spend
+	return s.VSize <= 0 || s.Fee < 0 || s.Fee > channel.MaxSat || script.FeeRate(s.Fee*1000/s.VSize) < e.Rungs[due].rate()
 }
 
 // outbids is the lowest rung that replaces a spend in the mempool: a higher rate,

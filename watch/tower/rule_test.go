@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/script"
 )
 
 // an entry with an expiry at 1,000, a margin of 36 and rungs of 200 vB at 1, 2, 4 and
@@ -37,13 +38,13 @@ func TestDecide(t *testing.T) {
 		{"long before the margin", 500, mined, nil, 0, 0, Decision{Do: Wait}},
 		{"a block before the margin", 963, mined, nil, 0, 0, Decision{Do: Wait}},
 		{"at the margin", 964, mined, nil, 0, 0, Decision{Climb, 0, AtMargin}},
-		{"a block later", 965, mined, nil, 0, 0, Decision{Climb, 1, AtMargin}},
-		{"at the top", 967, mined, nil, 0, 0, Decision{Climb, 3, AtMargin}},
-		{"above the top", 990, mined, nil, 0, 0, Decision{Climb, 3, AtMargin}},
+		{"before the others are needed", 991, mined, nil, 0, 0, Decision{Climb, 0, AtMargin}},
+		{"a block later", 992, mined, nil, 0, 0, Decision{Climb, 1, AtMargin}},
+		{"at the top", 994, mined, nil, 0, 0, Decision{Climb, 3, AtMargin}},
 		{"after the expiry", 1200, mined, nil, 0, 0, Decision{Climb, 3, AtMargin}},
-		{"its rung waits", 964, mined, mempool("a", 0, 200, 200), 5000, 0, Decision{Do: Wait}},
-		{"its rung was passed over", 965, mined, mempool("a", 0, 200, 200), 5000, 0, Decision{Climb, 1, AtMargin}},
-		{"a higher rung waits", 965, mined, mempool("c", 0, 800, 200), 5000, 0, Decision{Do: Wait}},
+		{"its rung waits", 991, mined, mempool("a", 0, 200, 200), 5000, 0, Decision{Do: Wait}},
+		{"its rung was passed over", 992, mined, mempool("a", 0, 200, 200), 5000, 0, Decision{Climb, 1, AtMargin}},
+		{"a higher rung waits", 992, mined, mempool("c", 0, 800, 200), 5000, 0, Decision{Do: Wait}},
 		{"its rung waits before the margin", 700, mined, mempool("a", 0, 200, 200), 5000, 0, Decision{Do: Wait}},
 		{"the top waits", 999, mined, mempool("d", 0, 1600, 200), 5000, 0, Decision{Do: Wait}},
 		{"an older state", 700, mined, mempool("x", 0, 100, 200), 4999, 0, Decision{Climb, 1, OlderState}},
@@ -52,8 +53,11 @@ func TestDecide(t *testing.T) {
 		{"an older state of unknown fee", 700, mined, mempool("x", 0, 0, 0), 0, 0, Decision{Climb, 0, OlderState}},
 		{"as good a state", 700, mined, mempool("x", 0, 100, 200), 5000, 0, Decision{Do: Wait}},
 		{"a better state", 964, mined, mempool("x", 0, 100, 200), 9000, 0, Decision{Do: Wait}},
-		{"a good state in the margin's first quarter", 972, mined, mempool("x", 0, 100, 200), 5000, 0, Decision{Do: Wait}},
-		{"a good state later", 973, mined, mempool("x", 0, 100, 200), 5000, 0, Decision{Climb, 3, Stuck}},
+		{"a good state before rungs are needed", 991, mined, mempool("x", 0, 100, 200), 5000, 0, Decision{Do: Wait}},
+		{"a good state below what is due", 992, mined, mempool("x", 0, 399, 200), 5000, 0, Decision{Climb, 2, Stuck}},
+		{"a good state at what is due", 992, mined, mempool("x", 0, 400, 200), 5000, 0, Decision{Do: Wait}},
+		{"a good state above all rungs", 999, mined, mempool("x", 0, 2000, 200), 5000, 0, Decision{Do: Wait}},
+		{"a good state of unknown rate", 993, mined, mempool("x", 0, 0, 0), 5000, 0, Decision{Climb, 2, Stuck}},
 		{"a refund", 1000, mined, mempool("x", 1000, 100, 138), 0, 0, Decision{Climb, 3, RefundSeen}},
 		{"a mined refund", 1001, mined, &channel.SpendView{Txid: "x", Height: 1001}, 0, 0, Decision{Do: Wait}},
 		{"a mined rung", 990, mined, &channel.SpendView{Txid: "a", Height: 988}, 0, 0, Decision{Do: Wait}},
@@ -76,6 +80,30 @@ func TestDecide(t *testing.T) {
 				t.Errorf("%+v, want %+v", got, c.want)
 			}
 		})
+	}
+}
+
+// The going rate is followed, from the margin on and against an older state, up to the
+// highest rung; one that fell takes nothing back.
+func TestDecideFollowsTheGoingRate(t *testing.T) {
+	e := sample()
+	v := View{View: channel.View{Tip: 964, Funding: channel.FundingView{Seen: true, Height: 1}}, Leaves: 4_000}
+	for _, c := range []struct {
+		rate script.FeeRate
+		want int
+	}{{1_000, 0}, {1_001, 1}, {4_000, 2}, {8_000, 3}, {100_000, 3}} {
+		v.Rate, v.Spend = c.rate, nil
+		if got := Decide(e, v, 6); got.Do != Climb || got.From != c.want {
+			t.Errorf("at %s: %+v", c.rate, got)
+		}
+		v.Spend = &channel.SpendView{Txid: "x", Fee: 1, VSize: 200}
+		if got := Decide(e, v, 6); got.Do != Climb || got.From != max(c.want, 1) {
+			t.Errorf("against an older state at %s: %+v", c.rate, got)
+		}
+		v.Spend.Txid = "c"
+		if got := Decide(e, v, 6); (got.Do == Climb) != (c.want == 3) {
+			t.Errorf("over its third rung at %s: %+v", c.rate, got)
+		}
 	}
 }
 

@@ -114,9 +114,15 @@ func (s *stand) buy(id string, from, to int) {
 
 func (s *stand) mineTo(height uint32) {
 	s.t.Helper()
+	s.Mine(s.blocksTo(height))
+}
+
+// blocksTo is how many blocks are missing to a height.
+func (s *stand) blocksTo(height uint32) int {
+	s.t.Helper()
 	tip, err := s.Chain.Tip(s.t.Context())
 	must(s.t, err)
-	s.Mine(int(height - tip.Height))
+	return int(height - tip.Height)
 }
 
 func (s *stand) terms(id string) channel.Terms {
@@ -247,8 +253,9 @@ func TestOlderStateAppears(t *testing.T) {
 	}
 }
 
-// With every block that passes a rung over the tower climbs by one, also after a
-// restart, and never falls; a rung that is refused is skipped.
+// The tower waits at the lowest rung as long as the others can still come in time. Then
+// every block that passes a rung over is answered with the next one, also after a
+// restart, until the highest is there six blocks before the expiry.
 func TestClimbs(t *testing.T) {
 	s := newStand(t)
 	id := s.bought(script.Taproot, 40)
@@ -256,11 +263,19 @@ func TestClimbs(t *testing.T) {
 	s.step()
 	held, err := s.tower.Entries(t.Context(), provider)
 	must(t, err)
+	for range s.blocksTo(s.terms(id).Expiry - 6 - uint32(len(held[0].Rungs)-1)) {
+		if spend := s.spend(id); spend == nil || spend.Txid.String() != held[0].Rungs[0].Txid {
+			t.Fatalf("%v is in the mempool, not the lowest rung", spend)
+		}
+		_, err := s.Chain.MineBlock() // an empty block: censored
+		must(t, err)
+		s.step()
+	}
 	for i := range held[0].Rungs {
 		if spend := s.spend(id); spend == nil || spend.Txid.String() != held[0].Rungs[i].Txid {
 			t.Fatalf("after %d blocks %v is in the mempool, not rung %d", i, spend, i)
 		}
-		_, err := s.Chain.MineBlock() // an empty block: censored
+		_, err := s.Chain.MineBlock()
 		must(t, err)
 		s.restart()
 		s.step()
@@ -270,16 +285,18 @@ func TestClimbs(t *testing.T) {
 	s.settled(id, 40_000)
 }
 
-// A provider that is alive is left alone: its own settlement, which pays the payee as
-// much, is not raced. Where it got stuck the tower takes over after a quarter of the margin.
-func TestProviderIsAlive(t *testing.T) {
+// A settlement of the provider's that pays the payee as much is not raced. Where it got
+// stuck, because the provider died, the tower takes over when rungs above it are due.
+func TestProviderGetsStuck(t *testing.T) {
 	s := newStand(t)
 	id := s.bought(script.Taproot, 10)
 	s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
 	s.Chain.SetFeeRate(script.FeeRatePerVB(3)) // at 1 or 2 its settlement would be a rung
 	must(t, s.StepPayee())
 	own := s.spend(id)
-	for range s.terms(id).Margin / 4 {
+	held, err := s.tower.Entries(t.Context(), provider)
+	must(t, err)
+	for range s.blocksTo(s.terms(id).Expiry - 6 - uint32(len(held[0].Rungs)-1) + 2) { // until 4 sat/vB are due
 		s.step()
 		if spend := s.spend(id); spend == nil || spend.Txid != own.Txid {
 			t.Fatalf("the provider's %s was replaced by %v", own.Txid, spend)
@@ -287,24 +304,24 @@ func TestProviderIsAlive(t *testing.T) {
 		_, err := s.Chain.MineBlock()
 		must(t, err)
 	}
-	s.step() // the provider has not raised its fee for 9 blocks: it is dead
-	if spend := s.spend(id); spend == nil || spend.Txid == own.Txid {
-		t.Fatal("the tower did not take over")
+	s.step()
+	if last := s.events[len(s.events)-1]; last.Why != tower.Stuck {
+		t.Fatalf("the tower did not take over: %+v", last)
 	}
 	s.Mine(1)
 	s.settled(id, 10_000)
 }
 
-// A provider that is alive and its tower do not drive each other's fees up: once the
-// provider has answered, the tower leaves it alone, whoever came first. Where one of
-// its settlements is the same transaction as a rung, the tower climbs once more.
+// A provider that is alive and its tower do not drive each other's fees up, to the last
+// block before the expiry: once the provider has answered, the tower leaves it alone,
+// whoever came first.
 func TestTowerAndProviderDoNotRace(t *testing.T) {
-	sevenBlocks := func(rate script.FeeRate, before, after bool) int64 {
+	rates := func(rate script.FeeRate, before, after bool) (all []int64) {
 		s := newStand(t)
 		id := s.bought(script.Taproot, 40)
 		s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
 		s.Chain.SetFeeRate(rate)
-		for range 7 {
+		for range s.terms(id).Margin {
 			if before {
 				s.step()
 			}
@@ -312,21 +329,22 @@ func TestTowerAndProviderDoNotRace(t *testing.T) {
 			if after {
 				s.step()
 			}
-			_, err := s.Chain.MineBlock()
+			r, err := s.Payee.Record(t.Context(), id)
+			must(t, err)
+			if spend := s.spend(id); spend == nil || spend.Txid.String() != r.Settlement.Txid {
+				t.Fatalf("in the mempool is %v, not the provider's %s", spend, r.Settlement.Txid)
+			}
+			all = append(all, r.Settlement.Rate)
+			_, err = s.Chain.MineBlock()
 			must(t, err)
 		}
-		r, err := s.Payee.Record(t.Context(), id)
-		must(t, err)
-		if spend := s.spend(id); spend == nil || spend.Txid.String() != r.Settlement.Txid {
-			t.Errorf("in the mempool is %v, not the provider's %s", spend, r.Settlement.Txid)
-		}
-		return r.Settlement.Rate
+		return all
 	}
-	for _, c := range []struct{ rate, more script.FeeRate }{{3_300, 0}, {1_000, 12_000}} {
-		alone := sevenBlocks(c.rate, false, false)
-		for _, first := range []bool{true, false} {
-			if got := sevenBlocks(c.rate, first, true); got > alone+int64(c.more) {
-				t.Errorf("from %s, tower first %v: %d, alone %d", c.rate, first, got, alone)
+	alone := rates(3_300, false, false)
+	for _, first := range []bool{true, false} {
+		for i, got := range rates(3_300, first, true) {
+			if got > alone[i]+alone[i]/2+2_000 {
+				t.Errorf("tower first %v, block %d: %d, alone %d", first, i, got, alone[i])
 			}
 		}
 	}
@@ -375,7 +393,7 @@ func TestReorg(t *testing.T) {
 func TestEvicted(t *testing.T) {
 	s := newStand(t)
 	id := s.bought(script.Taproot, 20)
-	s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
+	s.mineTo(s.terms(id).Expiry - 10) // rungs are due, one more with each block
 	s.step()
 	for range 3 {
 		before := s.spend(id)
