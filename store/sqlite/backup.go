@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spillway/spillway/store"
@@ -181,13 +182,16 @@ const restoring = ".spillway-restore-"
 // leftovers removes what restores that were killed left beside a store. Whoever calls
 // it has the lock.
 func leftovers(path string) error {
-	names, err := filepath.Glob(filepath.Join(filepath.Dir(path), restoring+"*"))
+	dir := filepath.Dir(path)
+	all, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	var failed []error
-	for _, name := range names {
-		failed = append(failed, os.RemoveAll(name))
+	for _, f := range all {
+		if strings.HasPrefix(f.Name(), restoring) {
+			failed = append(failed, os.RemoveAll(filepath.Join(dir, f.Name())))
+		}
 	}
 	return errors.Join(failed...)
 }
