@@ -55,7 +55,7 @@ type Config struct {
 	Store Store
 	Chain Chain
 	// Burial is the depth in blocks at which a spend is final and the channel is
-	// forgotten; default 6.
+	// forgotten; default 7, one more than the deepest reorg that is survived.
 	Burial uint32
 	// MaxChannels and MaxBytes are what one provider may store at once; defaults
 	// 10,000 channels and 64 MiB.
@@ -99,7 +99,7 @@ func New(cfg Config) (*Tower, error) {
 		return nil, errors.New("tower: a store and a chain are needed")
 	}
 	if cfg.Burial == 0 {
-		cfg.Burial = 6
+		cfg.Burial = 7
 	}
 	if cfg.MaxChannels <= 0 {
 		cfg.MaxChannels = 10_000
