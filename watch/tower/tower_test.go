@@ -256,100 +256,11 @@ func TestOlderStateAppears(t *testing.T) {
 // The tower waits at the lowest rung as long as the others can still come in time. Then
 // every block that passes a rung over is answered with the next one, also after a
 // restart, until the highest is there six blocks before the expiry.
-func TestClimbs(t *testing.T) {
-	s := newStand(t)
-	id := s.bought(script.Taproot, 40)
-	s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
-	s.step()
-	held, err := s.tower.Entries(t.Context(), provider)
-	must(t, err)
-	for range s.blocksTo(s.terms(id).Expiry - 6 - uint32(len(held[0].Rungs)-1)) {
-		if spend := s.spend(id); spend == nil || spend.Txid.String() != held[0].Rungs[0].Txid {
-			t.Fatalf("%v is in the mempool, not the lowest rung", spend)
-		}
-		_, err := s.Chain.MineBlock() // an empty block: censored
-		must(t, err)
-		s.step()
-	}
-	for i := range held[0].Rungs {
-		if spend := s.spend(id); spend == nil || spend.Txid.String() != held[0].Rungs[i].Txid {
-			t.Fatalf("after %d blocks %v is in the mempool, not rung %d", i, spend, i)
-		}
-		_, err := s.Chain.MineBlock()
-		must(t, err)
-		s.restart()
-		s.step()
-		s.step()
-	}
-	s.Mine(1)
-	s.settled(id, 40_000)
-}
-
 // A settlement of the provider's that pays the payee as much is not raced. Where it got
 // stuck, because the provider died, the tower takes over when rungs above it are due.
-func TestProviderGetsStuck(t *testing.T) {
-	s := newStand(t)
-	id := s.bought(script.Taproot, 10)
-	s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
-	s.Chain.SetFeeRate(script.FeeRatePerVB(3)) // at 1 or 2 its settlement would be a rung
-	must(t, s.StepPayee())
-	own := s.spend(id)
-	held, err := s.tower.Entries(t.Context(), provider)
-	must(t, err)
-	for range s.blocksTo(s.terms(id).Expiry - 6 - uint32(len(held[0].Rungs)-1) + 2) { // until 4 sat/vB are due
-		s.step()
-		if spend := s.spend(id); spend == nil || spend.Txid != own.Txid {
-			t.Fatalf("the provider's %s was replaced by %v", own.Txid, spend)
-		}
-		_, err := s.Chain.MineBlock()
-		must(t, err)
-	}
-	s.step()
-	if last := s.events[len(s.events)-1]; last.Why != tower.Stuck {
-		t.Fatalf("the tower did not take over: %+v", last)
-	}
-	s.Mine(1)
-	s.settled(id, 10_000)
-}
-
 // A provider that is alive and its tower do not drive each other's fees up, to the last
 // block before the expiry: once the provider has answered, the tower leaves it alone,
 // whoever came first.
-func TestTowerAndProviderDoNotRace(t *testing.T) {
-	rates := func(rate script.FeeRate, before, after bool) (all []int64) {
-		s := newStand(t)
-		id := s.bought(script.Taproot, 40)
-		s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
-		s.Chain.SetFeeRate(rate)
-		for range s.terms(id).Margin {
-			if before {
-				s.step()
-			}
-			must(t, s.StepPayee())
-			if after {
-				s.step()
-			}
-			r, err := s.Payee.Record(t.Context(), id)
-			must(t, err)
-			if spend := s.spend(id); spend == nil || spend.Txid.String() != r.Settlement.Txid {
-				t.Fatalf("in the mempool is %v, not the provider's %s", spend, r.Settlement.Txid)
-			}
-			all = append(all, r.Settlement.Rate)
-			_, err = s.Chain.MineBlock()
-			must(t, err)
-		}
-		return all
-	}
-	alone := rates(3_300, false, false)
-	for _, first := range []bool{true, false} {
-		for i, got := range rates(3_300, first, true) {
-			if got > alone[i]+alone[i]/2+2_000 {
-				t.Errorf("tower first %v, block %d: %d, alone %d", first, i, got, alone[i])
-			}
-		}
-	}
-}
-
 // A cooperative close that pays what was handed over is no older state.
 func TestCooperativeCloseIsLeftAlone(t *testing.T) {
 	s := newStand(t)
@@ -372,85 +283,9 @@ func TestCooperativeCloseIsLeftAlone(t *testing.T) {
 }
 
 // A reorg that undoes the settlement, or T1, is another look.
-func TestReorg(t *testing.T) {
-	s := newStand(t)
-	id := s.bought(script.Multisig, 5)
-	s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
-	s.step()
-	s.Mine(1)
-	spend := s.spend(id)
-	_, err := s.Chain.ReorgWith(reorg(2, spend.Txid))
-	must(t, err)
-	s.step()
-	if again := s.spend(id); again == nil {
-		t.Fatal("the rung is not back")
-	}
-	s.Mine(1)
-	s.settled(id, 5_000)
-}
-
 // A rung that the node evicts is broadcast again, at the rung that the tip demands.
-func TestEvicted(t *testing.T) {
-	s := newStand(t)
-	id := s.bought(script.Taproot, 20)
-	s.mineTo(s.terms(id).Expiry - 10) // rungs are due, one more with each block
-	s.step()
-	for range 3 {
-		before := s.spend(id)
-		_, err := s.Chain.ReorgWith(reorg(1, before.Txid))
-		must(t, err)
-		if left := s.spend(id); left != nil {
-			t.Fatalf("%s was not evicted", left.Txid)
-		}
-		s.restart()
-		s.step()
-		if again := s.spend(id); again == nil || again.Txid == before.Txid {
-			t.Fatalf("a block later %v is in the mempool, where %s was evicted", again, before.Txid)
-		}
-	}
-	s.Mine(1)
-	s.settled(id, 20_000)
-}
-
 // From the expiry on the payer races the tower with dearer and dearer refunds: the
 // tower answers each with the lowest rung that replaces it, as long as it has one.
-func TestRefundRaces(t *testing.T) {
-	s := newStand(t)
-	id := s.bought(script.Taproot, 40)
-	s.mineTo(s.terms(id).Expiry - s.terms(id).Margin)
-	s.step()
-	for range s.terms(id).Margin {
-		_, err := s.Chain.MineBlock() // the tower is away, and miners leave its rung out
-		must(t, err)
-	}
-	r, err := s.Payer.Record(t.Context(), id)
-	must(t, err)
-	key, err := s.PayerKeys.PayerChannelKey(r.KeyIndex)
-	must(t, err)
-	ch, err := r.Terms.Script()
-	must(t, err)
-	raced := 0
-	for _, rate := range []int64{3, 9, 100} {
-		refund, _, err := ch.Refund(key, nil, s.Payout, script.FeeRatePerVB(rate))
-		must(t, err)
-		if err := s.Chain.Broadcast(t.Context(), refund); errors.Is(err, chain.ErrRejected) {
-			continue // the tower's rung is dearer by now
-		} else {
-			must(t, err)
-		}
-		raced++
-		s.step()
-		if last := s.events[len(s.events)-1]; last.Why != tower.RefundSeen || s.spend(id).Txid.String() != last.Txid {
-			t.Fatalf("against a refund at %d sat/vB: %+v", rate, last)
-		}
-	}
-	if raced == 0 {
-		t.Fatal("no refund was taken by the node")
-	}
-	s.Mine(1)
-	s.settled(id, 40_000)
-}
-
 // A channel that is paid up to its capacity has no rest: its rungs pay the payee alone,
 // and the flag of the payer's half-signature is another one.
 func TestWholeCapacity(t *testing.T) {
