@@ -28,6 +28,7 @@ const (
 func TestMain(m *testing.M) {
 	roles := map[string]func(ctx context.Context, path string) error{
 		"write": childWrites, "open": childOpens, "count": childCounts, "full": childFillsUp, "nobody": childIsNobody,
+		"backup": childBacksUp, "restore": childRestores,
 	}
 	if run := roles[os.Getenv(roleOf)]; run != nil {
 		if err := run(context.Background(), os.Getenv(pathOf)); err != nil {
