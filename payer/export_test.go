@@ -3,8 +3,10 @@ package payer_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -351,6 +353,12 @@ func TestDecodeExport(t *testing.T) {
 	}
 }
 
+// sealed puts a checksum that is right on whatever content.
+func sealed(inner []byte) []byte {
+	sum := sha256.Sum256(inner)
+	return fmt.Appendf(nil, `{"format":"spillway channel export","version":1,"sha256":"%x","channel":%s}`, sum, inner)
+}
+
 // FuzzDecodeExport: whatever is read is refused with an error that says what it is, or
 // is an export that encodes to the same, fits together, and can be imported or refused.
 func FuzzDecodeExport(f *testing.F) {
@@ -362,9 +370,17 @@ func FuzzDecodeExport(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		good = append(good, raw)
+		inner, err := json.Marshal(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		good = append(good, inner)
 		f.Add(raw, uint16(0), byte(0))
+		f.Add(inner, uint16(0), byte(0))
 		f.Add(raw, uint16(700), byte(1))
+		for i := range uint16(6) {
+			f.Add(inner, 31+i*uint16(len(inner)/7), byte(1))
+		}
 	}
 	f.Add([]byte(`{"format":"spillway channel export","version":1,"sha256":"","channel":{}}`), uint16(0), byte(0))
 	f.Add([]byte(`{}`), uint16(3), byte(2))
@@ -373,9 +389,10 @@ func FuzzDecodeExport(f *testing.F) {
 		if len(raw) < 4 {
 			raw = good[len(raw)]
 		}
-		if len(raw) > 0 {
-			raw = bytes.Clone(raw)
-			raw[int(at)%len(raw)] ^= flip
+		raw = bytes.Clone(raw)
+		raw[int(at)%len(raw)] ^= flip
+		if !bytes.Contains(raw, []byte("sha256")) {
+			raw = sealed(raw)
 		}
 		e, err := payer.DecodeExport(raw)
 		if err != nil {
