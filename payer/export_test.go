@@ -97,6 +97,39 @@ func TestImportedChannelIsRefunded(t *testing.T) {
 	}
 }
 
+// Where the payee settles what it was paid, also more than the export knows of, the
+// whole rest comes to the wallet that was restored from its words.
+func TestImportedChannelIsSettled(t *testing.T) {
+	for _, kind := range kinds[:3] {
+		t.Run(string(kind), func(t *testing.T) {
+			p := pairOf(t)
+			id, e := exportOf(t, p, kind)
+			_, err := p.Buy(id, 0)
+			wantNil(t, err)
+			_, err = p.Buy(id) // the payment, which the export does not know
+			wantNil(t, err)
+			lose(p)
+			_, err = p.Payer.Import(t.Context(), e)
+			wantNil(t, err)
+			before, err := p.Wallet.Balance(t.Context())
+			wantNil(t, err)
+			tip, err := p.Chain.Tip(t.Context())
+			wantNil(t, err)
+			p.Mine(int(e.Terms.Expiry - e.Terms.Margin - tip.Height))
+			wantNil(t, p.StepPayee())
+			wantNil(t, p.StepPayer())
+			p.Mine(int(p.Policy.Burial))
+			wantNil(t, p.StepPayer())
+			after, err := p.Wallet.Balance(t.Context())
+			wantNil(t, err)
+			rest := int64(pairtest.Capacity) - int64(channel.CeilSat(pairtest.Price))
+			if r, err := p.Payer.Record(t.Context(), id); err != nil || r.Phase != channel.Closed || after.Confirmed-before.Confirmed != rest {
+				t.Fatalf("phase %s, %d sat came, want %d sat, %v", r.Phase, after.Confirmed-before.Confirmed, rest, err)
+			}
+		})
+	}
+}
+
 // An imported record may be old: whatever was signed after it is not known, so that
 // nothing but the refund is ever signed for it. Pitfalls 22 and 26.
 func TestPitfall22_ImportedSignsNothing(t *testing.T) {
