@@ -1,7 +1,6 @@
 package wallet
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -64,13 +63,9 @@ func decodeSaved(e store.Entry) (savedTx, *wire.MsgTx, error) {
 	if err != nil {
 		return damaged(err)
 	}
-	tx := wire.NewMsgTx(txVersion)
-	r := bytes.NewReader(raw)
-	if err := tx.Deserialize(r); err != nil {
+	tx, err := script.DecodeTx(raw)
+	if err != nil {
 		return damaged(err)
-	}
-	if r.Len() > 0 {
-		return damaged(fmt.Errorf("%d bytes follow the transaction", r.Len()))
 	}
 	return s, tx, nil
 }

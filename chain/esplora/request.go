@@ -17,6 +17,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/script"
 )
 
 // Limits of answers, in bytes.
@@ -166,20 +167,17 @@ func parseTx(text []byte, txid chainhash.Hash) (*wire.MsgTx, error) {
 	if err != nil {
 		return nil, nonsense("transaction %s is not in hex", txid)
 	}
-	var tx wire.MsgTx
-	r := bytes.NewReader(raw)
-	if err := tx.Deserialize(r); err != nil {
+	tx, err := script.DecodeTx(raw)
+	if err != nil {
 		return nil, nonsense("transaction %s: %v", txid, err)
 	}
 	switch {
-	case r.Len() > 0:
-		return nil, nonsense("transaction %s: %d bytes follow it", txid, r.Len())
 	case tx.TxHash() != txid:
 		return nil, nonsense("transaction %s was asked for, the bytes are those of %s", txid, tx.TxHash())
 	case tx.SerializeSizeStripped() == 64:
 		return nil, nonsense("transaction %s has 64 bytes", txid)
 	}
-	return &tx, nil
+	return tx, nil
 }
 
 // status is where an Esplora says that a transaction is.
