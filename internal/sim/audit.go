@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"encoding/json"
+	"math/bits"
 	"net/http"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 	bucketPayer = "payer/channel"
 	bucketPayee = "payee/channel"
 	bucketPool  = "payee/pool"
+	bucketPages = "payee/charged" // channel/file/page → bits of the chunks that are charged
 )
 
 // audit holds what happens against the invariants: every commit, every broadcast
@@ -30,6 +32,7 @@ type audit struct {
 	payee map[string]channel.PayeeRecord
 	owner map[string]*buyer // of channels
 	pool  channel.Pool
+	pages map[string][]byte // of chunks that are charged
 
 	verified  map[string]uint64 // msat of what the buyer has verified, by channel
 	acked     map[string]uint64 // sat, the highest amount that the payee acknowledged
@@ -52,13 +55,14 @@ type goods struct {
 
 func newAudit(w *world) *audit {
 	return &audit{
-		w: w, payer: map[string]channel.PayerRecord{}, payee: map[string]channel.PayeeRecord{}, owner: map[string]*buyer{},
+		w: w, payer: map[string]channel.PayerRecord{}, payee: map[string]channel.PayeeRecord{}, owner: map[string]*buyer{}, pages: map[string][]byte{},
 		verified: map[string]uint64{}, acked: map[string]uint64{}, delivered: map[goods]bool{}, worth: map[string]uint64{}, due: map[string]uint64{},
 	}
 }
 
 // saved is told what a side has committed.
 func (a *audit) saved(p *process, ops []store.Op) {
+	fresh := a.fresh(ops)
 	for _, op := range ops {
 		switch op.Bucket {
 		case bucketPayer:
@@ -68,6 +72,7 @@ func (a *audit) saved(p *process, ops []store.Op) {
 		case bucketPayee:
 			var r channel.PayeeRecord
 			a.decode(op, &r)
+			a.once(r, fresh)
 			a.savedPayee(r)
 		case bucketPool:
 			a.pool = channel.Pool{}
@@ -75,6 +80,36 @@ func (a *audit) saved(p *process, ops []store.Op) {
 		}
 	}
 	a.debts()
+}
+
+// fresh is how many chunks a commit says are charged that were not before.
+func (a *audit) fresh(ops []store.Op) (n uint64) {
+	for _, op := range ops {
+		if op.Bucket != bucketPages {
+			continue
+		}
+		before := a.pages[op.Key]
+		for i, bits8 := range op.Value {
+			if i < len(before) {
+				bits8 &^= before[i]
+			}
+			n += uint64(bits.OnesCount8(bits8))
+		}
+		a.pages[op.Key] = bytes.Clone(op.Value)
+	}
+	return n
+}
+
+// once: what is charged is one price for each chunk that was not charged before, and
+// which ones these are is saved with it.
+func (a *audit) once(r channel.PayeeRecord, fresh uint64) {
+	id := r.Terms.ID()
+	if a.late || r.Restored {
+		return
+	}
+	if rise := r.Charged - min(r.Charged, a.payee[id].Charged); rise != fresh*a.w.story.price {
+		a.w.violate("%.12s was charged %d msat for %d chunks that were not charged before, at %d msat each", id, rise, fresh, a.w.story.price)
+	}
 }
 
 // reread takes over what is on a disk that was opened again: a save of unknown
@@ -87,7 +122,7 @@ func (a *audit) reread(p *process, open store.Store) {
 	entries, err := open.List(a.w.ctx, bucket, "")
 	a.w.must(err)
 	if bucket == bucketPayee && a.w.seller != nil && a.w.seller.restored && !a.forgotten {
-		a.forget(entries)
+		a.forget(open, entries)
 		return
 	}
 	a.late = true
@@ -96,6 +131,7 @@ func (a *audit) reread(p *process, open store.Store) {
 		a.saved(p, []store.Op{{Bucket: bucket, Key: e.Key, Value: e.Value}})
 	}
 	if bucket == bucketPayee {
+		a.readPages(open)
 		if e, err := open.Get(a.w.ctx, bucketPool, "pool"); err == nil {
 			a.saved(p, []store.Op{{Bucket: bucketPool, Key: "pool", Value: e.Value}})
 		}
@@ -103,14 +139,25 @@ func (a *audit) reread(p *process, open store.Store) {
 }
 
 // forget is the audit's side of a payee that was restored from an old copy.
-func (a *audit) forget(entries []store.Entry) {
+func (a *audit) forget(open store.Store, entries []store.Entry) {
 	a.forgotten = true
 	a.payee, a.acked, a.worth, a.pool = map[string]channel.PayeeRecord{}, map[string]uint64{}, map[string]uint64{}, channel.Pool{}
 	a.delivered = map[goods]bool{}
+	a.readPages(open)
 	for _, e := range entries {
 		var r channel.PayeeRecord
 		a.decode(store.Op{Bucket: bucketPayee, Key: e.Key, Value: e.Value}, &r)
 		a.payee[e.Key] = r
+	}
+}
+
+// readPages takes over which chunks a disk says are charged.
+func (a *audit) readPages(open store.Store) {
+	entries, err := open.List(a.w.ctx, bucketPages, "")
+	a.w.must(err)
+	a.pages = map[string][]byte{}
+	for _, e := range entries {
+		a.pages[e.Key] = bytes.Clone(e.Value)
 	}
 }
 
