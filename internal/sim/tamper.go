@@ -16,6 +16,7 @@ import (
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/mpp/bitcoin"
+	"github.com/spillway/spillway/paywall"
 )
 
 // tamper lets something that was sent before, and was answered well, arrive with
@@ -264,6 +265,10 @@ func (w *world) attack() {
 		w.doubleSpend(id, r)
 		return
 	}
+	if w.rng.IntN(2) == 0 {
+		b.greedy(id, r)
+		return
+	}
 	tx, err := b.payer.EarlyRefund(w.ctx, id)
 	if err != nil {
 		return
@@ -288,4 +293,20 @@ func (w *world) doubleSpend(id string, r channel.PayerRecord) {
 	err = w.chain.Broadcast(w.ctx, tx)
 	w.fault("double-spend")
 	w.tell("a cheat spends the coin of %.12s elsewhere: %v", id, err)
+}
+
+// greedy asks for several chunks with what was signed already, whatever became of the
+// channel, and pays for none: the audit sees what is charged and delivered for it.
+func (b *buyer) greedy(id string, r channel.PayerRecord) {
+	w := b.w
+	for range 1 + w.rng.IntN(4) {
+		f := w.seller.files[w.rng.IntN(len(w.seller.files))]
+		i := w.rng.Uint64N(f.chunks)
+		resp, _, err := b.client.Fetch(w.ctx, paywall.Paid{Channel: id, URL: b.url(f, i), Update: r.Newest(), Expect: b.expect()})
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		w.tell("%s asks for chunk %d of %s on %.12s and pays nothing: %v", b.name, i, f.name, id, err)
+	}
+	w.fault("greedy")
 }
