@@ -19,22 +19,10 @@ func (p *Payer) payDuplex(ctx context.Context, h *held, r channel.PayerRecord, l
 		return r, err
 	}
 	next, err := r.PayState(tip.Height, lim)
-	if err != nil || len(next.Duplex.Sent.Signature) > 0 {
+	if err != nil {
 		return next, err
 	}
-	key, err := p.key(r)
-	if err != nil {
-		return r, err
-	}
-	state, err := r.Terms.Commitment(next.Duplex.Sent)
-	if err != nil {
-		return r, err
-	}
-	sig, err := h.script.SignState(key, state)
-	if err != nil {
-		return r, err
-	}
-	return next.SetSignature(sig), nil
+	return p.sign(h, next)
 }
 
 // TakeBack takes what the payee of a duplex channel pays back: what it returns in

@@ -54,16 +54,21 @@ func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limit
 	return u, nil
 }
 
-// sign adds the half-signature for the record's amount, where it is missing.
+// sign adds the half-signature for the record's newest update, where it is missing.
 func (p *Payer) sign(h *held, r channel.PayerRecord) (channel.PayerRecord, error) {
-	if len(r.Signature) > 0 {
+	u := r.Newest()
+	if len(u.Signature) > 0 {
 		return r, nil
+	}
+	state, err := r.Terms.Commitment(u)
+	if err != nil {
+		return r, err
 	}
 	key, err := p.key(r)
 	if err != nil {
 		return r, err
 	}
-	sig, err := h.script.SignHalf(key, int64(r.Terms.Capacity-r.Signed))
+	sig, err := h.script.SignState(key, state)
 	if err != nil {
 		return r, err
 	}
