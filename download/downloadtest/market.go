@@ -25,6 +25,7 @@ import (
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/internal/gateway"
+	"github.com/spillway/spillway/internal/gateway/edgetest"
 	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/paywall"
@@ -114,17 +115,7 @@ func Must(t testing.TB, err error) {
 }
 
 // Pattern is size bytes that no two groups of a file share.
-func Pattern(size int, seed byte) []byte {
-	b := make([]byte, size)
-	x := uint32(seed)*2654435761 + 1
-	for i := range b {
-		x ^= x << 13
-		x ^= x >> 17
-		x ^= x << 5
-		b[i] = byte(x >> 11)
-	}
-	return b
-}
+func Pattern(size int, seed byte) []byte { return edgetest.Pattern(size, seed) }
 
 func (m *Market) provider(cfg Config) {
 	t := m.T
