@@ -33,6 +33,7 @@ type DuplexLimits struct {
 	Least   uint64 // sat, what a reversal must be worth; a settlement's cost
 	Blocked bool   // the other side's credit is used up: a reversal of any size
 	Budget  uint64 // sat, the most that may go to the other side in all
+	Ahead   uint64 // msat, what the payer signs beyond the ledger: what is due before it comes
 }
 
 // SenderOf is who sends in an epoch.
@@ -145,6 +146,18 @@ func (r Duplex) Owes(by script.Side) uint64 {
 	return share - min(share, target)
 }
 
+// owesWith is what this side owes, in sat, once so much more (msat) is in the ledger.
+func (r Duplex) owesWith(ahead uint64) (uint64, error) {
+	if ahead > 0 && r.Side == script.Payer {
+		sum, err := AddMsat(r.Ledger, ahead)
+		if err != nil {
+			return 0, err
+		}
+		r.Ledger = sum
+	}
+	return r.Owes(r.Side), nil
+}
+
 // Take is the receiver's rule for an update that Terms.VerifyUpdate accepted. One
 // that is not newer than the newest in which this side is the receiver, or that
 // belongs to an epoch that this side has reversed since, is a success without
@@ -186,7 +199,10 @@ func (r Duplex) own() uint64 {
 // or a reversal would not be worth it yet.
 // Errors: ErrFinalized, ErrExpiring, ErrBudget, ErrAmountExceeds.
 func (r Duplex) Pay(tip uint32, lim DuplexLimits) (next Duplex, due bool, err error) {
-	owed := r.Owes(r.Side)
+	owed, err := r.owesWith(lim.Ahead)
+	if err != nil {
+		return r, false, err
+	}
 	if owed == 0 {
 		return r, false, nil
 	}
@@ -257,10 +273,23 @@ func (r Duplex) Charge(seller script.Side, price, credit uint64, v View) (Duplex
 	if seller == script.Payer {
 		owed = paid - min(paid, ledger)
 	}
-	if owed > credit {
-		return r, &InsufficientError{Required: next.Target(), Paid: r.Share(), Charged: ledger, Ahead: credit == 0}
+	if price > 0 && owed > credit {
+		return r, next.insufficient(seller, credit)
 	}
 	return next, next.payable(seller.Other())
+}
+
+// insufficient says what a buyer has to have paid before a charge is accepted: the
+// seller's total in sat. r has the charge in its ledger already.
+func (r Duplex) insufficient(seller script.Side, credit uint64) *InsufficientError {
+	e := &InsufficientError{Paid: r.Share(), Charged: r.Ledger, Ahead: credit == 0}
+	if seller == script.Payee {
+		e.Required = max(e.Paid, CeilSat(r.Ledger-min(r.Ledger, credit)))
+		return e
+	}
+	e.Paid = r.Terms.Capacity - e.Paid
+	e.Required = max(e.Paid, r.Terms.Capacity-min(r.Terms.Capacity, CeilSat(min(r.Ledger+min(credit, MaxSat*1000), MaxSat*1000))))
+	return e
 }
 
 // payable refuses what the buyer could not pay because of dust.

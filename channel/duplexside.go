@@ -1,6 +1,8 @@
 package channel
 
 import (
+	"errors"
+
 	"github.com/spillway/spillway/script"
 )
 
@@ -144,16 +146,93 @@ func (r PayerRecord) Sell(price, credit uint64, v View) (PayerRecord, error) {
 	return r.with(d), nil
 }
 
-// PayState decides the state by which a duplex channel's payer pays its ledger.
-// Where it is a new one it has no signature yet (SetSignature).
-// Errors: those of Duplex.Pay.
-func (r PayerRecord) PayState(tip uint32, lim Limits) (PayerRecord, error) {
+// PayState decides the state by which a duplex channel's payer pays its ledger, and
+// so much (msat) ahead of it. Where it is a new one it has no signature yet
+// (SetSignature). A reversal may be of any size once what is owed uses up the
+// payee's credit, which is one chunk or more.
+// Errors: those of Duplex.Pay, ErrPrepay.
+func (r PayerRecord) PayState(ahead uint64, tip uint32, lim Limits) (PayerRecord, error) {
 	if err := r.signs(); err != nil {
 		return r, err
 	}
-	d, _, err := r.duplex().Pay(tip, DuplexLimits{Budget: lim.Budget, Least: r.Terms.MinimumCharge, Blocked: lim.Blocked})
+	d := r.duplex()
+	sum, err := AddMsat(r.Owed, ahead)
+	if err != nil {
+		return r, err
+	}
+	if want := CeilSat(sum); want > max(r.Signed, CeilSat(r.Owed)) && want-max(r.Signed, CeilSat(r.Owed)) > lim.Prepay {
+		return r, refuse(ErrPrepay, "%d sat ahead, %d sat are allowed", want-max(r.Signed, CeilSat(r.Owed)), lim.Prepay)
+	}
+	blocked := lim.Blocked || ahead > 0 || r.Unpaid() >= r.Terms.Credit
+	d, _, err = d.Pay(tip, DuplexLimits{Budget: lim.Budget, Least: r.Terms.MinimumCharge, Blocked: blocked, Ahead: ahead})
 	if err != nil {
 		return r, err
 	}
 	return r.with(d), nil
+}
+
+// Resumed is what a payee tells of a duplex channel that is gone on with.
+type Resumed struct {
+	Held Update // the payer's newest, as the payee holds it
+	Back uint64 // msat, cumulative: what the payee returns
+	Sent Update // the payee's newest; no signature: none
+}
+
+// ResumedDuplex is Resumed for a duplex channel. A state of the payer's own that this
+// record has forgotten is verified and counts as signed; what was verified since
+// is not known then, so the ledger is what the newest state says, and nobody owes
+// anything. Then what the payee returns is taken, as in TakeBack; a state of its
+// that comes too late to be taken is left, and the older one stays.
+// Errors: ErrSignature, ErrAmountExceeds, ErrTerms, ErrUnsupported.
+func (r PayerRecord) ResumedDuplex(ch *script.Channel, q Resumed, tip uint32) (next PayerRecord, changed bool, err error) {
+	if r.Duplex == nil {
+		return r, false, refuse(ErrUnsupported, "money flows one way in a %s channel", r.Terms.Construction)
+	}
+	d := r.duplex()
+	if len(q.Sent.Signature) > 0 {
+		if SenderOf(q.Sent.Epoch) != script.Payee {
+			return r, false, refuse(ErrTerms, "the payee sends nothing in epoch %d", q.Sent.Epoch)
+		}
+		if err := r.Terms.VerifyUpdate(ch, q.Sent); err != nil {
+			return r, false, err
+		}
+	}
+	forgot := q.Held.Newer(d.Sent)
+	if forgot {
+		if SenderOf(q.Held.Epoch) != script.Payer {
+			return r, false, refuse(ErrTerms, "the payer sends nothing in epoch %d", q.Held.Epoch)
+		}
+		if err := r.Terms.VerifyUpdate(ch, q.Held); err != nil {
+			return r, false, err
+		}
+		d.Sent, changed = q.Held, true
+	}
+	if len(q.Sent.Signature) > 0 && r.Phase != Closing && !r.Phase.Final() {
+		took, raised, err := d.Take(q.Sent, tip)
+		if err != nil && !errors.Is(err, ErrExpiring) {
+			return r, false, err
+		}
+		if err == nil {
+			d, changed = took, changed || raised
+		}
+	}
+	if forgot {
+		d.Ledger, d.Back = d.Share()*1000, max(d.Back, q.Back)
+		return r.with(d), true, nil
+	}
+	told := d.TakeBack(q.Back)
+	return r.with(told), changed || told.Back != d.Back, nil
+}
+
+// CheckLock refuses an update whose epoch does not have the lock that came with it.
+// Errors: ErrSignature.
+func (t Terms) CheckLock(epoch, lock uint32) error {
+	want, ok := t.Lock(epoch)
+	if t.Construction != script.Duplex {
+		want, ok = 0, epoch == 0
+	}
+	if !ok || lock != want {
+		return refuse(ErrSignature, "epoch %d with a lock at height %d", epoch, lock)
+	}
+	return nil
 }

@@ -13,6 +13,9 @@ import (
 type CloseRequest struct {
 	Update     Update // its newest, verified with Terms.VerifyUpdate
 	PayerNonce Hex    // 66 bytes
+	// Ledger is the payer's, in msat; duplex only, nil: it does not say. Where less is
+	// in it than in the payee's, something that was charged never arrived.
+	Ledger *uint64
 }
 
 // BeginClose is the payee's rule for a cooperative close: the newest update is
@@ -30,7 +33,7 @@ func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byt
 		return r, false, refuse(ErrUnsupported, "%s", r.Terms.Construction)
 	}
 	if r.Close != nil && r.Phase == Closing {
-		if q.Update.Amount > r.Close.Amount {
+		if r.Duplex == nil && q.Update.Amount > r.Close.Amount {
 			return r, false, refuse(ErrFinalized, "the close is agreed at %d sat", r.Close.Amount)
 		}
 		return r, bytes.Equal(r.Close.PayerNonce, q.PayerNonce), nil
@@ -51,6 +54,9 @@ func (r PayeeRecord) BeginClose(ch *script.Channel, q CloseRequest, payout []byt
 		return r, false, &UnconfirmedError{Want: 1}
 	case r.Duplex == nil && r.Owed() > 0:
 		return r, false, refuse(ErrOwes, "charged %d msat, paid %d sat", r.Charged, r.Paid)
+	}
+	if q.Ledger != nil && r.Duplex != nil && CeilSat(r.Charged) > CeilSat(*q.Ledger) {
+		return r, false, refuse(ErrOwes, "charged %d msat, the payer counts %d msat", r.Charged, *q.Ledger)
 	}
 	share := r.Paid
 	if r.Duplex != nil {

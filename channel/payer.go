@@ -27,7 +27,8 @@ type PayerRecord struct {
 	Refund       *Broadcast  `json:"refund,omitempty"`
 	Close        *PayerClose `json:"close,omitempty"`
 	SpentBy      string      `json:"spent_by,omitempty"`
-	Duplex       *Duplex     `json:"duplex,omitempty"` // duplex channels only
+	Duplex       *Duplex     `json:"duplex,omitempty"`  // duplex channels only
+	Stopped      string      `json:"stopped,omitempty"` // why: an invariant was violated; see Stop
 }
 
 // PayerClose is the cooperative close, or the settlement that the payee returned.
@@ -112,10 +113,10 @@ func (r PayerRecord) deepen(v View) PayerRecord {
 }
 
 // Void reports whether nothing of the channel but its refund is to leave any more: it
-// was given up and T1 was not seen since, so its coins may be spent elsewhere; or it
-// was imported, so what was signed in it is not known.
+// was given up and T1 was not seen since, so its coins may be spent elsewhere; it was
+// imported, so what was signed in it is not known; or it was stopped.
 func (r PayerRecord) Void() bool {
-	return r.Phase.Final() || r.GivenUp && !r.FundingSent || r.Imported
+	return r.Phase.Final() || r.GivenUp && !r.FundingSent || r.Imported || r.Stopped != ""
 }
 
 // Unpaid is what the payer owes by its own ledger above what it signed, in msat.
@@ -127,6 +128,9 @@ func (r PayerRecord) Refundable() uint64 { return r.Terms.Capacity - r.Signed }
 // CanBuy reports whether something of this price (msat) could be paid in this
 // channel after all that is owed. Errors: ErrAmountExceeds, ErrFinalized.
 func (r PayerRecord) CanBuy(price uint64) error {
+	if err := r.Stop(); err != nil {
+		return err
+	}
 	if r.Phase != Funding && r.Phase != Open || r.Void() {
 		return refuse(ErrFinalized, "phase %s", r.Phase)
 	}
@@ -231,8 +235,12 @@ func (r PayerRecord) SetSignature(sig []byte) PayerRecord {
 
 // Resumed takes the newest update that the payee holds. Where it is above what
 // this record knows, the record was lost or is old: the payer checks that it
-// signed it and counts it as spent. Errors: ErrSignature, ErrAmountExceeds.
+// signed it and counts it as spent. A duplex channel has ResumedDuplex.
+// Errors: ErrSignature, ErrAmountExceeds, ErrUnsupported.
 func (r PayerRecord) Resumed(ch *script.Channel, u Update) (PayerRecord, bool, error) {
+	if r.Duplex != nil {
+		return r, false, refuse(ErrUnsupported, "money flows both ways in this channel")
+	}
 	if u.Amount <= r.Signed {
 		return r, false, nil
 	}

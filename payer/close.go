@@ -19,6 +19,7 @@ import (
 type Closing struct {
 	Update channel.Update
 	Nonce  [66]byte // public
+	Ledger uint64   // msat, the payer's; what a duplex channel is closed at
 	nonce  *script.Nonce
 }
 
@@ -39,7 +40,7 @@ func (p *Payer) BeginClose(ctx context.Context, id string) (*Closing, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Closing{Update: h.record.Newest()}
+	c := &Closing{Update: h.record.Newest(), Ledger: h.record.Owed}
 	if h.record.Terms.Construction != script.Taproot && !duplex {
 		return c, nil
 	}

@@ -12,13 +12,14 @@ import (
 	"github.com/spillway/spillway/watch"
 )
 
-// payDuplex decides and signs the state by which a duplex channel's payer pays.
-func (p *Payer) payDuplex(ctx context.Context, h *held, r channel.PayerRecord, lim channel.Limits) (channel.PayerRecord, error) {
+// payDuplex decides and signs the state by which a duplex channel's payer pays, and
+// so much (msat) ahead.
+func (p *Payer) payDuplex(ctx context.Context, h *held, r channel.PayerRecord, ahead uint64, lim channel.Limits) (channel.PayerRecord, error) {
 	tip, err := p.cfg.Chain.Tip(ctx)
 	if err != nil {
 		return r, err
 	}
-	next, err := r.PayState(tip.Height, lim)
+	next, err := r.PayState(ahead, tip.Height, lim)
 	if err != nil {
 		return next, err
 	}
@@ -43,6 +44,29 @@ func (p *Payer) TakeBack(ctx context.Context, id string, back uint64, u channel.
 		return next, nil, err
 	})
 	return err
+}
+
+// ResumedDuplex takes what the payee of a duplex channel answers to a resume: the
+// newest update of this side that it holds, and what it returns; verified and saved
+// here. Errors: channel.ErrUnsupported, ErrSignature, ErrTerms, ErrAmountExceeds.
+func (p *Payer) ResumedDuplex(ctx context.Context, id string, q channel.Resumed) error {
+	tip, err := p.cfg.Chain.Tip(ctx)
+	if err != nil {
+		return err
+	}
+	h, err := p.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer h.unlock()
+	next, changed, err := h.record.ResumedDuplex(h.script, q, tip.Height)
+	if err != nil {
+		return fmt.Errorf("what the payee shows: %w", err)
+	}
+	if !changed {
+		return nil
+	}
+	return p.save(ctx, h, next)
 }
 
 // Sale is what the payee of a duplex channel asks of the payer.

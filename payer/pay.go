@@ -28,7 +28,7 @@ func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limit
 			return next, nil, err
 		}
 		if next.Duplex != nil {
-			if next, err = p.payDuplex(ctx, h, next, lim); err != nil {
+			if next, err = p.payDuplex(ctx, h, next, q.Ahead, lim); err != nil {
 				return next, nil, err
 			}
 			u = next.Newest()
