@@ -45,6 +45,7 @@ type audit struct {
 	late      bool              // what is looked at was saved a while ago
 	forgotten bool              // the payee's old copy was read
 	old       [][]byte          // settlements that the payee once made
+	back      comeback          // of payers that lost their disks
 }
 
 // goods is one chunk on one channel.
@@ -56,6 +57,7 @@ type goods struct {
 func newAudit(w *world) *audit {
 	return &audit{
 		w: w, payer: map[string]channel.PayerRecord{}, payee: map[string]channel.PayeeRecord{}, owner: map[string]*buyer{}, pages: map[string][]byte{},
+		back:     comeback{lost: map[string]bool{}, peak: map[string]uint64{}, keys: map[channel.Key]string{}},
 		verified: map[string]uint64{}, acked: map[string]uint64{}, delivered: map[goods]bool{}, worth: map[string]uint64{}, due: map[string]uint64{},
 	}
 }
@@ -186,10 +188,13 @@ func (a *audit) savedPayer(p *process, r channel.PayerRecord) {
 		}
 	}
 	a.payer[id] = r
+	if a.cameBack(r, was) {
+		return
+	}
 	owed := channel.CeilSat(r.Owed)
 	floor := max(owed+w.story.prepay, min(r.Terms.MinimumCharge, r.Terms.Capacity-min(r.Terms.Capacity, r.Terms.Dust())))
 	switch {
-	case r.Owed > a.verified[id] && r.Owed > was.Owed:
+	case r.Owed > max(a.verified[id], a.shown(r)) && r.Owed > was.Owed:
 		w.violate("the payer's ledger of %.12s says %d msat, it verified %d msat", id, r.Owed, a.verified[id])
 	case r.Signed > was.Signed && r.Signed > floor:
 		w.violate("signed %d sat on %.12s, verified %d msat", r.Signed, id, r.Owed)
@@ -257,7 +262,7 @@ func (a *audit) savedPayee(r channel.PayeeRecord) {
 	switch {
 	case !ours:
 		w.violate("the payee stores %s, which no payer has saved", id)
-	case r.Paid > mine.Signed:
+	case r.Paid > max(mine.Signed, a.back.peak[id]):
 		w.violate("the payee holds %d sat on %.12s, signed were %d sat", r.Paid, id, mine.Signed)
 	case r.Charged > r.Paid*1000+max(w.story.credit, r.Terms.Credit) && r.Charged > was.Charged:
 		w.violate("charged %d msat on %.12s, paid %d sat: more than a credit of %d msat", r.Charged, id, r.Paid, w.story.credit)
@@ -289,7 +294,7 @@ func (a *audit) savedPayee(r channel.PayeeRecord) {
 
 // opened: T1 is on the chain, or in the mempool, as the terms say.
 func (a *audit) opened(r channel.PayeeRecord) {
-	if a.w.story.wild || a.w.seller.link.bad > 0 || a.late {
+	if a.w.story.wild || a.misled() || a.late {
 		return
 	}
 	info, err := a.w.chain.Tx(a.w.ctx, r.Terms.Outpoint.Hash)
@@ -314,7 +319,7 @@ func (a *audit) charged(r, was channel.PayeeRecord) {
 		}
 		w.violate("the payee charged %.12s in phase %s, restored: %t", id, was.Phase, r.Restored)
 	}
-	if w.story.wild || a.late || w.seller.skew != 0 || w.seller.link.bad > 0 || w.now.Sub(a.reorged) <= fresh+time.Second {
+	if w.story.wild || a.late || w.seller.skew != 0 || a.misled() || w.now.Sub(a.reorged) <= fresh+time.Second {
 		return
 	}
 	if tip := w.chain.Height(); w.now.Sub(a.block) > fresh+time.Second && tip >= r.Terms.Expiry-r.Terms.Margin {

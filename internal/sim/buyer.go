@@ -18,6 +18,7 @@ import (
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content/bao"
+	"github.com/spillway/spillway/internal/sim/simdisk"
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/script"
@@ -54,6 +55,13 @@ type buyer struct {
 	paid   bool              // the last payment of the channel that is left got through
 	gone   bool              // it vanished, or has all it wants
 	coins  uint64
+
+	exports map[string][]byte // of its channels, kept apart from its disk
+	pending []string          // channels whose exports are to be read back
+	returns int               // how often it lost its disk
+
+	copied      *simdisk.Snapshot // an old copy of its disk
+	copiedParts map[int][]byte    // and of what was verified
 }
 
 // start begins the process on what is on its disk.
@@ -62,7 +70,7 @@ func (b *buyer) start() {
 	b.dead, b.job, b.paid, b.told = false, nil, false, map[string]uint64{}
 	var err error
 	b.payer, err = payer.New(payer.Config{
-		Store: b.disk, Keys: b.keys, Wallet: b, Chain: b.link, Network: "regtest", Policy: b.w.pol, Rand: dice{b.w},
+		Store: b.disk, Keys: b.keys, Wallet: b, Chain: b.link, Network: "regtest", Policy: b.w.pol, Rand: dice{b.w}, Keep: b.keep(),
 	})
 	b.w.must(err)
 	b.client, err = paywall.NewClient(paywall.ClientConfig{
@@ -161,7 +169,7 @@ func (b *buyer) limits() channel.Limits {
 
 // step is the next thing that a buyer has to do.
 func (b *buyer) step() {
-	if b.gone || b.away() || b.dead {
+	if b.gone || b.away() || b.dead || b.readBack() {
 		return
 	}
 	if err := b.load(); err != nil {

@@ -41,6 +41,8 @@ func (w *world) play(s step) {
 		w.machineTrouble(s.kind)
 	case attack:
 		w.attack()
+	case special:
+		w.special()
 	}
 	w.recover(w.calm || w.rng.IntN(3) > 0)
 }

@@ -164,7 +164,7 @@ func (a *audit) settled(id string, tx *wire.MsgTx, height uint32, r channel.Paye
 		}
 	}
 	capacity := int64(r.Terms.Capacity)
-	due := capacity - int64(r.Signed)
+	due := capacity - int64(max(r.Signed, a.back.peak[id]))
 	fee := capacity - rest - payout
 	switch {
 	case rest < due && due >= int64(r.Terms.Dust()) && (r.Close == nil || rest < due-fee):
@@ -174,7 +174,7 @@ func (a *audit) settled(id string, tx *wire.MsgTx, height uint32, r channel.Paye
 	case w.strict() && height > r.Terms.Expiry && a.worthSettling(p):
 		w.violate("%.12s was settled at height %d, the expiry is %d", id, height, r.Terms.Expiry)
 	}
-	if !a.owner[id].dishonest() && w.strict() && !w.vanished && p.Paid < r.Signed && height < r.Terms.Expiry-r.Terms.Margin {
+	if !a.owner[id].dishonest() && a.owner[id].returns == 0 && w.strict() && !w.vanished && p.Paid < r.Signed && height < r.Terms.Expiry-r.Terms.Margin {
 		w.violate("an honest payer signed %d sat on %.12s, the payee holds %d sat", r.Signed, id, p.Paid)
 	}
 }

@@ -134,6 +134,10 @@ type link struct {
 	p     *process
 	inner *simchain.Faulty
 	bad   int // event until which it is not what it should be
+
+	lying  bool           // what is wrong with it is a lie
+	lied   time.Time      // when its last lie ended
+	struck map[string]int // how often its faults were counted already
 }
 
 // up is the reason why nothing can be asked.
@@ -150,6 +154,9 @@ func (l *link) up() error {
 // honest makes the backend what it should be.
 func (l *link) honest() {
 	l.bad = 0
+	if l.lying {
+		l.lying, l.lied = false, l.p.w.now
+	}
 	l.inner.Honest()
 }
 
@@ -182,7 +189,8 @@ func (l *link) FeeRate(ctx context.Context, blocks int) (script.FeeRate, error) 
 	if err := l.up(); err != nil {
 		return 0, err
 	}
-	return l.inner.FeeRate(ctx, blocks)
+	rate, err := l.inner.FeeRate(ctx, blocks)
+	return chain.ClampFeeRate(rate), err // as every backend does with what it is told
 }
 
 // Broadcast implements the drivers' chain. What is sent must be on the disk.

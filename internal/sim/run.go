@@ -58,6 +58,7 @@ func (w *world) tail() {
 		}
 		w.audit.check()
 	}
+	w.struckLies()
 	if !w.failed {
 		w.audit.end()
 	}
@@ -78,6 +79,7 @@ func (w *world) heal() {
 	w.recover(true)
 	for _, b := range w.buyers {
 		b.freeAgain()
+		b.freeUnseen()
 	}
 }
 

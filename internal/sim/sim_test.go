@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -35,7 +36,7 @@ func TestSeeds(t *testing.T) {
 	for _, v := range total.Violations {
 		t.Errorf("%s\nreplay: go run ./internal/sim/cmd/sim -seed N -trace (or -shrink)", v)
 	}
-	for _, fault := range mustHappen {
+	for _, fault := range slices.Concat(mustHappen, playsMustHappen) {
 		if total.Faults[fault] == 0 && !testing.Short() {
 			t.Errorf("%s never happened", fault)
 		}

@@ -35,11 +35,12 @@ const (
 	backup               // one side's disk is copied
 	restore              // one side's disk is replaced by an old copy
 	attack               // a dishonest side does its worst
+	special              // something of the seed's play
 	kinds
 )
 
 var kindNames = [kinds]string{"buy", "mine", "look", "kill", "fuse", "disk-fail", "disk-full", "fees", "evict", "reorg", "censor", "gap",
-	"cut", "late", "replay", "tamper", "clock", "pause", "backend", "backup", "restore", "attack"}
+	"cut", "late", "replay", "tamper", "clock", "pause", "backend", "backup", "restore", "attack", "special"}
 
 func (k kind) String() string { return kindNames[k] }
 
@@ -77,6 +78,7 @@ func steps(seed uint64, n int) []step {
 		}
 		all[i] = step{kind: k, seed: rng.Uint64()}
 	}
+	interleave(seed, all)
 	return all
 }
 

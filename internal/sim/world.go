@@ -68,6 +68,7 @@ type story struct {
 	at     uint64 // when somebody misbehaves: files·100 + chunk
 	keep   bool   // channels serve several files
 	wild   bool   // beyond what the margin is made for
+	play   play
 }
 
 // strict reports whether the guarantees of an honest payee hold.
@@ -101,12 +102,13 @@ func newWorld(seed uint64, trace func(string, ...any)) *world {
 	w.audit = newAudit(w)
 	w.pol.Duration, w.pol.Useful = 80+w.rng.Uint32N(120), 10
 	w.story = drawStory(w.rng)
+	w.story.play = playOf(seed)
 	s := w.story
 	if s.buyers > 1 && w.rng.IntN(2) == 0 {
 		w.pol.PoolChunks = 1 + w.rng.Uint64N(3)
 	}
-	w.tell("%d buyers over %s channels that last %d blocks; %d msat a chunk, %d msat on credit, a pool of %d chunks; the first payer is %s, the payee %s; channels are kept: %t, beyond the bounds: %t",
-		s.buyers, s.kind, w.pol.Duration, s.price, s.credit, w.pol.PoolChunks, s.payer, s.payee, s.keep, s.wild)
+	w.tell("%d buyers over %s channels that last %d blocks; %d msat a chunk, %d msat on credit, a pool of %d chunks; the first payer is %s, the payee %s; channels are kept: %t, beyond the bounds: %t; play: %s",
+		s.buyers, s.kind, w.pol.Duration, s.price, s.credit, w.pol.PoolChunks, s.payer, s.payee, s.keep, s.wild, s.play)
 	w.chain.SkipScripts = seed%8 != 0 // the drivers execute what they send
 	w.chain.SetTime(func() time.Time { return w.now })
 	w.people()

@@ -1,0 +1,34 @@
+package sim
+
+import "testing"
+
+// playsMustHappen are faults of the seeds' plays that hundreds of seeds cannot do
+// without.
+var playsMustHappen = []string{
+	"payer-from-words", "payer-from-old-copy", "export-read-back", "export-of-what-is-over", "export-again",
+	"struck-lie-hidden-spend", "struck-lie-hidden-tx", "struck-lie-fake-confirmation", "struck-lie-broadcast-refused",
+	"struck-lie-broadcast-swallowed", "struck-broadcast-answer-lost", "struck-lie-other-tip", "struck-lie-fee-zero", "struck-lie-fee-absurd",
+	"struck-backend-stale", "struck-backend-lag", "struck-backend-cut-off",
+}
+
+// Every play is drawn, and its events are among the seed's.
+func TestPlays(t *testing.T) {
+	seen := map[play]int{}
+	for seed := range uint64(300) {
+		p, n := playOf(seed), 0
+		for _, s := range steps(seed, runSteps) {
+			if s.kind == special {
+				n++
+			}
+		}
+		if (p == plain) != (n == 0) {
+			t.Errorf("seed %d plays %s and has %d events of it", seed, p, n)
+		}
+		seen[p]++
+	}
+	for p := range plays {
+		if seen[p] < 10 {
+			t.Errorf("%s is drawn %d times", p, seen[p])
+		}
+	}
+}
