@@ -23,13 +23,15 @@ type OpenAnswer struct {
 type ResumeAnswer struct {
 	ChannelID          string
 	Phase              string
-	CumulativeAmount   uint64 // sat
-	Signature          []byte // half-signature of that amount
-	ChargedMsat        uint64 // msat
-	OwedMsat           uint64 // msat, charged and not paid
-	RequiredCumulative uint64 // sat, what to sign next
-	Epoch              uint64 // duplex
-	LockHeight         uint32 // duplex
+	CumulativeAmount   uint64  // sat
+	Signature          []byte  // half-signature of that amount
+	ChargedMsat        uint64  // msat
+	OwedMsat           uint64  // msat, charged and not paid
+	RequiredCumulative uint64  // sat, what to sign next
+	Epoch              uint32  // duplex
+	LockHeight         uint32  // duplex
+	BackMsat           uint64  // duplex: msat, cumulative, what the payee returns
+	Update             *Update // duplex: the payee's newest state; nil: none
 }
 
 // CloseAnswer is the answer to a close: the transaction; in a cooperative close
@@ -79,8 +81,8 @@ func (a ResumeAnswer) MarshalJSON() ([]byte, error) {
 		"signature": hex.EncodeToString(a.Signature), "chargedMsat": dec(a.ChargedMsat),
 		"owedMsat": dec(a.OwedMsat), "requiredCumulative": dec(a.RequiredCumulative),
 	}
-	o.count("epoch", a.Epoch)
-	o.count("lockHeight", uint64(a.LockHeight))
+	o.epoch(a.Epoch, a.LockHeight)
+	o.back(a.BackMsat, a.Update)
 	return mpp.JCS(o)
 }
 
@@ -92,8 +94,9 @@ func (a *ResumeAnswer) UnmarshalJSON(data []byte) error {
 		CumulativeAmount: f.amount("cumulativeAmount", MaxSat, need), Signature: f.bytes("signature", minSig, maxSig, need),
 		ChargedMsat: f.amount("chargedMsat", MaxMsat, need), OwedMsat: f.amount("owedMsat", MaxMsat, need),
 		RequiredCumulative: f.amount("requiredCumulative", MaxSat, need),
-		Epoch:              f.count("epoch", maxCount, may), LockHeight: f.height("lockHeight", may),
 	}
+	got.Epoch, got.LockHeight = f.epoch()
+	got.BackMsat, got.Update = f.back()
 	if f.err == nil {
 		*a = got
 	}

@@ -7,8 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/btcsuite/btcd/btcec/v2"
-
+	"github.com/spillway/spillway/internal/curve"
 	"github.com/spillway/spillway/mpp"
 )
 
@@ -167,7 +166,7 @@ func (f *fields) key(name string) (k [33]byte) {
 	if f.err != nil {
 		return k
 	}
-	if _, err := btcec.ParsePubKey(b); err != nil {
+	if _, err := curve.Parse(b); err != nil {
 		f.fail(name, "is not a compressed public key")
 	}
 	copy(k[:], b)

@@ -71,6 +71,7 @@ func FuzzAnswers(f *testing.F) {
 	for _, a := range []any{
 		PrepareAnswer{sig}, OpenAnswer{"funding", 1, 0}, CloseAnswer{make([]byte, 120), make([]byte, 66), make([]byte, 32)}, testReceipt(),
 		ResumeAnswer{ChannelID: testID, Phase: "open", CumulativeAmount: 3, Signature: sig, Epoch: 1, LockHeight: 9},
+		ResumeAnswer{ChannelID: testID, Phase: "open", CumulativeAmount: 3, Signature: sig, Epoch: 1, LockHeight: 9, BackMsat: 5, Update: &Update{CumulativeAmount: 4, Signature: sig, Epoch: 2, LockHeight: 8}},
 	} {
 		raw, err := json.Marshal(a)
 		if err != nil {
@@ -109,7 +110,8 @@ func FuzzAnswers(f *testing.F) {
 // meaning, in one form.
 func FuzzReceipt(f *testing.F) {
 	r := testReceipt()
-	r.Update = &Update{CumulativeAmount: 5, Signature: make([]byte, 65), Epoch: 1, LockHeight: 700}
+	r.Update = &Update{CumulativeAmount: 5, Signature: make([]byte, 65), Epoch: 2, LockHeight: 700}
+	r.BackMsat = 9
 	for _, r := range []Receipt{testReceipt(), r} {
 		s, err := r.Encode()
 		if err != nil {

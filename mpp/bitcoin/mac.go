@@ -9,6 +9,8 @@ import (
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
+
+	"github.com/spillway/spillway/internal/curve"
 )
 
 // macTag separates the channel's MAC key from every other hash (BIP340 style).
@@ -19,21 +21,16 @@ const macTag = "spillway/mac"
 // other's. K1's private key with K2 and K2's with K1 make the same.
 // Errors: ErrKey. docs/protocol.md, "Identity".
 func MACKey(own *btcec.PrivateKey, other [33]byte) ([32]byte, error) {
-	pub, err := btcec.ParsePubKey(other[:])
+	pub, err := curve.Parse(other[:])
 	if err != nil || own == nil || own.Key.IsZero() {
 		return [32]byte{}, fmt.Errorf("%w: %x", ErrKey, other)
 	}
-	var point, shared btcec.JacobianPoint
-	pub.AsJacobian(&point)
-	btcec.ScalarMultNonConst(&own.Key, &point, &shared)
-	shared.ToAffine()
-	compressed := btcec.NewPublicKey(&shared.X, &shared.Y).SerializeCompressed()
-	return *chainhash.TaggedHash([]byte(macTag), compressed), nil
+	return *chainhash.TaggedHash([]byte(macTag), curve.Shared(own, pub).SerializeCompressed()), nil
 }
 
 // checkKey checks that a key is a point in compressed form. Errors: ErrKey.
 func checkKey(key [33]byte) error {
-	if _, err := btcec.ParsePubKey(key[:]); err != nil {
+	if _, err := curve.Parse(key[:]); err != nil {
 		return fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	return nil

@@ -25,8 +25,10 @@ type Payload interface {
 	Action() string
 	// Channel is the channel's id, txid:vout.
 	Channel() string
-	// Cumulative is the amount in the form that the MAC covers: sat in decimal,
-	// or empty where the action has none.
+	// Cumulative is the amount in the form that the MAC covers: sat in decimal, or
+	// empty where the action has none. In a duplex channel the epoch follows after a
+	// slash, then the sender's ledger in msat where the action states it, and "payee/"
+	// comes first where the payee pays.
 	Cumulative() string
 	// Proof is the MAC as it came, 32 bytes in hex.
 	Proof() string
@@ -59,22 +61,27 @@ type Open struct {
 	FundingTx        []byte // T1; nil where the payer broadcasts it, and only its id travels
 }
 
-// Voucher is an update.
+// Voucher is an update. In a duplex channel the payee sends one too, where it buys
+// from the payer: FromPayee. Its epoch is 0 while it has signed no state yet; there
+// is no signature then.
 type Voucher struct {
 	MAC              string
 	ChannelID        string
-	CumulativeAmount uint64 // sat
+	CumulativeAmount uint64 // sat, the receiver's total
 	Signature        []byte // half-signature
-	Epoch            uint64 // duplex
-	LockHeight       uint32 // duplex
+	Epoch            uint32 // duplex
+	LockHeight       uint32 // duplex, the epoch's
+	FromPayee        bool   // duplex
 }
 
-// Resume asks where a channel stands.
+// Resume asks where a channel stands. In a duplex channel it says which epoch is the
+// newest that the payer knows, and its ledger.
 type Resume struct {
-	MAC        string
-	ChannelID  string
-	Epoch      uint64 // duplex
-	LockHeight uint32 // duplex
+	MAC         string
+	ChannelID   string
+	Epoch       uint32 // duplex, at least 1
+	LockHeight  uint32 // duplex, the epoch's
+	ChargedMsat uint64 // duplex: msat, what is verified by the payer's own ledger
 }
 
 // Close asks for the end of a channel; the second Close of a cooperative one
@@ -84,8 +91,11 @@ type Close struct {
 	ChannelID        string
 	CumulativeAmount uint64 // sat, of the newest update
 	Signature        []byte // of the newest update; nil with FinalTx
-	PayerNonce       []byte // 66 bytes, taproot
+	PayerNonce       []byte // 66 bytes, taproot and duplex
 	FinalTx          []byte
+	Epoch            uint32 // duplex, of the newest update
+	LockHeight       uint32 // duplex, the epoch's
+	ChargedMsat      uint64 // duplex: msat, the payer's ledger, which the channel is closed at
 }
 
 // Action implements Payload.
@@ -125,15 +135,31 @@ func (Prepare) Cumulative() string { return "" }
 func (p Open) Cumulative() string { return dec(p.CumulativeAmount) }
 
 // Cumulative implements Payload.
-func (p Voucher) Cumulative() string { return dec(p.CumulativeAmount) }
+func (p Voucher) Cumulative() string {
+	switch {
+	case p.FromPayee:
+		return "payee/" + dec(p.CumulativeAmount) + "/" + dec(uint64(p.Epoch))
+	case p.Epoch > 0:
+		return dec(p.CumulativeAmount) + "/" + dec(uint64(p.Epoch))
+	}
+	return dec(p.CumulativeAmount)
+}
 
 // Cumulative implements Payload.
-func (Resume) Cumulative() string { return "" }
+func (p Resume) Cumulative() string {
+	if p.Epoch > 0 {
+		return "/" + dec(uint64(p.Epoch)) + "/" + dec(p.ChargedMsat)
+	}
+	return ""
+}
 
 // Cumulative implements Payload. A Close with FinalTx needs no amount.
 func (p Close) Cumulative() string {
 	if p.finishes() {
 		return ""
+	}
+	if p.Epoch > 0 {
+		return dec(p.CumulativeAmount) + "/" + dec(uint64(p.Epoch)) + "/" + dec(p.ChargedMsat)
 	}
 	return dec(p.CumulativeAmount)
 }
@@ -175,20 +201,35 @@ func (p Open) object() object {
 }
 
 func (p Voucher) object() object {
-	o := object{
-		"channelId": p.ChannelID, "cumulativeAmount": dec(p.CumulativeAmount),
-		"signature": hex.EncodeToString(p.Signature),
+	o := object{"channelId": p.ChannelID, "cumulativeAmount": dec(p.CumulativeAmount)}
+	if p.FromPayee {
+		o["from"] = fromPayee
+		o.bytes("signature", p.Signature)
+	} else {
+		o["signature"] = hex.EncodeToString(p.Signature)
 	}
-	o.count("epoch", p.Epoch)
-	o.count("lockHeight", uint64(p.LockHeight))
+	o.epoch(p.Epoch, p.LockHeight)
 	return o
 }
 
 func (p Resume) object() object {
 	o := object{"channelId": p.ChannelID}
-	o.count("epoch", p.Epoch)
-	o.count("lockHeight", uint64(p.LockHeight))
+	o.epoch(p.Epoch, p.LockHeight)
+	o.ledger(p.Epoch, p.ChargedMsat)
 	return o
+}
+
+// epoch adds what a state of a duplex channel has beside its amount.
+func (o object) epoch(epoch, lock uint32) {
+	o.count("epoch", uint64(epoch))
+	o.count("lockHeight", uint64(lock))
+}
+
+// ledger adds the sender's ledger, in a duplex channel.
+func (o object) ledger(epoch uint32, msat uint64) {
+	if epoch > 0 {
+		o["chargedMsat"] = dec(msat)
+	}
 }
 
 // finishes reports whether the close brings the finished transaction alone.
@@ -203,6 +244,8 @@ func (p Close) object() object {
 	o["cumulativeAmount"] = dec(p.CumulativeAmount)
 	o["signature"] = hex.EncodeToString(p.Signature)
 	o.bytes("payerNonce", p.PayerNonce)
+	o.epoch(p.Epoch, p.LockHeight)
+	o.ledger(p.Epoch, p.ChargedMsat)
 	return o
 }
 
@@ -318,19 +361,62 @@ func (f *fields) funding(channel string) []byte {
 	return f.bytes("fundingTx", minTx, maxTx, need)
 }
 
+// fromPayee is the value of a voucher's "from" where the payee pays.
+const fromPayee = "payee"
+
 func readVoucher(f *fields) Payload {
-	return Voucher{
-		MAC: f.mac(), ChannelID: f.outpoint("channelId"), CumulativeAmount: f.amount("cumulativeAmount", MaxSat, need),
-		Signature: f.bytes("signature", minSig, maxSig, need),
-		Epoch:     f.count("epoch", maxCount, may), LockHeight: f.height("lockHeight", may),
+	p := Voucher{MAC: f.mac(), ChannelID: f.outpoint("channelId"), CumulativeAmount: f.amount("cumulativeAmount", MaxSat, need)}
+	p.Epoch, p.LockHeight = f.epoch()
+	signed := need
+	if f.has("from") {
+		if from := f.text("from", need); f.err == nil && from != fromPayee {
+			f.fail("from", "is not %q", fromPayee)
+		}
+		p.FromPayee = true
+		signed = presence(p.Epoch > 0)
 	}
+	p.Signature = f.bytes("signature", minSig, maxSig, signed)
+	switch {
+	case p.FromPayee && p.Epoch == 0 && (p.CumulativeAmount > 0 || len(p.Signature) > 0):
+		f.fail("epoch", "is missing")
+	case p.Epoch > 0 && p.FromPayee != (p.Epoch%2 == 0):
+		f.fail("epoch", "%d runs the other way", p.Epoch)
+	}
+	return p
+}
+
+// epoch reads an epoch and its lock; both or none are there.
+func (f *fields) epoch() (epoch, lock uint32) {
+	if !f.has("epoch") && !f.has("lockHeight") {
+		return 0, 0
+	}
+	epoch, lock = f.height("epoch", may), f.height("lockHeight", may)
+	switch {
+	case f.err != nil:
+	case !f.has("epoch"):
+		f.fail("epoch", "is missing")
+	case !f.has("lockHeight"):
+		f.fail("lockHeight", "is missing")
+	case epoch == 0:
+		f.fail("epoch", "is 0")
+	case lock == 0:
+		f.fail("lockHeight", "is 0")
+	}
+	return epoch, lock
+}
+
+// ledger reads the sender's ledger, which goes with an epoch.
+func (f *fields) ledger(epoch uint32) uint64 {
+	return f.amount("chargedMsat", MaxMsat, presence(epoch > 0))
 }
 
 func readResume(f *fields) Payload {
-	return Resume{
-		MAC: f.mac(), ChannelID: f.outpoint("channelId"),
-		Epoch: f.count("epoch", maxCount, may), LockHeight: f.height("lockHeight", may),
+	p := Resume{MAC: f.mac(), ChannelID: f.outpoint("channelId")}
+	p.Epoch, p.LockHeight = f.epoch()
+	if p.Epoch > 0 {
+		p.ChargedMsat = f.ledger(p.Epoch)
 	}
+	return p
 }
 
 func readClose(f *fields) Payload {
@@ -341,5 +427,11 @@ func readClose(f *fields) Payload {
 	p.CumulativeAmount = f.amount("cumulativeAmount", MaxSat, need)
 	p.Signature = f.bytes("signature", minSig, maxSig, need)
 	p.PayerNonce = f.bytes("payerNonce", nonceLen, nonceLen, may)
+	if p.Epoch, p.LockHeight = f.epoch(); p.Epoch > 0 {
+		p.ChargedMsat = f.ledger(p.Epoch)
+	}
+	if p.Epoch > 0 && p.Epoch%2 == 0 {
+		f.fail("epoch", "%d runs the other way", p.Epoch)
+	}
 	return p
 }

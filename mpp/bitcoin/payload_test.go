@@ -25,14 +25,18 @@ func samples() map[string]Payload {
 		"prepare": Prepare{ChannelType: Multisig, PayerPubKey: publicKey(5), ChannelID: testID, Capacity: 4000, RestScript: testScript, RefundTx: make([]byte, 94)},
 		"open": Open{Offer: offer, ChannelType: Taproot, PayerPubKey: publicKey(5), ChannelID: testID, Capacity: 4000, RestScript: testScript,
 			Signature: signature, FundingTx: make([]byte, 200)},
-		"open by id":     Open{Offer: offer, ChannelType: Duplex, PayerPubKey: publicKey(5), ChannelID: testID, Capacity: 4000, RestScript: testScript, CumulativeAmount: 4000, Signature: signature},
-		"voucher":        Voucher{ChannelID: testID, CumulativeAmount: 1000, Signature: signature},
-		"voucher duplex": Voucher{ChannelID: testID, CumulativeAmount: 1000, Signature: signature, Epoch: 2, LockHeight: 1222},
-		"resume":         Resume{ChannelID: testID},
-		"close":          Close{ChannelID: testID, CumulativeAmount: 3000, Signature: signature, PayerNonce: make([]byte, 66)},
-		"close multisig": Close{ChannelID: testID, CumulativeAmount: 3000, Signature: signature},
-		"close final":    Close{ChannelID: testID, FinalTx: make([]byte, 120)},
-		"close both":     Close{ChannelID: testID, CumulativeAmount: 3000, Signature: signature, FinalTx: make([]byte, 120)},
+		"open by id":                       Open{Offer: offer, ChannelType: Duplex, PayerPubKey: publicKey(5), ChannelID: testID, Capacity: 4000, RestScript: testScript, CumulativeAmount: 4000, Signature: signature},
+		"voucher":                          Voucher{ChannelID: testID, CumulativeAmount: 1000, Signature: signature},
+		"voucher duplex":                   Voucher{ChannelID: testID, CumulativeAmount: 1000, Signature: signature, Epoch: 3, LockHeight: 1222},
+		"voucher of the payee":             Voucher{ChannelID: testID, CumulativeAmount: 1000, Signature: signature, Epoch: 2, LockHeight: 1258, FromPayee: true},
+		"voucher of the payee, before any": Voucher{ChannelID: testID, FromPayee: true},
+		"resume duplex":                    Resume{ChannelID: testID, Epoch: 2, LockHeight: 1258, ChargedMsat: 7000},
+		"close duplex":                     Close{ChannelID: testID, CumulativeAmount: 3000, Signature: signature, PayerNonce: make([]byte, 66), Epoch: 1, LockHeight: 1294, ChargedMsat: 2_999_500},
+		"resume":                           Resume{ChannelID: testID},
+		"close":                            Close{ChannelID: testID, CumulativeAmount: 3000, Signature: signature, PayerNonce: make([]byte, 66)},
+		"close multisig":                   Close{ChannelID: testID, CumulativeAmount: 3000, Signature: signature},
+		"close final":                      Close{ChannelID: testID, FinalTx: make([]byte, 120)},
+		"close both":                       Close{ChannelID: testID, CumulativeAmount: 3000, Signature: signature, FinalTx: make([]byte, 120)},
 	}
 }
 
@@ -79,8 +83,73 @@ func TestPayloadSamples(t *testing.T) {
 			t.Errorf("%s: channel %s, action %s", name, got.Channel(), got.Action())
 		}
 		var wire struct{ Action, CumulativeAmount string }
-		if err := json.Unmarshal(raw, &wire); err != nil || wire.Action != got.Action() || wire.CumulativeAmount != got.Cumulative() {
+		if err := json.Unmarshal(raw, &wire); err != nil || wire.Action != got.Action() || wire.CumulativeAmount != amountOf(got) {
 			t.Errorf("%s: the MAC covers %q, the wire says %+v (%v)", name, got.Cumulative(), wire, err)
+		}
+	}
+}
+
+// amountOf is the amount in what a MAC covers, by docs/protocol.md, section 13.
+func amountOf(p Payload) string {
+	text := strings.TrimPrefix(p.Cumulative(), "payee/")
+	amount, _, _ := strings.Cut(text, "/")
+	return amount
+}
+
+// What the MAC of a duplex channel's actions covers, word for word.
+func TestDuplexMACText(t *testing.T) {
+	for name, want := range map[string]string{
+		"voucher": "1000", "voucher duplex": "1000/3", "voucher of the payee": "payee/1000/2", "voucher of the payee, before any": "payee/0/0",
+		"resume": "", "resume duplex": "/2/7000", "close": "3000", "close duplex": "3000/1/2999500", "close final": "",
+	} {
+		if got := samples()[name].Cumulative(); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A state without its epoch, or an epoch without its lock, is no voucher.
+func TestDuplexHalfAnEpoch(t *testing.T) {
+	for _, c := range []struct {
+		sample, field string
+		value         any
+	}{
+		{"voucher", "epoch", 1}, {"voucher", "lockHeight", 9}, {"voucher of the payee, before any", "cumulativeAmount", "1"},
+		{"voucher of the payee, before any", "signature", strings.Repeat("01", 65)}, {"resume", "epoch", 1}, {"close", "lockHeight", 9},
+	} {
+		obj := sealed(t, c.sample)
+		change(obj, c.field, c.value)
+		raw, err := json.Marshal(obj)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParsePayload(raw); !errors.Is(err, ErrPayload) {
+			t.Errorf("%s with %s %v: %v", c.sample, c.field, c.value, err)
+		}
+	}
+}
+
+// Whatever is changed in a sealed action of a duplex channel, its MAC or its form
+// says so.
+func TestDuplexMACCoversWhatDecides(t *testing.T) {
+	key := [32]byte{1}
+	for _, c := range []struct {
+		sample, field string
+		value         any
+	}{
+		{"voucher duplex", "cumulativeAmount", "1001"}, {"voucher duplex", "epoch", 5}, {"voucher duplex", "epoch", 1},
+		{"voucher duplex", "from", "payee"}, {"voucher of the payee", "from", absent}, {"voucher of the payee", "epoch", 4},
+		{"voucher of the payee", "cumulativeAmount", "999"}, {"voucher", "from", "payee"}, {"resume duplex", "chargedMsat", "6999"},
+		{"resume duplex", "epoch", 3}, {"close duplex", "chargedMsat", "2999501"}, {"close duplex", "epoch", 3}, {"close duplex", "cumulativeAmount", "3001"},
+	} {
+		obj := sealed(t, c.sample)
+		change(obj, c.field, c.value)
+		raw, err := json.Marshal(obj)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := ParsePayload(raw); err == nil && Authenticate(p, key, "id", "") == nil {
+			t.Errorf("%s with %s %v is authentic", c.sample, c.field, c.value)
 		}
 	}
 }
@@ -92,7 +161,10 @@ func TestVoucherRoundTrip(t *testing.T) {
 			ChannelID:        hex.EncodeToString(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "txid")) + ":" + dec(uint64(rapid.Uint32().Draw(t, "vout"))),
 			CumulativeAmount: rapid.Uint64Range(0, MaxSat).Draw(t, "amount"),
 			Signature:        rapid.SliceOfN(rapid.Byte(), minSig, maxSig).Draw(t, "signature"),
-			Epoch:            rapid.Uint64Range(0, maxCount).Draw(t, "epoch"), LockHeight: rapid.Uint32Range(0, maxHeight).Draw(t, "lock"),
+		}
+		if rapid.Bool().Draw(t, "duplex") {
+			v.Epoch, v.LockHeight = rapid.Uint32Range(1, maxHeight).Draw(t, "epoch"), rapid.Uint32Range(1, maxHeight).Draw(t, "lock")
+			v.FromPayee = v.Epoch%2 == 0
 		}
 		raw, err := Seal(v, key, "id", "")
 		if err != nil {
@@ -139,7 +211,11 @@ func TestBadPayloads(t *testing.T) {
 		{"voucher", "cumulativeAmount", "99999999999999999999999"}, {"voucher", "cumulativeAmount", nil},
 		{"voucher", "signature", absent}, {"voucher", "signature", ""}, {"voucher", "signature", strings.Repeat("01", 8)}, {"voucher", "signature", strings.Repeat("01", 74)},
 		{"voucher", "signature", "0x" + strings.Repeat("01", 64)}, {"voucher", "signature", strings.Repeat("0A", 65)}, {"voucher", "signature", strings.Repeat("1", 129)},
-		{"voucher", "epoch", "1"}, {"voucher", "epoch", -1}, {"voucher", "lockHeight", 500_000_000}, {"resume", "channelId", absent}, {"resume", "mac", absent},
+		{"voucher", "epoch", "1"}, {"voucher", "epoch", -1}, {"voucher", "lockHeight", 500_000_000},
+		{"voucher duplex", "epoch", 0}, {"voucher duplex", "epoch", 2}, {"voucher duplex", "lockHeight", 0}, {"voucher duplex", "lockHeight", absent}, {"voucher duplex", "epoch", absent},
+		{"voucher duplex", "signature", absent}, {"voucher of the payee", "from", "payer"}, {"voucher of the payee", "from", ""}, {"voucher of the payee", "from", 1},
+		{"voucher of the payee", "signature", absent}, {"voucher of the payee", "epoch", 3}, {"resume duplex", "chargedMsat", absent}, {"resume duplex", "chargedMsat", 7},
+		{"close duplex", "chargedMsat", absent}, {"close duplex", "epoch", 2}, {"close duplex", "lockHeight", absent}, {"resume", "channelId", absent}, {"resume", "mac", absent},
 		{"close", "signature", absent}, {"close", "cumulativeAmount", absent}, {"close", "payerNonce", strings.Repeat("02", 65)}, {"close", "payerNonce", ""},
 		{"close final", "finalTx", ""}, {"close final", "finalTx", "00"}, {"close final", "finalTx", absent}, {"close final", "finalTx", strings.Repeat("00", maxTx+1)},
 		{"close final", "signature", "00"}, {"prepare", "channelType", Taproot}, {"prepare", "channelType", Duplex}, {"prepare", "channelType", absent},

@@ -13,20 +13,51 @@ type Receipt struct {
 	Timestamp          time.Time // whole seconds travel
 	Reference          string    // what was paid; the channel's id where empty
 	ChallengeID        string
-	ChannelID          string // txid:vout
-	AcceptedCumulative uint64 // sat, paid
-	ChargedMsat        uint64 // msat, cumulative
-	RequiredCumulative uint64 // sat, what to sign next
-	Units              uint64 // that this request was charged for
-	Update             *Update
+	ChannelID          string  // txid:vout
+	AcceptedCumulative uint64  // sat, paid
+	ChargedMsat        uint64  // msat, cumulative
+	RequiredCumulative uint64  // sat, what to sign next
+	Units              uint64  // that this request was charged for
+	BackMsat           uint64  // duplex: msat, cumulative, what the payee returns
+	Update             *Update // duplex: the payee's newest state where it is the newest of all; nil: none
 }
 
 // Update is what the payee signs where it pays back, in a duplex channel.
 type Update struct {
 	CumulativeAmount uint64 // sat, the receiver's total
 	Signature        []byte // half-signature
-	Epoch            uint64
-	LockHeight       uint32
+	Epoch            uint32 // even
+	LockHeight       uint32 // the epoch's
+}
+
+// back adds what flows back in a duplex channel.
+func (o object) back(msat uint64, u *Update) {
+	if msat > 0 {
+		o["backMsat"] = dec(msat)
+	}
+	if u != nil {
+		o["update"] = object{
+			"cumulativeAmount": dec(u.CumulativeAmount), "signature": hex.EncodeToString(u.Signature),
+			"epoch": u.Epoch, "lockHeight": u.LockHeight,
+		}
+	}
+}
+
+// back reads what flows back in a duplex channel.
+func (f *fields) back() (msat uint64, update *Update) {
+	msat = f.amount("backMsat", MaxMsat, may)
+	if !f.has("update") {
+		return msat, nil
+	}
+	in := f.in("update")
+	u := &Update{CumulativeAmount: in.amount("cumulativeAmount", MaxSat, need), Signature: in.bytes("signature", minSig, maxSig, need)}
+	if u.Epoch, u.LockHeight = in.epoch(); in.err == nil && (u.Epoch == 0 || u.Epoch%2 == 1) {
+		in.fail("epoch", "%d is none of the payee's", u.Epoch)
+	}
+	if f.err == nil {
+		f.err = in.err
+	}
+	return msat, u
 }
 
 // Encode is the value of Payment-Receipt. Errors: *FieldError (ErrReceipt) where
@@ -53,12 +84,7 @@ func (r Receipt) MarshalJSON() ([]byte, error) {
 	if r.Reference == "" {
 		o["reference"] = r.ChannelID
 	}
-	if u := r.Update; u != nil {
-		o["update"] = object{
-			"cumulativeAmount": dec(u.CumulativeAmount), "signature": hex.EncodeToString(u.Signature),
-			"epoch": u.Epoch, "lockHeight": u.LockHeight,
-		}
-	}
+	o.back(r.BackMsat, r.Update)
 	return mpp.JCS(o)
 }
 
@@ -93,16 +119,7 @@ func readReceipt(f *fields) (Receipt, error) {
 		ChargedMsat:        f.amount("chargedMsat", MaxMsat, need),
 		RequiredCumulative: f.amount("requiredCumulative", MaxSat, need), Units: f.count("units", maxCount, may),
 	}
-	if f.has("update") {
-		u := f.in("update")
-		r.Update = &Update{
-			CumulativeAmount: u.amount("cumulativeAmount", MaxSat, need), Signature: u.bytes("signature", minSig, maxSig, need),
-			Epoch: u.count("epoch", maxCount, need), LockHeight: u.height("lockHeight", need),
-		}
-		if f.err == nil {
-			f.err = u.err
-		}
-	}
+	r.BackMsat, r.Update = f.back()
 	if f.err != nil {
 		return Receipt{}, f.err
 	}
