@@ -30,6 +30,7 @@ type PayeeRecord struct {
 	Restored      bool           `json:"restored,omitempty"` // from before a restore: only updates and settlement
 	SpentBy       string         `json:"spent_by,omitempty"` // txid of what spends the output, as last seen
 	Duplex        *Duplex        `json:"duplex,omitempty"`   // duplex channels only
+	Stopped       string         `json:"stopped,omitempty"`  // why: an invariant was violated; see Stop
 }
 
 // SettlingReason says why a payee settles.

@@ -16,7 +16,7 @@ import (
 // every payer nonce; its secret half is gone when this returns.
 // Errors: those of channel.PayeeRecord.BeginClose.
 func (p *Payee) Close(ctx context.Context, id string, q channel.CloseRequest) (*channel.PayeeClose, error) {
-	h, err := p.lock(ctx, id)
+	h, err := p.lockLive(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -40,9 +40,8 @@ func (p *Payee) Close(ctx context.Context, id string, q channel.CloseRequest) (*
 	if answered {
 		return next.Close, nil
 	}
-	next, err = p.answer(next, h.script, q.PayerNonce)
-	if err != nil {
-		return nil, err
+	if next, err = p.answer(h, next, q.PayerNonce); err != nil {
+		return nil, p.stop(ctx, h, err)
 	}
 	if err := p.save(ctx, h, next); err != nil {
 		return nil, err
@@ -51,8 +50,12 @@ func (p *Payee) Close(ctx context.Context, id string, q channel.CloseRequest) (*
 	return next.Close, nil
 }
 
-// answer signs the agreed close for the payer's nonce.
-func (p *Payee) answer(r channel.PayeeRecord, ch *script.Channel, payerNonce []byte) (channel.PayeeRecord, error) {
+// answer signs the agreed close for the payer's nonce, where the invariants allow it.
+// Errors: channel.ErrInvariant.
+func (p *Payee) answer(h *held, r channel.PayeeRecord, payerNonce []byte) (channel.PayeeRecord, error) {
+	if err := errors.Join(p.holds(h, &r, &channel.Step{}), r.CloseSound(p.cfg.Payout)); err != nil {
+		return r, err
+	}
 	key, err := p.cfg.Keys.PayeeChannelKey(r.Terms.Nonce)
 	if err != nil {
 		return r, err
@@ -66,7 +69,7 @@ func (p *Payee) answer(r channel.PayeeRecord, ch *script.Channel, payerNonce []b
 		return r, err
 	}
 	public := nonce.Public
-	partial, err := ch.PartialSign(tx, key, nonce, [66]byte(payerNonce))
+	partial, err := h.script.PartialSign(tx, key, nonce, [66]byte(payerNonce))
 	if err != nil {
 		return r, fmt.Errorf("%w: %w", channel.ErrTerms, err)
 	}
@@ -74,9 +77,9 @@ func (p *Payee) answer(r channel.PayeeRecord, ch *script.Channel, payerNonce []b
 }
 
 // FinishClose takes the completed close from the payer, saves and broadcasts it.
-// Errors: channel.ErrConflict.
+// Errors: channel.ErrConflict, channel.ErrStopped.
 func (p *Payee) FinishClose(ctx context.Context, id string, final []byte) error {
-	h, err := p.lock(ctx, id)
+	h, err := p.lockLive(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -105,6 +108,9 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 	}
 	defer h.unlock()
 	next := h.record
+	if stop := next.Stop(); stop != nil && (update != nil || payerAsks) {
+		return nil, stop // its operator may settle it
+	}
 	if update != nil && next.Duplex != nil {
 		return nil, fmt.Errorf("%w: a duplex channel takes its states as payments", channel.ErrUnsupported)
 	}
@@ -167,6 +173,9 @@ func (p *Payee) settle(ctx context.Context, h *held, rate script.FeeRate, tip ui
 	tx, fee, err := script.Settle([]script.Claim{claim}, p.cfg.Payout, rate)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", channel.ErrTooSmall, err)
+	}
+	if err := h.record.SettlementSound(tx, fee, p.cfg.Payout); err != nil {
+		return nil, p.stop(ctx, h, err)
 	}
 	raw, err := channel.EncodeTx(tx)
 	if err != nil {

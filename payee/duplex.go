@@ -58,7 +58,7 @@ func (p *Payee) Bought(ctx context.Context, id string, q Purchase) (Returned, er
 // sendBack applies a rule by which the payee pays, signs what it decided, and saves.
 func (p *Payee) sendBack(ctx context.Context, id string, ops []store.Op,
 	rule func(channel.PayeeRecord, uint32, channel.DuplexLimits) (channel.PayeeRecord, bool, error)) (Returned, error) {
-	h, err := p.lock(ctx, id)
+	h, err := p.lockLive(ctx, id)
 	if err != nil {
 		return Returned{}, err
 	}
@@ -77,7 +77,7 @@ func (p *Payee) sendBack(ctx context.Context, id string, ops []store.Op,
 	}
 	if due {
 		if next, err = p.signState(h, next); err != nil {
-			return Returned{}, err
+			return Returned{}, p.stop(ctx, h, err)
 		}
 	}
 	if err := p.save(ctx, h, next, ops...); err != nil {
@@ -87,10 +87,14 @@ func (p *Payee) sendBack(ctx context.Context, id string, ops []store.Op,
 	return Returned{Back: next.Duplex.Back, State: next.Duplex.Sent}, nil
 }
 
-// signState signs the payee's newest state.
+// signState signs the payee's newest state, where the invariants allow it.
+// Errors: channel.ErrInvariant.
 func (p *Payee) signState(h *held, r channel.PayeeRecord) (channel.PayeeRecord, error) {
 	key, err := p.cfg.Keys.PayeeChannelKey(r.Terms.Nonce)
 	if err != nil {
+		return r, err
+	}
+	if err := r.MaySign(&h.record); err != nil {
 		return r, err
 	}
 	state, err := r.Terms.Commitment(r.Duplex.Sent)

@@ -35,6 +35,12 @@ func (p *Payee) Rungs(ctx context.Context, id string, limit script.FeeRate) ([]R
 		return nil, err
 	}
 	r := h.record
+	if stop := r.Stop(); stop != nil {
+		return nil, stop
+	}
+	if err := r.Sound(); err != nil {
+		return nil, fmt.Errorf("channel %s: %w", id, err)
+	}
 	switch {
 	case r.Phase.Final():
 		return nil, fmt.Errorf("%w: phase %s", channel.ErrFinalized, r.Phase)
@@ -64,6 +70,9 @@ func (p *Payee) Rungs(ctx context.Context, id string, limit script.FeeRate) ([]R
 		if errors.Is(err, script.ErrPayoutDust) {
 			break
 		} else if err != nil {
+			return nil, fmt.Errorf("channel %s: %w", id, err)
+		}
+		if err := r.SettlementSound(tx, fee, p.cfg.Payout); err != nil {
 			return nil, fmt.Errorf("channel %s: %w", id, err)
 		}
 		raw, err := channel.EncodeTx(tx)

@@ -10,6 +10,7 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/curve"
 	"github.com/spillway/spillway/script"
 )
 
@@ -42,7 +43,7 @@ func (p *Payee) measure() error {
 	for _, c := range p.cfg.Constructions {
 		ch, err := script.New(script.Funding{
 			Construction: c, PayerKey: [33]byte(other.PubKey().SerializeCompressed()),
-			PayeeKey: [33]byte(key.PubKey().SerializeCompressed()), Expiry: 500_000, TxVersion: p.cfg.Policy.TxVersion,
+			PayeeKey: [33]byte(curve.Public(key).SerializeCompressed()), Expiry: 500_000, TxVersion: p.cfg.Policy.TxVersion,
 			Capacity: channel.MaxSat, RestScript: rest, PayeeRestScript: p.restScript(c),
 		})
 		if err != nil {
@@ -126,7 +127,7 @@ func (p *Payee) offer(ctx context.Context, price Price, nonce channel.Nonce, tip
 	pol := p.cfg.Policy
 	o := channel.Offer{
 		Network: p.cfg.Network, Constructions: p.cfg.Constructions, TxVersion: pol.TxVersion,
-		PayeeKey: channel.Key(key.PubKey().SerializeCompressed()), Nonce: nonce, Tip: tip,
+		PayeeKey: channel.Key(curve.Public(key).SerializeCompressed()), Nonce: nonce, Tip: tip,
 		Expiry: tip + pol.Duration, Margin: pol.Margin, MaxDeposit: pol.MaxDeposit,
 		ZeroConf: pol.ZeroConf, Credit: price.Credit, MinimumCharge: p.minimum(rate),
 	}

@@ -152,6 +152,9 @@ func (p *Payee) store(ctx context.Context, r channel.PayeeRecord, view channel.V
 		}
 		ops = append(ops, op)
 	}
+	if err := p.begins(&r); err != nil {
+		return Opened{}, err
+	}
 	value, err := json.Marshal(r)
 	if err != nil {
 		return Opened{}, err
@@ -174,8 +177,9 @@ func (p *Payee) reserve(ctx context.Context, r *channel.PayeeRecord, view channe
 		return store.Op{}, err
 	}
 	now := p.cfg.Now().Unix()
-	pool, r.Place = pool.At(view.Tip, now).Reserve(r.Terms.ID(), r.Terms.Credit, now)
-	return poolOp(pool, rev)
+	next, has := pool.At(view.Tip, now).Reserve(r.Terms.ID(), r.Terms.Credit, now)
+	r.Place = has
+	return poolOp(next, pool, rev)
 }
 
 // repeated returns the stored channel of a repeated opening; other content is refused.
@@ -259,7 +263,12 @@ func (p *Payee) readPool(ctx context.Context) (channel.Pool, uint64, error) {
 	return pool, e.Revision, nil
 }
 
-func poolOp(pool channel.Pool, rev uint64) (store.Op, error) {
+// poolOp saves the pool, where the invariants hold; old is what it was made from.
+// Errors: channel.ErrInvariant.
+func poolOp(pool, old channel.Pool, rev uint64) (store.Op, error) {
+	if err := pool.Sound(old); err != nil {
+		return store.Op{}, err
+	}
 	value, err := json.Marshal(pool)
 	return store.Op{Bucket: bucketPool, Key: "pool", Value: value, Expect: rev}, err
 }

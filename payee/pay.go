@@ -39,9 +39,9 @@ func receipt(r channel.PayeeRecord, fresh uint64) Receipt {
 // Pay takes an update and charges the items that were not charged yet, in one
 // durable commit, before anything may be released. The receipt is right also
 // where there is a refusal: an update that came with it was taken.
-// Errors: ErrUnknown, ErrStale, those of channel.PayeeRecord.Pay and of the store.
+// Errors: ErrUnknown, ErrStale, channel.ErrStopped, those of channel.PayeeRecord.Pay and of the store.
 func (p *Payee) Pay(ctx context.Context, q Request) (Receipt, error) {
-	h, err := p.lock(ctx, q.Channel)
+	h, err := p.lockLive(ctx, q.Channel)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -99,9 +99,9 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 	out := h.record.Pay(pay, view, pool)
 	var ops []store.Op
 	if out.PoolChanged {
-		op, err := poolOp(out.Pool, rev)
+		op, err := poolOp(out.Pool, pool, rev)
 		if err != nil {
-			return receipt(h.record, 0), err
+			return receipt(h.record, 0), p.stop(ctx, h, err)
 		}
 		ops = append(ops, op)
 	}
@@ -111,7 +111,8 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		pay.Price, units = 0, 0
 	}
 	if out.RecordChanged || len(ops) > 0 {
-		if err := p.save(ctx, h, out.Record, ops...); err != nil {
+		step := channel.Step{Charges: pay.Deliver && out.Refusal == nil, Credit: q.Credit, View: view, Pool: out.Pool}
+		if err := p.saveStep(ctx, h, out.Record, step, ops...); err != nil {
 			return receipt(h.record, 0), err
 		}
 	}
@@ -143,7 +144,7 @@ type Resumed struct {
 
 // Resume answers with the newest update that the payee holds.
 func (p *Payee) Resume(ctx context.Context, id string) (Resumed, error) {
-	h, err := p.lock(ctx, id)
+	h, err := p.lockLive(ctx, id)
 	if err != nil {
 		return Resumed{}, err
 	}
@@ -182,7 +183,9 @@ func (p *Payee) MarkRestored(ctx context.Context) error {
 			continue
 		}
 		failed = append(failed, p.change(ctx, r.Terms.ID(), func(r channel.PayeeRecord) (channel.PayeeRecord, error) {
-			r.Restored, r.Charged = true, max(r.Charged, r.Paid*1000)
+			if r.Restored = true; r.Stopped == "" {
+				r.Charged = max(r.Charged, r.Paid*1000)
+			}
 			return r, nil
 		}))
 	}
@@ -217,9 +220,9 @@ func (p *Payee) leavePool(ctx context.Context, h *held, next channel.PayeeRecord
 	if next.Phase == channel.Closed && next.PaidBy(next.SpentBy) {
 		pool = pool.Paid(h.id, next.Owed())
 	}
-	op, err := poolOp(pool.Leave(h.id, true), rev)
+	op, err := poolOp(pool.Leave(h.id, true), pool, rev)
 	if err != nil {
-		return nil, fmt.Errorf("the pool: %w", err)
+		return nil, fmt.Errorf("the pool: %w", p.stop(ctx, h, err))
 	}
 	return []store.Op{op}, nil
 }

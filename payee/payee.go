@@ -98,6 +98,9 @@ type Config struct {
 	Now      func() time.Time
 	Rand     io.Reader
 	Log      *slog.Logger
+	// Alarm, where it is set, is told of each channel that is stopped, while the channel
+	// is locked: it must not call back.
+	Alarm func(*channel.StoppedError)
 }
 
 // Payee is the driver. Its methods may be called from many goroutines: each
@@ -162,7 +165,8 @@ type held struct {
 	unlock func()
 }
 
-// lock locks a channel and reads its record. Errors: ErrUnknown.
+// lock locks a channel and reads its record; where that is none that the rules can have
+// led to, the channel is stopped. Errors: ErrUnknown.
 func (p *Payee) lock(ctx context.Context, id string) (*held, error) {
 	unlock := p.locks.Lock(id)
 	h, err := p.read(ctx, id)
@@ -171,6 +175,11 @@ func (p *Payee) lock(ctx context.Context, id string) (*held, error) {
 		return nil, err
 	}
 	h.unlock = unlock
+	if h.record.Stopped == "" {
+		if err := h.record.Sound(); err != nil {
+			_ = p.stop(ctx, h, err) // said there; the record in hand is stopped in any case
+		}
+	}
 	return h, nil
 }
 
@@ -204,20 +213,18 @@ func (p *Payee) scripts(t channel.Terms) (*script.Channel, error) {
 	return ch, nil
 }
 
-// save commits a record, compare-and-swap on its revision, with other ops.
+// save commits a record in a step that charges nothing, with other ops, where the
+// invariants hold. Errors: channel.ErrStopped, of the store.
 func (p *Payee) save(ctx context.Context, h *held, next channel.PayeeRecord, more ...store.Op) error {
-	value, err := json.Marshal(next)
-	if err != nil {
-		return err
+	return p.saveStep(ctx, h, next, channel.Step{}, more...)
+}
+
+// saveStep is save for a step that may charge.
+func (p *Payee) saveStep(ctx context.Context, h *held, next channel.PayeeRecord, s channel.Step, more ...store.Op) error {
+	if err := p.holds(h, &next, &s); err != nil {
+		return p.stop(ctx, h, err)
 	}
-	ops := append([]store.Op{{Bucket: bucketChannel, Key: h.id, Value: value, Expect: h.rev}}, more...)
-	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
-		return fmt.Errorf("channel %s was not saved: %w", h.id, err)
-	}
-	h.record = next
-	h.rev++ // what is there now may be another writer's already; see package store
-	p.known.Put(h.id, h.rev, next)
-	return nil
+	return p.commit(ctx, h, next, more...)
 }
 
 // Record returns a channel's record. Errors: ErrUnknown.

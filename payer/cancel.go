@@ -21,7 +21,7 @@ import (
 // Errors: channel.ErrFinalized when the opening was accepted, T1 was broadcast here
 // or is on the chain, or nothing has left; those of the chain.
 func (p *Payer) Cancel(ctx context.Context, id string) (t1 chainhash.Hash, err error) {
-	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+	r, err := p.end(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next := h.record
 		if next.Phase != channel.Funding || next.Accepted || next.FundingSent {
 			return next, nil, fmt.Errorf("%w: channel %s is %s", channel.ErrFinalized, id, next.Phase)

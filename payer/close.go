@@ -27,7 +27,7 @@ type Closing struct {
 // Errors: channel.ErrOwes while the payer's own ledger is not paid,
 // channel.ErrFinalized in a channel that was imported.
 func (p *Payer) BeginClose(ctx context.Context, id string) (*Closing, error) {
-	h, err := p.lock(ctx, id)
+	h, err := p.lockLive(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -226,6 +226,9 @@ func (p *Payer) due(ctx context.Context, h *held, v channel.View) error {
 	}
 	var failed []error
 	for _, a := range actions {
+		if !h.record.Stop().MayAct(a.Kind) {
+			continue
+		}
 		switch a.Kind {
 		case channel.MakeRefund:
 			failed = append(failed, p.refund(ctx, h, a.Rate, v.Tip))
@@ -243,6 +246,9 @@ func (p *Payer) refund(ctx context.Context, h *held, rate script.FeeRate, tip ui
 	tx, fee, err := p.buildRefund(h, rate)
 	if err != nil {
 		return err
+	}
+	if err := h.record.RefundSound(tx, fee); err != nil {
+		return p.stop(ctx, h, err)
 	}
 	return p.made(ctx, h, tx, channel.Broadcast{Rate: int64(rate), Fee: fee, Height: tip})
 }

@@ -23,7 +23,7 @@ func (p *Payer) payDuplex(ctx context.Context, h *held, r channel.PayerRecord, a
 	if err != nil {
 		return next, err
 	}
-	return p.sign(h, next)
+	return p.sign(h, next, lim)
 }
 
 // TakeBack takes what the payee of a duplex channel pays back: what it returns in
@@ -54,7 +54,7 @@ func (p *Payer) ResumedDuplex(ctx context.Context, id string, q channel.Resumed)
 	if err != nil {
 		return err
 	}
-	h, err := p.lock(ctx, id)
+	h, err := p.lockLive(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -106,6 +106,9 @@ func (p *Payer) settle(ctx context.Context, h *held, rate script.FeeRate, tip ui
 	tx, fee, err := script.Settle([]script.Claim{claim}, h.record.RefundScript, rate)
 	if err != nil {
 		return fmt.Errorf("%w: %w", channel.ErrTooSmall, err)
+	}
+	if err := h.record.SettlementSound(tx, fee); err != nil {
+		return p.stop(ctx, h, err)
 	}
 	return p.made(ctx, h, tx, channel.Broadcast{Rate: int64(rate), Fee: fee, Height: tip, Amount: h.record.Duplex.Held.Amount})
 }

@@ -2,7 +2,6 @@ package payer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/curve"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/watch"
@@ -42,7 +42,7 @@ func (p *Payer) Import(ctx context.Context, e Export) (Imported, error) {
 	if err != nil {
 		return none, err
 	}
-	if channel.Key(key.PubKey().SerializeCompressed()) != e.Terms.PayerKey {
+	if channel.Key(curve.Public(key).SerializeCompressed()) != e.Terms.PayerKey {
 		return none, fmt.Errorf("%w: key %d of this wallet is not the key of channel %s", ErrExportSeed, e.KeyIndex, e.Terms.ID())
 	}
 	defer p.locks.Lock(e.Terms.ID())()
@@ -73,11 +73,7 @@ func (p *Payer) take(ctx context.Context, e Export, ch *script.Channel) (none Im
 	if err := SkipKeys(ctx, p.cfg.Store, e.KeyIndex); err != nil {
 		return none, err
 	}
-	value, err := json.Marshal(next)
-	if err != nil {
-		return none, err
-	}
-	err = p.cfg.Store.Commit(ctx, store.Op{Bucket: bucketChannel, Key: e.Terms.ID(), Value: value})
+	err = p.begin(ctx, next)
 	if errors.Is(err, store.ErrConflict) {
 		return none, fmt.Errorf("%w: %s: %w", ErrExportKnown, e.Terms.ID(), err)
 	}

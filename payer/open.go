@@ -3,13 +3,13 @@ package payer
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/curve"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/store"
 )
@@ -47,7 +47,7 @@ func (p *Payer) Prepare(ctx context.Context, q OpenRequest) (channel.PayerRecord
 	if err != nil {
 		return none, err
 	}
-	k1 := channel.Key(key.PubKey().SerializeCompressed())
+	k1 := channel.Key(curve.Public(key).SerializeCompressed())
 	pk, err := script.OutputScript(q.Construction, k1, q.Offer.PayeeKey, q.Offer.Expiry)
 	if err != nil {
 		return none, fmt.Errorf("%w: %w", channel.ErrTerms, err)
@@ -105,12 +105,7 @@ func (p *Payer) bindFunding(ctx context.Context, q OpenRequest, r channel.PayerR
 		return r, err
 	}
 	r.Terms, r.FundingTx = t, raw
-	value, err := json.Marshal(r)
-	if err != nil {
-		return r, err
-	}
-	err = p.cfg.Store.Commit(ctx, store.Op{Bucket: bucketChannel, Key: t.ID(), Value: value})
-	return r, err
+	return r, p.begin(ctx, r)
 }
 
 // RefundRequest is the unsigned refund of a multisig channel, for `prepare`.
@@ -250,7 +245,7 @@ func (p *Payer) broadcast(ctx context.Context, raw []byte) error {
 // be repeated, where freeing them failed.
 // Errors: channel.ErrFinalized once the opening may have left.
 func (p *Payer) Abandon(ctx context.Context, id string) error {
-	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+	r, err := p.end(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next := h.record
 		if again := next.Phase == channel.Abandoned && !next.FundingSent; next.Phase != channel.Prepared && !again {
 			return next, nil, fmt.Errorf("%w: the opening of channel %s has left", channel.ErrFinalized, id)

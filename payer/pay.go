@@ -42,7 +42,7 @@ func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limit
 		if err != nil {
 			return next, nil, err
 		}
-		if next, err = p.sign(h, next); err != nil {
+		if next, err = p.sign(h, next, lim); err != nil {
 			return next, nil, err
 		}
 		u.Signature = next.Signature
@@ -54,11 +54,15 @@ func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limit
 	return u, nil
 }
 
-// sign adds the half-signature for the record's newest update, where it is missing.
-func (p *Payer) sign(h *held, r channel.PayerRecord) (channel.PayerRecord, error) {
+// sign adds the half-signature for the record's newest update, where it is missing and
+// the invariants allow it. Errors: channel.ErrInvariant.
+func (p *Payer) sign(h *held, r channel.PayerRecord, lim channel.Limits) (channel.PayerRecord, error) {
 	u := r.Newest()
 	if len(u.Signature) > 0 {
 		return r, nil
+	}
+	if err := r.MaySign(&h.record, lim); err != nil {
+		return r, err
 	}
 	state, err := r.Terms.Commitment(u)
 	if err != nil {
@@ -76,9 +80,16 @@ func (p *Payer) sign(h *held, r channel.PayerRecord) (channel.PayerRecord, error
 }
 
 // Newest is the newest update that was ever signed. It may be sent any number of times.
+// Errors: ErrUnknown, channel.ErrStopped.
 func (p *Payer) Newest(ctx context.Context, id string) (channel.Update, error) {
 	r, err := p.Record(ctx, id)
-	return r.Newest(), err
+	if err != nil {
+		return channel.Update{}, err
+	}
+	if stop := r.Stop(); stop != nil {
+		return channel.Update{}, stop
+	}
+	return r.Newest(), nil
 }
 
 // Resumed takes the newest update that the payee holds; where this side has

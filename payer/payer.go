@@ -21,6 +21,7 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/curve"
 	"github.com/spillway/spillway/internal/decoded"
 	"github.com/spillway/spillway/internal/keylock"
 	"github.com/spillway/spillway/mpp/bitcoin"
@@ -80,6 +81,9 @@ type Config struct {
 	// keeps the opening here.
 	Keep func(ctx context.Context, e Export) error
 	Log  *slog.Logger
+	// Alarm, where it is set, is told of each channel that is stopped, while the channel
+	// is locked: it must not call back.
+	Alarm func(*channel.StoppedError)
 }
 
 // Payer is the driver. Its methods may be called from many goroutines: each
@@ -112,6 +116,8 @@ type held struct {
 	unlock func()
 }
 
+// lock locks a channel and reads its record; where that is none that the rules can have
+// led to, the channel is stopped. Errors: ErrUnknown.
 func (p *Payer) lock(ctx context.Context, id string) (*held, error) {
 	unlock := p.locks.Lock(id)
 	h, err := p.read(ctx, id)
@@ -120,6 +126,11 @@ func (p *Payer) lock(ctx context.Context, id string) (*held, error) {
 		return nil, err
 	}
 	h.unlock = unlock
+	if h.record.Stopped == "" {
+		if err := h.record.Sound(); err != nil {
+			_ = p.stop(ctx, h, err) // said there; the record in hand is stopped in any case
+		}
+	}
 	return h, nil
 }
 
@@ -153,20 +164,18 @@ func (p *Payer) scripts(t channel.Terms) (*script.Channel, error) {
 	return ch, nil
 }
 
-// save commits a record, compare-and-swap on its revision, with other ops.
+// save commits a record, with other ops, where the invariants hold.
+// Errors: channel.ErrStopped, of the store.
 func (p *Payer) save(ctx context.Context, h *held, next channel.PayerRecord, more ...store.Op) error {
-	value, err := json.Marshal(next)
-	if err != nil {
-		return err
+	if next.Stopped == "" {
+		if err := next.Sound(); err != nil {
+			return p.stop(ctx, h, err)
+		}
 	}
-	ops := append([]store.Op{{Bucket: bucketChannel, Key: h.id, Value: value, Expect: h.rev}}, more...)
-	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
-		return fmt.Errorf("channel %s was not saved: %w", h.id, err)
+	if err := next.Follows(&h.record); err != nil {
+		return p.stop(ctx, h, err)
 	}
-	h.record = next
-	h.rev++ // what is there now may be another writer's already; see package store
-	p.known.Put(h.id, h.rev, next)
-	return nil
+	return p.commit(ctx, h, next, more...)
 }
 
 // Record returns a channel's record. Errors: ErrUnknown.
@@ -228,7 +237,7 @@ func (p *Payer) key(r channel.PayerRecord) (*btcec.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if channel.Key(key.PubKey().SerializeCompressed()) != r.Terms.PayerKey {
+	if channel.Key(curve.Public(key).SerializeCompressed()) != r.Terms.PayerKey {
 		return nil, fmt.Errorf("%w: the wallet's seed does not hold the key of channel %s", store.ErrDamaged, id)
 	}
 	p.keys.Put(id, 0, key)
@@ -257,15 +266,30 @@ func (p *Payer) nextKey(ctx context.Context) (uint32, error) {
 }
 
 // change applies a rule to one channel and saves what it returns, with other ops.
+// Errors: channel.ErrStopped, the rule's, of the store.
 func (p *Payer) change(ctx context.Context, id string, rule func(*held) (channel.PayerRecord, []store.Op, error)) (channel.PayerRecord, error) {
+	h, err := p.lockLive(ctx, id)
+	if err != nil {
+		return channel.PayerRecord{}, err
+	}
+	defer h.unlock()
+	return p.apply(ctx, h, rule)
+}
+
+// end is change for what ends a channel, which may be stopped.
+func (p *Payer) end(ctx context.Context, id string, rule func(*held) (channel.PayerRecord, []store.Op, error)) (channel.PayerRecord, error) {
 	h, err := p.lock(ctx, id)
 	if err != nil {
 		return channel.PayerRecord{}, err
 	}
 	defer h.unlock()
+	return p.apply(ctx, h, rule)
+}
+
+func (p *Payer) apply(ctx context.Context, h *held, rule func(*held) (channel.PayerRecord, []store.Op, error)) (channel.PayerRecord, error) {
 	next, ops, err := rule(h)
 	if err != nil {
-		return h.record, err
+		return h.record, p.stop(ctx, h, err)
 	}
 	if err := p.save(ctx, h, next, ops...); err != nil {
 		return h.record, err
