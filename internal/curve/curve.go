@@ -1,0 +1,178 @@
+// Package curve is where Spillway calls the curve secp256k1: the library's own
+// functions, and a memory of what they answered for the simulator's keys.
+//
+// The memory holds true answers only: a public key that was computed, a point that
+// was decompressed, a signature that was made here with the key that checks it. It
+// is empty until a process calls Know, and concerns the keys named there alone. Only
+// internal/sim calls it (internal/laws), and never with a key that holds money;
+// everywhere else every function here is the library's. It remembers nothing of
+// other keys, stores nothing, and prints nothing.
+package curve
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"sync"
+	"sync/atomic"
+
+	"github.com/btcsuite/btcd/btcec/v2"
+	"github.com/btcsuite/btcd/btcec/v2/ecdsa"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr/musig2"
+)
+
+// known is the memory; nil in every process but the simulator's.
+var known atomic.Pointer[memory]
+
+// limit bounds each kind of answer that is remembered: where there are more, all of
+// that kind are forgotten.
+const limit = 1 << 16
+
+// memory is what is known of some keys.
+type memory struct {
+	mu     sync.Mutex
+	public map[[32]byte]*btcec.PublicKey // by private key
+	points map[[33]byte]*btcec.PublicKey // by their compressed form
+	pairs  map[fact]*btcec.PublicKey
+	signed map[[32]byte]struct{} // hashes of key, digest and signature
+}
+
+// Know begins to remember what concerns a key, for the whole process. For
+// simulators: the key must not hold money.
+func Know(key *btcec.PrivateKey) {
+	known.CompareAndSwap(nil, &memory{
+		public: map[[32]byte]*btcec.PublicKey{}, points: map[[33]byte]*btcec.PublicKey{},
+		pairs: map[fact]*btcec.PublicKey{}, signed: map[[32]byte]struct{}{},
+	})
+	m, pub := known.Load(), key.PubKey()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.public[key.Key.Bytes()] = pub
+	m.points[compressed(pub)] = pub
+}
+
+func compressed(pub *btcec.PublicKey) [33]byte { return [33]byte(pub.SerializeCompressed()) }
+
+// of is a known key's public key.
+func (m *memory) of(key *btcec.PrivateKey) *btcec.PublicKey {
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.public[key.Key.Bytes()]
+}
+
+// point is a known key from its compressed form.
+func (m *memory) point(raw []byte) *btcec.PublicKey {
+	if m == nil || len(raw) != 33 {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.points[[33]byte(raw)]
+}
+
+// Public is a private key's public key.
+func Public(key *btcec.PrivateKey) *btcec.PublicKey {
+	if pub := known.Load().of(key); pub != nil {
+		same := *pub
+		return &same
+	}
+	return key.PubKey()
+}
+
+// Parse reads a public key. Errors: the library's.
+func Parse(raw []byte) (*btcec.PublicKey, error) {
+	if pub := known.Load().point(raw); pub != nil {
+		same := *pub
+		return &same, nil
+	}
+	return btcec.ParsePubKey(raw)
+}
+
+// SignSchnorr signs a digest with the nonce of RFC 6979. BIP340. Errors: the
+// library's. The library checks what it signed; of known keys it does not.
+func SignSchnorr(key *btcec.PrivateKey, digest []byte) (*schnorr.Signature, error) {
+	m := known.Load()
+	pub := m.of(key)
+	if pub == nil {
+		return schnorr.Sign(key, digest)
+	}
+	sig, err := schnorr.Sign(key, digest, schnorr.FastSign())
+	if err == nil {
+		m.sign('s', pub, digest, sig.Serialize())
+	}
+	return sig, err
+}
+
+// VerifySchnorr checks a signature. BIP340.
+func VerifySchnorr(sig *schnorr.Signature, digest []byte, pub *btcec.PublicKey) bool {
+	return known.Load().made('s', pub, digest, sig.Serialize) || sig.Verify(digest, pub)
+}
+
+// SignedECDSA tells that a signature was made with a key just now.
+func SignedECDSA(key *btcec.PrivateKey, digest []byte, sig *ecdsa.Signature) {
+	m := known.Load()
+	if pub := m.of(key); pub != nil {
+		m.sign('e', pub, digest, sig.Serialize())
+	}
+}
+
+// VerifyECDSA checks a signature.
+func VerifyECDSA(sig *ecdsa.Signature, digest []byte, pub *btcec.PublicKey) bool {
+	return known.Load().made('e', pub, digest, sig.Serialize) || sig.Verify(digest, pub)
+}
+
+// SignOptions are MuSig2's options beside those of the caller.
+func SignOptions(key *btcec.PrivateKey) []musig2.SignOption {
+	if known.Load().of(key) == nil {
+		return nil
+	}
+	return []musig2.SignOption{musig2.WithFastSign()}
+}
+
+// hash names a signature.
+func hash(kind byte, pub *btcec.PublicKey, digest, sig []byte) [32]byte {
+	point := compressed(pub)
+	if kind == 's' {
+		point[0] = 2 // BIP340 knows keys by their x alone
+	}
+	raw := append([]byte{kind, byte(len(digest))}, point[:]...)
+	return sha256.Sum256(append(append(raw, digest...), sig...))
+}
+
+func (m *memory) sign(kind byte, pub *btcec.PublicKey, digest, sig []byte) {
+	name := hash(kind, pub, digest, sig)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.signed) >= limit {
+		clear(m.signed)
+	}
+	m.signed[name] = struct{}{}
+}
+
+func (m *memory) made(kind byte, pub *btcec.PublicKey, digest []byte, sig func() []byte) bool {
+	if m == nil {
+		return false
+	}
+	name := hash(kind, pub, digest, sig())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.signed[name]
+	return ok
+}
+
+// pair names two keys that are both known, in the order of their compressed forms.
+func (m *memory) pair(a, b *btcec.PublicKey) (name [66]byte, ok bool) {
+	if m == nil || a == nil || b == nil {
+		return name, false
+	}
+	one, two := a.SerializeCompressed(), b.SerializeCompressed()
+	if bytes.Compare(one, two) > 0 {
+		one, two = two, one
+	}
+	copy(name[:], one)
+	copy(name[33:], two)
+	return name, m.point(one) != nil && m.point(two) != nil
+}
