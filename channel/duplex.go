@@ -16,6 +16,9 @@ type Duplex struct {
 	Held Update `json:"held"` // newest in which this side is the receiver
 	Sent Update `json:"sent"` // newest that this side signed: spent, whatever was acknowledged
 	Back uint64 `json:"back"` // msat, cumulative: what the payee said it returns
+	// Recent are the payee's newest charges, oldest first, MaxRecent at most: what is
+	// not on offer any more may have never arrived.
+	Recent []Charge `json:"recent,omitempty"`
 
 	Terms  Terms       `json:"-"`
 	Side   script.Side `json:"-"`

@@ -66,6 +66,7 @@ func (r PayeeRecord) payDuplex(p Payment, v View, pool Pool) Outcome {
 		return out
 	}
 	out.RecordChanged = out.RecordChanged || p.Price > 0 || d.Phase != out.Record.Phase
+	d.Recent = recent(d.Recent, p.Charges)
 	out.Record = out.Record.with(d)
 	out.Record.MaxPrice = max(r.MaxPrice, p.Dearest)
 	return out
@@ -73,7 +74,9 @@ func (r PayeeRecord) payDuplex(p Payment, v View, pool Pool) Outcome {
 
 // PayBack is the payee's rule for money that flows back: msat are returned (0:
 // none), and what the payee owes is paid by a state of its own, where that is
-// due. The state is signed, saved with the record, and then sent.
+// due. The state is signed, saved with the record, and then sent. Where no state can
+// say it, because it is too late for a reversal or the rest would be dust, the payer
+// owes so much less, and a cooperative close returns it.
 // Errors: ErrUnsupported, and those of Duplex.PayBack and Duplex.Pay.
 func (r PayeeRecord) PayBack(msat uint64, tip uint32, lim DuplexLimits) (next PayeeRecord, due bool, err error) {
 	if r.Duplex == nil {
@@ -84,10 +87,14 @@ func (r PayeeRecord) PayBack(msat uint64, tip uint32, lim DuplexLimits) (next Pa
 		return r, false, err
 	}
 	lim.Budget = r.Terms.Capacity
-	if d, due, err = d.Pay(tip, lim); err != nil {
-		return r, false, err
+	paid, due, err := d.Pay(tip, lim)
+	switch {
+	case err == nil:
+		return r.with(paid), due, nil
+	case !r.Restored && tip < r.Terms.deadline() && (errors.Is(err, ErrExpiring) || errors.Is(err, ErrAmountExceeds)):
+		return r.with(d), false, nil // no state can say it; a close is at the ledger
 	}
-	return r.with(d), due, nil
+	return r, false, err
 }
 
 // Bought is the payee's rule for goods that it got from the payer and verified

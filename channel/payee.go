@@ -26,6 +26,7 @@ type PayeeRecord struct {
 	Digest        Hex            `json:"digest"` // of the opening; a repeat must have the same
 	Close         *PayeeClose    `json:"close,omitempty"`
 	Settlement    *Broadcast     `json:"settlement,omitempty"`
+	Made          []Made         `json:"made,omitempty"` // settlements before the newest one
 	Reason        SettlingReason `json:"reason,omitempty"`
 	Restored      bool           `json:"restored,omitempty"` // from before a restore: only updates and settlement
 	SpentBy       string         `json:"spent_by,omitempty"` // txid of what spends the output, as last seen
@@ -155,12 +156,13 @@ func (r PayeeRecord) Update(u Update) (next PayeeRecord, changed bool, err error
 
 // Payment is a request that pays, is to be charged, or both.
 type Payment struct {
-	Update  *Update // verified with Terms.VerifyUpdate; nil: none came
-	Price   uint64  // msat of all chunks in the request that were not charged yet
-	Dearest uint64  // msat of the dearest single one of them
-	Credit  uint64  // msat, the credit that the payee's policy gives for this resource
-	Deliver bool    // false: the payment alone, nothing is to be released
-	Now     int64   // unix seconds
+	Update  *Update  // verified with Terms.VerifyUpdate; nil: none came
+	Price   uint64   // msat of all chunks in the request that were not charged yet
+	Dearest uint64   // msat of the dearest single one of them
+	Credit  uint64   // msat, the credit that the payee's policy gives for this resource
+	Charges []Charge // what Price is made of; duplex channels remember it
+	Deliver bool     // false: the payment alone, nothing is to be released
+	Now     int64    // unix seconds
 }
 
 // Outcome is what a payment leads to. Record and Pool are to be saved in one

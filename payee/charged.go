@@ -71,6 +71,13 @@ func (ps pages) mark(id string, it Item) (before bool) {
 	return false
 }
 
+// clear takes an item's bit back: it was charged and never arrived.
+func (ps pages) clear(id string, it Item) {
+	pg := ps[pageKey(id, it)]
+	pg.bits[it.Chunk%pageBits/8] &^= byte(1) << (it.Chunk % 8)
+	pg.dirty = true
+}
+
 func (ps pages) ops() (ops []store.Op) {
 	for _, pg := range ps {
 		if pg.dirty {

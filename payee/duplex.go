@@ -2,6 +2,9 @@ package payee
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strconv"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/store"
@@ -23,17 +26,91 @@ func (p *Payee) Returned(ctx context.Context, id string) (Returned, error) {
 	if r.Duplex == nil {
 		return Returned{}, channel.ErrUnsupported
 	}
-	return Returned{Back: r.Duplex.Back, State: r.Duplex.Sent}, nil
+	return returned(r), nil
 }
 
+func returned(r channel.PayeeRecord) Returned {
+	return Returned{Back: r.Duplex.Back, State: r.Duplex.Sent}
+}
+
+// bucketReturned remembers what was returned by key: channel id/key → msat.
+const bucketReturned = "payee/returned"
+
+// maxReturnKey bounds the name of a pay-back, in bytes.
+const maxReturnKey = 128
+
 // Refund pays a payer of a duplex channel back for chunks that were over-charged
-// or withdrawn (msat). What is then owed is paid by a state of the payee's own,
-// signed and saved before it is returned, once it is worth a settlement.
-// Errors: ErrUnknown, channel.ErrUnsupported, those of channel.PayeeRecord.PayBack.
-func (p *Payee) Refund(ctx context.Context, id string, msat uint64) (Returned, error) {
-	return p.sendBack(ctx, id, nil, func(r channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
+// (msat). key names this pay-back: what was returned under it is saved in the same
+// commit, and a second one with the same key and amount returns nothing more. What
+// is then owed is paid by a state of the payee's own, signed and saved before it is
+// returned, once it is worth a settlement; until then the payer owes so much less,
+// and a cooperative close is at the ledger.
+// Errors: ErrUnknown, channel.ErrConflict (the key with another amount),
+// channel.ErrTerms, channel.ErrUnsupported, those of channel.PayeeRecord.PayBack.
+func (p *Payee) Refund(ctx context.Context, id, key string, msat uint64) (Returned, error) {
+	if key == "" || len(key) > maxReturnKey || msat == 0 {
+		return Returned{}, fmt.Errorf("%w: a pay-back has a key of 1 to %d bytes, and an amount", channel.ErrTerms, maxReturnKey)
+	}
+	h, err := p.lockLive(ctx, id)
+	if err != nil {
+		return Returned{}, err
+	}
+	defer h.unlock()
+	at := id + "/" + key
+	e, err := p.cfg.Store.Get(ctx, bucketReturned, at)
+	if err == nil && string(e.Value) != strconv.FormatUint(msat, 10) {
+		return Returned{}, fmt.Errorf("%w: %s msat were returned as %q", channel.ErrConflict, e.Value, key)
+	} else if err == nil {
+		return returned(h.record), nil
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return Returned{}, err
+	}
+	done := store.Op{Bucket: bucketReturned, Key: at, Value: strconv.AppendUint(nil, msat, 10)}
+	return p.sendBack(ctx, h, []store.Op{done}, func(r channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
 		return r.PayBack(msat, tip, lim)
 	})
+}
+
+// Reconcile compares the ledger that the payer of a duplex channel states (msat)
+// with this one: what was charged and is not offered any more, and never arrived
+// there, is taken off, once, and may be charged anew where it is offered again. What
+// was paid ahead for it is then owed, and paid as in Refund.
+// Errors: ErrUnknown, those of channel.PayeeRecord.PayBack.
+func (p *Payee) Reconcile(ctx context.Context, id string, ledger uint64) error {
+	h, err := p.lockLive(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer h.unlock()
+	if p.cfg.Offered == nil || h.record.Duplex == nil || ledger >= h.record.Charged {
+		return nil
+	}
+	next, off := h.record.Withdraw(ledger, func(c channel.Charge) bool {
+		return len(c.Resource) == 32 && !p.cfg.Offered([32]byte(c.Resource))
+	})
+	if len(off) == 0 {
+		return nil
+	}
+	items := make([]Item, len(off))
+	for i, c := range off {
+		items[i] = Item{Resource: [32]byte(c.Resource), Chunk: c.Chunk}
+	}
+	marks, err := p.loadPages(ctx, id, items)
+	if err != nil {
+		return err
+	}
+	for _, it := range items {
+		marks.clear(id, it)
+	}
+	p.cfg.Log.Info("withdrawn", "channel", id, "chunks", len(off), "was_msat", h.record.Charged, "charged_msat", next.Charged)
+	_, err = p.sendBack(ctx, h, marks.ops(), func(_ channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
+		paid, due, err := next.PayBack(0, tip, lim)
+		if err != nil { // too late for a state: it is off the ledger all the same
+			return next, false, nil
+		}
+		return paid, due, nil
+	})
+	return err
 }
 
 // Purchase is what a payee of a duplex channel got from the payer and verified.
@@ -45,7 +122,12 @@ type Purchase struct {
 
 // Bought pays for goods that the payee got from the payer. Errors: as Refund.
 func (p *Payee) Bought(ctx context.Context, id string, q Purchase) (Returned, error) {
-	return p.sendBack(ctx, id, q.Ops, func(r channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
+	h, err := p.lockLive(ctx, id)
+	if err != nil {
+		return Returned{}, err
+	}
+	defer h.unlock()
+	return p.sendBack(ctx, h, q.Ops, func(r channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
 		next, err := r.Bought(q.Price)
 		if err != nil {
 			return r, false, err
@@ -56,13 +138,8 @@ func (p *Payee) Bought(ctx context.Context, id string, q Purchase) (Returned, er
 }
 
 // sendBack applies a rule by which the payee pays, signs what it decided, and saves.
-func (p *Payee) sendBack(ctx context.Context, id string, ops []store.Op,
+func (p *Payee) sendBack(ctx context.Context, h *held, ops []store.Op,
 	rule func(channel.PayeeRecord, uint32, channel.DuplexLimits) (channel.PayeeRecord, bool, error)) (Returned, error) {
-	h, err := p.lockLive(ctx, id)
-	if err != nil {
-		return Returned{}, err
-	}
-	defer h.unlock()
 	tip, err := p.cfg.Chain.Tip(ctx)
 	if err != nil {
 		return Returned{}, err
@@ -83,8 +160,8 @@ func (p *Payee) sendBack(ctx context.Context, id string, ops []store.Op,
 	if err := p.save(ctx, h, next, ops...); err != nil {
 		return Returned{}, err
 	}
-	p.cfg.Log.Info("paid back", "channel", id, "back_msat", next.Duplex.Back, "share_sat", next.Paid)
-	return Returned{Back: next.Duplex.Back, State: next.Duplex.Sent}, nil
+	p.cfg.Log.Info("paid back", "channel", h.id, "back_msat", next.Duplex.Back, "share_sat", next.Paid)
+	return returned(next), nil
 }
 
 // signState signs the payee's newest state, where the invariants allow it.

@@ -56,7 +56,7 @@ func TestDuplexPaysBack(t *testing.T) {
 	_, err := p.Buy(id) // the last payment
 	wantNil(t, err)
 	agree(t, p, id, 10_000, 10*pairtest.Price, 1)
-	got, err := p.Payee.Refund(ctx, id, 3*pairtest.Price)
+	got, err := p.Payee.Refund(ctx, id, "three", 3*pairtest.Price)
 	wantNil(t, err)
 	p.RestartPayee()
 	again, err := p.Payee.Returned(ctx, id)
@@ -75,7 +75,7 @@ func TestDuplexPaysBack(t *testing.T) {
 	_, err = p.Buy(id)
 	wantNil(t, err)
 	agree(t, p, id, 11_000, 11*pairtest.Price, 3)
-	small, err := p.Payee.Refund(ctx, id, 50_000)
+	small, err := p.Payee.Refund(ctx, id, "small", 50_000)
 	wantNil(t, err)
 	if small.State.Epoch != 2 {
 		t.Fatalf("50 sat are not worth a reversal, and it is epoch %d", small.State.Epoch)
@@ -196,7 +196,7 @@ func TestPitfall55_Duplex(t *testing.T) {
 	t.Run("paid back, and the payee says nothing", func(t *testing.T) { // the payer closes with epoch 2
 		p, id := openDuplex(t)
 		buy(t, p, id, 10)
-		got, err := p.Payee.Refund(t.Context(), id, 4*pairtest.Price)
+		got, err := p.Payee.Refund(t.Context(), id, "four", 4*pairtest.Price)
 		wantNil(t, err)
 		hand(t, p, id, got)
 		step(t, p, 400, p.StepPayer)
@@ -209,7 +209,7 @@ func TestPitfall55_Duplex(t *testing.T) {
 		buy(t, p, id, 10)
 		before, err := p.Payee.Record(t.Context(), id)
 		wantNil(t, err)
-		got, err := p.Payee.Refund(t.Context(), id, 4*pairtest.Price)
+		got, err := p.Payee.Refund(t.Context(), id, "four", 4*pairtest.Price)
 		wantNil(t, err)
 		hand(t, p, id, got)
 		lock, _ := before.Terms.Lock(1)
@@ -227,7 +227,7 @@ func TestPitfall55_Duplex(t *testing.T) {
 	t.Run("both act in time", func(t *testing.T) {
 		p, id := openDuplex(t)
 		buy(t, p, id, 10)
-		got, err := p.Payee.Refund(t.Context(), id, 4*pairtest.Price)
+		got, err := p.Payee.Refund(t.Context(), id, "four", 4*pairtest.Price)
 		wantNil(t, err)
 		hand(t, p, id, got)
 		step(t, p, 400, p.StepPayer, p.StepPayee)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/store"
@@ -27,13 +28,22 @@ type Receipt struct {
 	Fresh    uint64 // msat that this request was charged
 	Units    int    // items that this request was charged for; what was charged before is free
 	Phase    channel.Phase
+	Duplex   bool
+	Returned Returned // duplex: what flows back; State only where it is the newest of all
 }
 
 func receipt(r channel.PayeeRecord, fresh uint64) Receipt {
-	return Receipt{
+	got := Receipt{
 		Channel: r.Terms.ID(), Paid: r.Paid, Charged: r.Charged, Fresh: fresh,
 		Required: max(r.Paid, channel.CeilSat(r.Charged)), Phase: r.Phase,
 	}
+	if r.Duplex != nil {
+		got.Duplex, got.Returned.Back = true, r.Duplex.Back
+		if r.Duplex.Sent.Newer(r.Duplex.Held) {
+			got.Returned.State = r.Duplex.Sent
+		}
+	}
+	return got
 }
 
 // Pay takes an update and charges the items that were not charged yet, in one
@@ -85,6 +95,9 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 			return receipt(h.record, 0), err
 		}
 		pay.Dearest = max(pay.Dearest, it.Price)
+		if h.record.Duplex != nil {
+			pay.Charges = append(pay.Charges, channel.Charge{Resource: slices.Clone(it.Resource[:]), Chunk: it.Chunk, Price: it.Price})
+		}
 		units++
 	}
 	var pool channel.Pool

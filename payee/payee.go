@@ -87,6 +87,9 @@ type Config struct {
 	// Dearest is the price in msat of the dearest chunk on sale; it sizes the
 	// newcomers' pool. nil: no chunk needs a place.
 	Dearest func() uint64
+	// Offered reports whether a resource is on offer now. What was charged on a duplex
+	// channel, is not, and never arrived is taken off its ledger. nil: everything is.
+	Offered func(resource [32]byte) bool
 	// MaxPending is how many channels may wait for their confirmations at once;
 	// default 1,000.
 	MaxPending int

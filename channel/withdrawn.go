@@ -1,0 +1,54 @@
+package channel
+
+// MaxRecent is how many of its newest charges a payee of a duplex channel remembers.
+const MaxRecent = 64
+
+// Charge is one chunk that was charged.
+type Charge struct {
+	Resource Hex    `json:"resource"` // what the chunk belongs to
+	Chunk    uint64 `json:"chunk"`
+	Price    uint64 `json:"price"` // msat
+}
+
+// recent adds charges to those that are remembered.
+func recent(old, fresh []Charge) []Charge {
+	if len(fresh) == 0 {
+		return old
+	}
+	all := append(append([]Charge(nil), old...), fresh...)
+	return all[max(0, len(all)-MaxRecent):]
+}
+
+// Withdraw is the payee's rule for what it charged and does not offer any more, where
+// the payer of a duplex channel counts less (ledger, msat) than was charged: those
+// chunks are taken off the ledger, newest first, until it is the payer's. Each was
+// charged once and is taken off once. More than one credit, or one chunk where that
+// is dearer, is never taken off at a time: an honest payer lacks no more.
+// docs/protocol.md, "Paying back".
+func (r PayeeRecord) Withdraw(ledger uint64, gone func(Charge) bool) (next PayeeRecord, off []Charge) {
+	if r.Duplex == nil || r.Restored || r.Phase != Open && r.Phase != Funding {
+		return r, nil
+	}
+	d := r.duplex()
+	most := max(r.Terms.Credit, r.MaxPrice)
+	var kept []Charge
+	var sum uint64
+	for i := len(d.Recent) - 1; i >= 0; i-- {
+		c := d.Recent[i]
+		if c.Price > d.Ledger || d.Ledger-c.Price < ledger || c.Price > most-sum || !gone(c) {
+			kept = append(kept, c)
+			continue
+		}
+		d.Ledger -= c.Price
+		sum += c.Price
+		off = append(off, c)
+	}
+	if len(off) == 0 {
+		return r, nil
+	}
+	d.Recent = nil
+	for i := len(kept) - 1; i >= 0; i-- {
+		d.Recent = append(d.Recent, kept[i])
+	}
+	return r.with(d), off
+}
