@@ -51,7 +51,7 @@ type app struct {
 	out   *output
 	stdin io.Reader
 	flags struct {
-		data, network, chain, passphraseFile string
+		data, network, chain, passphraseFile, cpuprofile string
 		json, quiet, verbose                 bool
 	}
 }
@@ -88,11 +88,13 @@ Start with:  spillway demo`,
 	f.BoolVar(&a.flags.json, "json", false, "one JSON object a line on stdout")
 	f.BoolVar(&a.flags.quiet, "quiet", false, "say nothing but the result")
 	f.BoolVar(&a.flags.verbose, "verbose", false, "say more, on stderr")
+	f.StringVar(&a.flags.cpuprofile, "cpuprofile", "", "write where the time went to this file, for go tool pprof")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.getCommand(), a.quoteCommand(),
-		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.versionCommand())
+		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.versionCommand(), a.manCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
+		a.profiled(c)
 	}
 	return root
 }
