@@ -34,9 +34,11 @@ func (n *Node) fillPurse() {
 	}
 	n.purse.script = script
 	n.Mine(1)
-	var block struct{ Tx []string }
-	n.call(&block, "getblock", n.BlockHash(1))
-	coinbase := n.Tx(block.Tx[0])
+	var block struct {
+		Tx []struct{ Hex string }
+	}
+	n.call(&block, "getblock", n.BlockHash(1), 2)
+	coinbase := n.decode(block.Tx[0].Hex)
 	n.purse.out, n.purse.value = wire.OutPoint{Hash: coinbase.TxHash()}, coinbase.TxOut[0].Value
 	n.Mine(maturity)
 }

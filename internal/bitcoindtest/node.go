@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -38,6 +37,9 @@ type Node struct {
 	pass   string
 	client http.Client
 	purse  purse
+	proc   process
+	coins  []coin
+	branch uint32 // counts the blocks of branches
 }
 
 // Error is an error that the node answered with.
@@ -51,14 +53,15 @@ func (e *Error) Error() string { return fmt.Sprintf("bitcoind: %s (%d)", e.Messa
 
 // Start runs a bitcoind of its own in a folder of the test, with Bitcoin Core's
 // relay rules, no peers and no wallet, and mines until Fund has money. It is
-// killed when the test ends. Where there is no bitcoind the test fails.
-func Start(t testing.TB) *Node {
+// killed when the test ends. Where there is no bitcoind the test fails. Further
+// arguments come last and win, such as -txindex=0.
+func Start(t testing.TB, args ...string) *Node {
 	t.Helper()
 	path := binary(t)
 	var err error
 	for range 3 { // the free port may be taken before bitcoind binds it
 		var n *Node
-		if n, err = start(t, path); err == nil {
+		if n, err = start(t, path, args); err == nil {
 			n.fillPurse()
 			return n
 		}
@@ -76,32 +79,21 @@ func freePort() (int, error) {
 	return port, l.Close()
 }
 
-func start(t testing.TB, path string) (*Node, error) {
+func start(t testing.TB, path string, args []string) (*Node, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	dir := t.TempDir()
-	cmd := exec.Command(path, "-regtest", "-corepolicy=1", "-acceptnonstdtxn=0", "-server=1", "-txindex=1", "-listen=0", "-connect=0", "-dnsseed=0",
-		"-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-rpcport="+strconv.Itoa(port),
-		"-fallbackfee=0.00001", "-disablewallet=1", "-persistmempool=0", "-datadir="+dir)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	exited, err := run(cmd)
-	if err != nil {
+	n := &Node{t: t, url: fmt.Sprintf("http://127.0.0.1:%d", port), client: http.Client{Timeout: rpcLimit}}
+	n.proc = process{path: path, dir: dir, args: append([]string{"-regtest", "-corepolicy=1", "-acceptnonstdtxn=0", "-server=1", "-txindex=1",
+		"-listen=0", "-connect=0", "-dnsseed=0", "-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-rpcport=" + strconv.Itoa(port),
+		"-fallbackfee=0.00001", "-disablewallet=1", "-persistmempool=0", "-datadir=" + dir}, args...)}
+	if err := n.launch(); err != nil {
 		return nil, err
 	}
-	stop := func() {
-		_ = cmd.Process.Kill() // it may have exited by itself
-		<-exited
-	}
-	n := &Node{t: t, url: fmt.Sprintf("http://127.0.0.1:%d", port), client: http.Client{Timeout: rpcLimit}}
-	if err := n.await(filepath.Join(dir, "regtest", ".cookie"), exited); err != nil {
-		stop()
-		return nil, fmt.Errorf("%w\n%s", err, log.String())
-	}
 	t.Cleanup(func() {
-		stop()
+		n.kill()
 		n.client.CloseIdleConnections()
 	})
 	return n, nil
