@@ -224,6 +224,17 @@ func (r PayerRecord) CanClose() error {
 	return nil
 }
 
+// Ends is the payer's rule for the phase that a close which the payee answered with
+// leads to: closing for an agreed one, settling for a settlement. Once the refund is on
+// its way, or the channel over, neither changes anything. Errors: ErrFinalized.
+func (r PayerRecord) Ends(as Phase) (PayerRecord, error) {
+	if r.Phase != Funding && r.Phase != Open && r.Phase != as {
+		return r, refuse(ErrFinalized, "phase %s", r.Phase)
+	}
+	r.Phase = as
+	return r, nil
+}
+
 // SetSignature adds the half-signature for the record's amount.
 func (r PayerRecord) SetSignature(sig []byte) PayerRecord {
 	if r.Duplex != nil {

@@ -53,14 +53,18 @@ func (p *Payer) BeginClose(ctx context.Context, id string) (*Closing, error) {
 
 // FinishClose checks the close that the payee answered with, completes, saves
 // and broadcasts it, and returns it for the payee.
-// Errors: channel.ErrTerms, channel.ErrSignature, script.ErrNonceReused.
+// Errors: channel.ErrTerms, channel.ErrSignature, script.ErrNonceReused, and
+// channel.ErrFinalized once the refund is on its way or the channel over.
 func (p *Payer) FinishClose(ctx context.Context, id string, c *Closing, rawTx []byte, payeeNonce [66]byte, partial []byte) (channel.Hex, error) {
 	tx, err := channel.DecodeTx(rawTx)
 	if err != nil {
 		return nil, err
 	}
 	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
-		next := h.record
+		next, err := h.record.Ends(channel.Closing)
+		if err != nil {
+			return next, nil, err
+		}
 		final, err := p.complete(ctx, h, c, tx, payeeNonce, partial)
 		if err != nil {
 			return next, nil, err
@@ -69,7 +73,7 @@ func (p *Payer) FinishClose(ctx context.Context, id string, c *Closing, rawTx []
 		if err != nil {
 			return next, nil, err
 		}
-		next.Phase, next.Close = channel.Closing, &channel.PayerClose{Tx: raw, Txid: final.TxHash().String()}
+		next.Close = &channel.PayerClose{Tx: raw, Txid: final.TxHash().String()}
 		return next, nil, nil
 	})
 	if err != nil {
@@ -115,11 +119,14 @@ func (p *Payer) TakeSettlement(ctx context.Context, id string, rawTx []byte) (ch
 		return nil, err
 	}
 	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
-		next := h.record
+		next, err := h.record.Ends(channel.Settling)
+		if err != nil {
+			return next, nil, err
+		}
 		if err := p.checkSettlement(h, tx); err != nil {
 			return next, nil, err
 		}
-		next.Phase, next.Close = channel.Settling, &channel.PayerClose{Tx: rawTx, Txid: tx.TxHash().String()}
+		next.Close = &channel.PayerClose{Tx: rawTx, Txid: tx.TxHash().String()}
 		return next, nil, nil
 	})
 	if err != nil {

@@ -168,6 +168,10 @@ func (a *audit) decode(op store.Op, to any) {
 		a.w.violate("%s %s was deleted", op.Bucket, op.Key)
 		return
 	}
+	if r, ok := to.(json.Unmarshaler); ok {
+		a.w.must(r.UnmarshalJSON(op.Value)) // it checks the form itself
+		return
+	}
 	a.w.must(json.Unmarshal(op.Value, to))
 }
 
@@ -188,6 +192,7 @@ func (a *audit) savedPayer(p *process, r channel.PayerRecord) {
 		}
 	}
 	a.payer[id] = r
+	a.stopped(r.Stop(), was.Stopped)
 	if a.cameBack(r, was) {
 		return
 	}
@@ -213,6 +218,13 @@ func (a *audit) savedPayer(p *process, r channel.PayerRecord) {
 	}
 	if r.Refund != nil && (was.Refund == nil || was.Refund.Txid != r.Refund.Txid) {
 		a.refund(r, was)
+	}
+}
+
+// stopped: no side ever has to stop a channel by the invariants that it checks itself.
+func (a *audit) stopped(stop *channel.StoppedError, before string) {
+	if stop != nil && before == "" {
+		a.w.violate("%v", stop)
 	}
 }
 
@@ -258,6 +270,7 @@ func (a *audit) savedPayee(r channel.PayeeRecord) {
 	w, id := a.w, r.Terms.ID()
 	was, known := a.payee[id]
 	a.payee[id] = r
+	a.stopped(r.Stop(), was.Stopped)
 	mine, ours := a.payer[id]
 	switch {
 	case !ours:
@@ -409,9 +422,10 @@ func (a *audit) faded() (sum uint64) {
 
 // broadcast: what a side sends to the network is on its disk.
 func (a *audit) broadcast(p *process, tx *wire.MsgTx) {
-	id := tx.TxHash().String()
+	hash := tx.TxHash()
+	id := hash.String()
 	for _, r := range a.payer {
-		if r.Terms.Outpoint.Hash == tx.TxHash() && r.Phase != channel.Prepared {
+		if r.Terms.Outpoint.Hash == hash && r.Phase != channel.Prepared {
 			return // T1, whose refund is saved
 		}
 	}
