@@ -56,7 +56,7 @@ func (r PayeeRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (P
 	case r.Phase == Settling:
 	case r.Paid == 0:
 		return r, nil // nothing to settle: the refund will spend it
-	case v.Spend != nil && !r.own(v.Spend.Txid):
+	case v.Spend != nil && !r.own(v.Spend.Txid) && !r.covers(v.Spend):
 		r.Phase, r.Reason = Settling, SpendSeen
 	case v.Tip >= r.Terms.deadline():
 		r.Phase, r.Reason = Settling, AtMargin
@@ -77,17 +77,6 @@ func (r PayeeRecord) fundingLost(v View, p Policy) (PayeeRecord, []Action) {
 	}
 	return r, []Action{{Kind: SendFunding, Tx: r.FundingTx}}
 }
-
-// own reports whether a transaction is one that the payee itself agreed to or made
-// for the newest amount.
-func (r PayeeRecord) own(txid string) bool {
-	return r.Close != nil && r.Close.Txid == txid ||
-		r.Settlement != nil && r.Settlement.Txid == txid && r.Settlement.Amount == r.Paid
-}
-
-// PaidBy reports whether a transaction that spends the funding output pays the payee
-// all that it held: its own newest settlement, or the close that was agreed.
-func (r PayeeRecord) PaidBy(txid string) bool { return r.own(txid) }
 
 func (r PayeeRecord) dueClosing(ch *script.Channel, payout []byte, v View) (PayeeRecord, []Action) {
 	if v.Spend != nil && r.own(v.Spend.Txid) && (v.Spend.Height > 0 || v.Tip < r.deadline()) {
@@ -135,10 +124,14 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 	if r.small(size) {
 		amount = r.Settlement.Amount // the next one that has to be made anew takes it along
 	}
+	c := r.Terms.climb(r.Terms.Expiry, v.Tip, limit)
+	if r.covered(v, c) {
+		return nil
+	}
 	if v.Spend != nil && !r.own(v.Spend.Txid) && (amount == r.Paid || v.Spend.Txid != r.Settlement.Txid) {
 		v.Rate = max(v.Rate, v.outbid(size)) // a refund came first: at less no node takes the settlement
 	}
-	rate, remake := nextRate(r.Settlement, amount, v, r.Terms.climb(r.Terms.Expiry, v.Tip, limit), limit)
+	rate, remake := nextRate(r.Settlement, amount, v, c, limit)
 	switch {
 	case !remake && v.Spend != nil && v.Spend.Txid == r.Settlement.Txid:
 		return nil // it waits in the mempool

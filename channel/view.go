@@ -28,6 +28,20 @@ type SpendView struct {
 	// Fee (sat) and VSize (vB) of a spend in the mempool, where they are known:
 	// what replaces it has to pay more.
 	Fee, VSize int64
+	// Leaves is what it leaves to the payee before its fee: the capacity less what goes
+	// to the payer's rest script (sat). 0: it is not known.
+	Leaves int64
+	// ChildFee (sat) and ChildVSize (vB) are those of the unconfirmed transactions that
+	// spend its outputs: what replaces it evicts them as well.
+	ChildFee, ChildVSize int64
+}
+
+// rate is a spend's own fee rate in the mempool, 0 where it is not known.
+func (s *SpendView) rate() script.FeeRate {
+	if s.VSize <= 0 || s.Fee < 0 || s.Fee > MaxSat {
+		return 0
+	}
+	return script.FeeRate(s.Fee * 1000 / s.VSize)
 }
 
 // outbid is the least rate at which a transaction of this size (vB) replaces

@@ -181,10 +181,9 @@ func (p *Payee) settle(ctx context.Context, h *held, rate script.FeeRate, tip ui
 	if err != nil {
 		return nil, err
 	}
-	next := h.record
-	next.Settlement = &channel.Broadcast{
-		Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Amount: next.Claimed(), Height: tip,
-	}
+	next := h.record.Settles(channel.Broadcast{
+		Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Amount: h.record.Claimed(), Height: tip,
+	})
 	if err := p.save(ctx, h, next); err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ const freshView = 20 * time.Second
 
 // look asks the chain for a channel's view and for its funding output.
 func (p *Payee) look(ctx context.Context, t channel.Terms, funding []byte) (channel.View, *wire.TxOut, error) {
-	view, tx, err := watch.Look(ctx, p.cfg.Chain, wire.OutPoint(t.Outpoint), funding)
+	view, tx, err := watch.LookAt(ctx, p.cfg.Chain, p.target(t, funding))
 	if err != nil {
 		return view, nil, fmt.Errorf("%w: %w", ErrStale, err)
 	}
@@ -76,10 +76,15 @@ func (p *Payee) Watched(ctx context.Context) ([]watch.Target, error) {
 	var targets []watch.Target
 	for _, r := range records {
 		if !r.Phase.Final() {
-			targets = append(targets, watch.Target{ID: r.Terms.ID(), Outpoint: wire.OutPoint(r.Terms.Outpoint), FundingTx: r.FundingTx})
+			targets = append(targets, p.target(r.Terms, r.FundingTx))
 		}
 	}
 	return targets, nil
+}
+
+// target is a channel as the watch looks at it.
+func (p *Payee) target(t channel.Terms, funding []byte) watch.Target {
+	return watch.Target{ID: t.ID(), Outpoint: wire.OutPoint(t.Outpoint), FundingTx: funding, Rest: t.RestScript}
 }
 
 // Due does what a channel needs as the chain stands: rules, save, broadcast.

@@ -36,6 +36,9 @@ type Target struct {
 	ID        string
 	Outpoint  wire.OutPoint
 	FundingTx []byte // T1 where it is known
+	// Rest is the payer's rest script. With it a spend in the mempool is looked at more
+	// closely: what it leaves to the payee, and what hangs on it.
+	Rest []byte
 }
 
 // Driver is a side's driver: payer.Payer or payee.Payee.
@@ -83,7 +86,7 @@ func (w *Watch) Step(ctx context.Context) error {
 }
 
 func (w *Watch) one(ctx context.Context, d Driver, t Target) error {
-	view, tx, err := Look(ctx, w.Chain, t.Outpoint, t.FundingTx)
+	view, tx, err := LookAt(ctx, w.Chain, t)
 	if err != nil {
 		return err
 	}
@@ -99,12 +102,17 @@ func (w *Watch) one(ctx context.Context, d Driver, t Target) error {
 // Look asks the chain for a channel's view, and for T1 where it is seen. A tip
 // that moves meanwhile is asked again, so that a view never mixes two tips.
 func Look(ctx context.Context, c Chain, op wire.OutPoint, funding []byte) (v channel.View, t1 *wire.MsgTx, err error) {
+	return LookAt(ctx, c, Target{Outpoint: op, FundingTx: funding})
+}
+
+// LookAt is Look with all that is known of the channel.
+func LookAt(ctx context.Context, c Chain, t Target) (v channel.View, t1 *wire.MsgTx, err error) {
 	for range 5 {
 		before, err := c.Tip(ctx)
 		if err != nil {
 			return v, nil, err
 		}
-		if v, t1, err = look(ctx, c, op, funding, before); err != nil {
+		if v, t1, err = look(ctx, c, t, before); err != nil {
 			return v, nil, err
 		}
 		after, err := c.Tip(ctx)
@@ -118,15 +126,15 @@ func Look(ctx context.Context, c Chain, op wire.OutPoint, funding []byte) (v cha
 	return v, nil, fmt.Errorf("%w: the tip kept moving", chain.ErrUnavailable)
 }
 
-func look(ctx context.Context, c Chain, op wire.OutPoint, funding []byte, tip chain.Tip) (v channel.View, t1 *wire.MsgTx, err error) {
+func look(ctx context.Context, c Chain, t Target, tip chain.Tip) (v channel.View, t1 *wire.MsgTx, err error) {
 	v.Tip = tip.Height
 	if v.Rate, err = c.FeeRate(ctx, feeTarget); err != nil {
 		return v, nil, err
 	}
-	info, err := c.Tx(ctx, op.Hash)
+	info, err := c.Tx(ctx, t.Outpoint.Hash)
 	switch {
 	case errors.Is(err, chain.ErrNotFound):
-		v.Funding.ConflictDepth, err = conflict(ctx, c, op.Hash, funding, tip)
+		v.Funding.ConflictDepth, err = conflict(ctx, c, t.Outpoint.Hash, t.FundingTx, tip)
 		return v, nil, err
 	case err != nil:
 		return v, nil, err
@@ -135,37 +143,16 @@ func look(ctx context.Context, c Chain, op wire.OutPoint, funding []byte, tip ch
 	if info.Confirmed {
 		v.Funding.Height = info.Height
 	}
-	spend, err := c.Spend(ctx, op)
+	spend, err := c.Spend(ctx, t.Outpoint)
 	if err != nil || spend == nil {
 		return v, info.Tx, err
 	}
-	v.Spend = &channel.SpendView{Txid: spend.Txid.String()}
 	if spend.Confirmed {
-		v.Spend.Height = spend.Height
+		v.Spend = &channel.SpendView{Txid: spend.Txid.String(), Height: spend.Height}
 		return v, info.Tx, nil
 	}
-	return v, info.Tx, price(ctx, c, v.Spend, spend.Txid, info.Tx, op.Index)
-}
-
-// price adds the lock, and the fee and the size of a spend in the mempool, where
-// they can be told: of one that spends the channel alone.
-func price(ctx context.Context, c Chain, s *channel.SpendView, txid chainhash.Hash, t1 *wire.MsgTx, index uint32) error {
-	info, err := c.Tx(ctx, txid)
-	if errors.Is(err, chain.ErrNotFound) {
-		return nil // gone meanwhile; the next step sees what is true then
-	}
-	if err != nil {
-		return err
-	}
-	s.Lock = info.Tx.LockTime
-	if len(info.Tx.TxIn) != 1 || int(index) >= len(t1.TxOut) {
-		return nil
-	}
-	s.Fee, s.VSize = t1.TxOut[index].Value, script.VSize(info.Tx)
-	for _, out := range info.Tx.TxOut {
-		s.Fee -= out.Value
-	}
-	return nil
+	v.Spend, err = unconfirmed(ctx, c, t, spend, info.Tx)
+	return v, info.Tx, err
 }
 
 // conflict is how deep a transaction is buried that spends one of T1's inputs

@@ -1,0 +1,143 @@
+package watch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/script"
+)
+
+const (
+	// maxInputs bounds how many inputs of a foreign transaction are looked up for its fee.
+	maxInputs = 100
+	// maxChildren bounds how many unconfirmed descendants are looked at: nodes keep no
+	// more (25 with the parent).
+	maxChildren = 24
+)
+
+// unconfirmed describes a spend in the mempool: its lock, its fee and size, what it
+// leaves to the payee, and what hangs on it. What cannot be told stays 0.
+func unconfirmed(ctx context.Context, c Chain, t Target, spend *chain.Spend, t1 *wire.MsgTx) (*channel.SpendView, error) {
+	s := &channel.SpendView{Txid: spend.Txid.String()}
+	info, err := c.Tx(ctx, spend.Txid)
+	if errors.Is(err, chain.ErrNotFound) {
+		return s, nil // gone meanwhile; the next step sees what is true then
+	} else if err != nil {
+		return nil, err
+	}
+	s.Lock = info.Tx.LockTime
+	if int(t.Outpoint.Index) >= len(t1.TxOut) {
+		return s, nil
+	}
+	known := map[chainhash.Hash]*wire.MsgTx{t.Outpoint.Hash: t1}
+	fee, ok, err := feeOf(ctx, c, info.Tx, known)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		s.Fee, s.VSize = fee, script.VSize(info.Tx)
+	}
+	if len(t.Rest) == 0 {
+		return s, nil
+	}
+	s.Leaves = Leaves(info.Tx, spend.Vin, t1.TxOut[t.Outpoint.Index].Value, t.Rest)
+	s.ChildFee, s.ChildVSize, err = children(ctx, c, info.Tx, known)
+	return s, err
+}
+
+// Leaves is what a transaction that spends a channel of this capacity (sat) with its
+// input vin leaves to the payee before its fee, where the payee signed the whole of
+// it: nothing where it is locked (a refund), else the capacity less what goes to the
+// payer's rest script. In a transaction of several channels that is the output at the
+// input's index.
+func Leaves(tx *wire.MsgTx, vin uint32, capacity int64, rest []byte) int64 {
+	if tx.LockTime > 0 {
+		return 0
+	}
+	outs := tx.TxOut
+	if len(tx.TxIn) > 1 {
+		outs = nil
+		if int(vin) < len(tx.TxOut) {
+			outs = tx.TxOut[vin : vin+1]
+		}
+	}
+	left := capacity
+	for _, out := range outs {
+		if bytes.Equal(out.PkScript, rest) {
+			left -= out.Value
+		}
+	}
+	return max(left, 0)
+}
+
+// feeOf is a transaction's fee (sat); ok is false where it cannot be told. known are
+// transactions that need not be asked for.
+func feeOf(ctx context.Context, c Chain, tx *wire.MsgTx, known map[chainhash.Hash]*wire.MsgTx) (fee int64, ok bool, err error) {
+	if len(tx.TxIn) > maxInputs {
+		return 0, false, nil
+	}
+	for _, in := range tx.TxIn {
+		op := in.PreviousOutPoint
+		parent := known[op.Hash]
+		if parent == nil {
+			info, err := c.Tx(ctx, op.Hash)
+			if errors.Is(err, chain.ErrNotFound) {
+				return 0, false, nil
+			} else if err != nil {
+				return 0, false, err
+			}
+			parent = info.Tx
+			known[op.Hash] = parent
+		}
+		if int(op.Index) >= len(parent.TxOut) {
+			return 0, false, nil
+		}
+		fee += parent.TxOut[op.Index].Value
+	}
+	for _, out := range tx.TxOut {
+		fee -= out.Value
+	}
+	return fee, fee >= 0 && fee <= channel.MaxSat, nil
+}
+
+// children are the fees (sat) and the size (vB) of what spends a transaction's outputs
+// in the mempool, and of what spends theirs.
+func children(ctx context.Context, c Chain, tx *wire.MsgTx, known map[chainhash.Hash]*wire.MsgTx) (fee, size int64, err error) {
+	seen := map[chainhash.Hash]bool{}
+	for queue := []*wire.MsgTx{tx}; len(queue) > 0; queue = queue[1:] {
+		parent := queue[0]
+		txid := parent.TxHash()
+		known[txid] = parent
+		for i := range min(len(parent.TxOut), maxInputs) {
+			spend, err := c.Spend(ctx, wire.OutPoint{Hash: txid, Index: uint32(i)})
+			if err != nil {
+				return 0, 0, err
+			}
+			if spend == nil || spend.Confirmed || seen[spend.Txid] || len(seen) == maxChildren {
+				continue
+			}
+			seen[spend.Txid] = true
+			info, err := c.Tx(ctx, spend.Txid)
+			if errors.Is(err, chain.ErrNotFound) {
+				continue
+			} else if err != nil {
+				return 0, 0, err
+			}
+			own, ok, err := feeOf(ctx, c, info.Tx, known)
+			if err != nil {
+				return 0, 0, err
+			}
+			if ok {
+				fee, size = fee+own, size+script.VSize(info.Tx)
+			}
+			queue = append(queue, info.Tx)
+		}
+	}
+	return min(fee, channel.MaxSat), size, nil
+}
