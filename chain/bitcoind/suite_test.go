@@ -7,9 +7,11 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 	"go.uber.org/goleak"
 
+	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/chain/bitcoind"
 	"github.com/spillway/spillway/chain/chaintest"
 	"github.com/spillway/spillway/internal/bitcoindtest"
+	"github.com/spillway/spillway/script"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,6 +39,11 @@ func client(t testing.TB, n *bitcoindtest.Node, change ...func(*bitcoind.Config)
 func fixture(n *bitcoindtest.Node, c *bitcoind.Client, depths []int) chaintest.Fixture {
 	return chaintest.Fixture{
 		Backend: c, Params: &chaincfg.RegressionNetParams, Depths: depths,
+		Bounded: func(t testing.TB, floor, most int64) chain.Backend {
+			return client(t, n, func(cfg *bitcoind.Config) {
+				cfg.MinFeeRate, cfg.MaxFeeRate = script.FeeRate(floor), script.FeeRate(most)
+			})
+		},
 		Mine: func(t testing.TB, blocks int) { n.Mine(blocks) },
 		Fund: func(t testing.TB, pkScript []byte, sat int64) wire.OutPoint { return n.Pay(pkScript, sat) },
 		Reorg: func(t testing.TB, r chaintest.Reorg) {
@@ -53,11 +60,35 @@ func TestSuite(t *testing.T) {
 	}{
 		{"txindex", nil},
 		{"no txindex", []string{"-txindex=0"}},
+		{"pruned", []string{"-txindex=0", "-prune=1", "-fastprune"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := bitcoindtest.Start(t, c.args...)
 			n.MineCoins(300)
+			if c.name == "pruned" {
+				prune(t, n)
+			}
 			chaintest.Suite(t, func(t *testing.T) chaintest.Fixture { return fixture(n, client(t, n), some) })
 		})
+	}
+}
+
+// prune has the node forget its oldest blocks, and makes sure that it has.
+func prune(t *testing.T, n *bitcoindtest.Node) {
+	t.Helper()
+	n.Mine(600)
+	var last int64
+	if err := n.RPC(&last, "pruneblockchain", n.Height()-300); err != nil {
+		t.Fatal(err)
+	}
+	var info struct {
+		Pruned bool  `json:"pruned"`
+		Height int64 `json:"pruneheight"`
+	}
+	if err := n.RPC(&info, "getblockchaininfo"); err != nil {
+		t.Fatal(err)
+	}
+	if !info.Pruned || info.Height < 200 {
+		t.Fatalf("not pruned: %+v, after %d", info, last)
 	}
 }

@@ -43,6 +43,9 @@ type Fixture struct {
 	Depths []int
 	// Settle waits until the backend has seen what the chain did last; nil: it needs no time.
 	Settle func(t testing.TB)
+	// Bounded gives a backend on the same chain with a floor and a cap of fee rates, in sat per 1000 vB, 0 for none;
+	// nil: the backend has no bounds of its own.
+	Bounded func(t testing.TB, floor, most int64) chain.Backend
 }
 
 // Suite runs all tests; mk gives a fresh fixture, or the same one again.
@@ -66,7 +69,11 @@ func Suite(t *testing.T, mk func(t *testing.T) Fixture) {
 		{"Pitfall38_Reorg", testReorg},
 		{"Pitfall38_ReorgDrops", testReorgDrops},
 		{"Pitfall07_DoubleSpend", testDoubleSpend},
+		{"Pitfall38_Cursor", testCursor},
+		{"Packages", testPackages},
 		{"FeeRate", testFeeRate},
+		{"FeeBounds", testFeeBounds},
+		{"Pitfall37_Stale", testStale},
 		{"Context", testContext},
 		{"Concurrent", testConcurrent},
 	} {

@@ -7,9 +7,11 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 	"go.uber.org/goleak"
 
+	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/chain/chaintest"
 	"github.com/spillway/spillway/chain/devnet"
 	"github.com/spillway/spillway/chain/esplora"
+	"github.com/spillway/spillway/script"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,6 +53,18 @@ func TestSuite(t *testing.T) {
 		c := client(t, s.URL)
 		return chaintest.Fixture{
 			Backend: c, Params: devnet.Params(),
+			Bounded: func(t testing.TB, floor, most int64) chain.Backend {
+				b, err := esplora.New(esplora.Config{URL: s.URL, Network: devnet.Params(), MinFeeRate: script.FeeRate(floor), MaxFeeRate: script.FeeRate(most)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() {
+					if err := b.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+				return b
+			},
 			Mine: func(t testing.TB, blocks int) {
 				t.Helper()
 				if err := c.Mine(t.Context(), blocks); err != nil {
