@@ -127,7 +127,7 @@ func (r *PayeeRecord) Sound() error {
 
 // sound: a broadcast is of some amount, leaves a fee, and has a transaction.
 func (b *Broadcast) sound(t *Terms) bool {
-	return b.Amount <= t.Capacity && b.Fee >= 0 && b.Fee <= int64(t.Capacity) && b.Rate > 0 && len(b.Tx) > 0 && b.Txid != ""
+	return b.Amount <= t.Capacity && b.Fee >= 0 && b.Fee <= MaxSat && b.Rate > 0 && len(b.Tx) > 0 && b.Txid != ""
 }
 
 // Follows is what must hold between a payee's record and the one before, at each

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/btcsuite/btcd/wire/v2"
 
@@ -38,26 +39,51 @@ func (t *Terms) spends(what string, tx *wire.MsgTx, lock uint32, fee int64, to .
 	return nil
 }
 
-// SettlementSound is what must hold of a settlement before it is saved and sent: it is
-// of the newest update that is held, leaves the payer its rest, and can be relayed.
-// Errors: ErrInvariant.
-func (r *PayeeRecord) SettlementSound(tx *wire.MsgTx, fee int64, payout []byte) error {
-	lock, rest, to := uint32(0), r.Terms.Capacity-min(r.Terms.Capacity, r.Paid), [][]byte(nil)
+// held is the lock of the newest update that is held, and what it leaves its sender (sat).
+func (r *PayeeRecord) held() (lock uint32, rest uint64) {
 	if r.Duplex != nil {
 		lock, _ = r.Terms.Lock(r.Duplex.Held.Epoch)
-		rest = r.Terms.Capacity - min(r.Terms.Capacity, r.Duplex.Held.Amount)
+		return lock, r.Terms.Capacity - min(r.Terms.Capacity, r.Duplex.Held.Amount)
 	}
-	if to = [][]byte{payout}; rest > 0 {
-		to = [][]byte{r.Terms.RestScript, payout}
+	return 0, r.Terms.Capacity - min(r.Terms.Capacity, r.Paid)
+}
+
+// SettlementSound is what must hold of a settlement before it is saved and sent: it is
+// of the newest update that is held, leaves the payer its rest, and can be relayed.
+// fee is all of the transaction's, in sat. Errors: ErrInvariant.
+func (r *PayeeRecord) SettlementSound(tx *wire.MsgTx, fee int64, payout []byte) error {
+	return BatchSound([]*PayeeRecord{r}, tx, fee, payout)
+}
+
+// BatchSound is SettlementSound for a settlement of several channels of one payee, and
+// of nothing else: each input is one of them, each rest is at its input's index, and all
+// that is left is the payee's. Errors: ErrInvariant.
+func BatchSound(all []*PayeeRecord, tx *wire.MsgTx, fee int64, payout []byte) error {
+	if len(tx.TxIn) != len(all) || len(tx.TxOut) == 0 || len(tx.TxOut) > len(all)+1 {
+		return violated("settlement", "%d inputs and %d outputs for %d channels", len(tx.TxIn), len(tx.TxOut), len(all))
 	}
-	if err := r.Terms.spends("settlement", tx, lock, fee, to...); err != nil {
-		return err
+	left, rests := -fee, 0
+	for _, r := range all {
+		at := slices.IndexFunc(tx.TxIn, func(in *wire.TxIn) bool { return in.PreviousOutPoint == wire.OutPoint(r.Terms.Outpoint) })
+		lock, rest := r.held()
+		switch {
+		case at < 0 || tx.TxIn[at].Sequence != script.Sequence || tx.LockTime != lock:
+			return violated("settlement", "it does not spend %s, or at height %d and not %d", r.Terms.ID(), tx.LockTime, lock)
+		case rest > 0 && (at >= len(tx.TxOut)-1 || tx.TxOut[at].Value != int64(rest) || !bytes.Equal(tx.TxOut[at].PkScript, r.Terms.RestScript)):
+			return violated("settlement", "the payer of %s does not get its rest of %d sat", r.Terms.ID(), rest)
+		case rest > 0 && rest < r.Terms.Dust():
+			return violated("settlement", "a rest of %d sat is not relayed", rest)
+		case rest > 0:
+			rests++
+		}
+		left += int64(r.Terms.Capacity - rest)
 	}
-	if rest > 0 && (tx.TxOut[0].Value != int64(rest) || !bytes.Equal(tx.TxOut[0].PkScript, r.Terms.RestScript)) {
-		return violated("settlement", "it leaves the payer %d sat of %d sat", tx.TxOut[0].Value, rest)
-	}
-	if fee < minStep.Fee(script.VSize(tx)) {
-		return violated("settlement", "a fee of %d sat for %d vB is not relayed", fee, script.VSize(tx))
+	own := tx.TxOut[len(tx.TxOut)-1]
+	switch {
+	case len(tx.TxOut) != rests+1 || !bytes.Equal(own.PkScript, payout) || own.Value != left:
+		return violated("settlement", "the payout is %d sat of %d sat, in %d outputs", own.Value, left, len(tx.TxOut))
+	case own.Value < script.Dust(payout) || fee < minStep.Fee(script.VSize(tx)):
+		return violated("settlement", "a payout of %d sat with a fee of %d sat for %d vB is not relayed", own.Value, fee, script.VSize(tx))
 	}
 	return nil
 }
