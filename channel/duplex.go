@@ -348,11 +348,14 @@ func (r Duplex) PayBack(msat uint64) (Duplex, error) {
 }
 
 // TakeBack is the payer's rule for what the payee says it returns, in all (msat,
-// cumulative): the payer owes so much less. A repeat has no effect.
+// cumulative): the payer owes so much less. A repeat has no effect, but for what was
+// more than the ledger, because something that was charged has not arrived here yet:
+// that is taken when it has.
 func (r Duplex) TakeBack(back uint64) Duplex {
 	if back > r.Back {
-		r.Ledger -= min(r.Ledger, back-r.Back)
-		r.Back = back
+		less := min(r.Ledger, back-r.Back)
+		r.Ledger -= less
+		r.Back += less
 	}
 	return r
 }
