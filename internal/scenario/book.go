@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
@@ -51,8 +52,10 @@ type Transaction struct {
 // book is what the stage notes of all that was sent, and of who owns what.
 type book struct {
 	seen    []entry
-	owner   map[string]Side // by output script
-	highest uint64          // msat, the most that was released and unpaid at once
+	roles   map[chainhash.Hash]string // of what was sent without a driver
+	had     Amounts                   // sat, of the wallets before the story
+	owner   map[string]Side           // by output script
+	highest uint64                    // msat, the most that was released and unpaid at once
 }
 
 type entry struct {
@@ -72,21 +75,33 @@ func (b *book) owns(who Side, scripts ...[]byte) {
 	}
 }
 
-// sent notes a broadcast and what became of it.
-func (b *book) sent(by Side, role string, tx *wire.MsgTx, err error) {
-	refused := ""
-	if reject := (*chain.RejectError)(nil); errors.As(err, &reject) {
-		refused = reject.Reason
-	} else if err != nil {
-		refused = err.Error()
+// heard takes down what was sent since the last time, and what became of it.
+func (s *Stage) heard() error {
+	var all []sending
+	if err := s.node.order(s.ctx, "sent", nil, &all); err != nil {
+		return err
 	}
+	for _, x := range all {
+		tx, err := channel.DecodeTx(x.Tx)
+		if err != nil {
+			return err
+		}
+		s.book.note(entry{tx: tx, by: x.By, refused: x.Refused, taken: x.Taken})
+	}
+	return nil
+}
+
+// note notes a broadcast and what became of it.
+func (b *book) note(n entry) {
+	id := n.tx.TxHash()
 	for i, e := range b.seen {
-		if e.tx.TxHash() == tx.TxHash() {
-			b.seen[i].taken = e.taken || err == nil
+		if e.tx.TxHash() == id {
+			b.seen[i].taken = e.taken || n.taken
 			return
 		}
 	}
-	b.seen = append(b.seen, entry{tx: tx, by: by, role: role, refused: refused, taken: err == nil})
+	n.role = b.roles[id]
+	b.seen = append(b.seen, n)
 }
 
 // exposed notes what is released and unpaid now.
@@ -98,11 +113,25 @@ func (s *Stage) exposed() {
 	s.book.highest = max(s.book.highest, sum)
 }
 
-// broadcast sends a transaction that a side made without its driver.
+// broadcast has a side send a transaction that it made without its driver.
 func (s *Stage) broadcast(by Side, role string, tx *wire.MsgTx) error {
-	err := s.chain.Broadcast(s.ctx, tx)
-	s.book.sent(by, role, tx, err)
-	return err
+	raw, err := channel.EncodeTx(tx)
+	if err != nil {
+		return err
+	}
+	if s.book.roles == nil {
+		s.book.roles = map[chainhash.Hash]string{}
+	}
+	s.book.roles[tx.TxHash()] = role
+	h := &s.payer.hand
+	if by == Payee {
+		h = &s.payee.hand
+	}
+	sent := h.do("broadcast", raw, nil)
+	if err := s.heard(); err != nil {
+		return err
+	}
+	return sent
 }
 
 // roleOf tells what a transaction is for.

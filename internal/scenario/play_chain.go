@@ -6,10 +6,8 @@ import (
 	"regexp"
 	"strconv"
 
-	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"github.com/spillway/spillway/chain/devnet"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/script"
 )
@@ -74,20 +72,23 @@ func doubleSpent(s *Stage) error {
 		return err
 	}
 	s.tell("The payer opens a channel of %s. The provider sees the funding in its mempool, and it is in no block.", sat(d.terms.Capacity))
-	u, err := s.update(d, 3_000)
-	if err != nil {
+	var u channel.Update
+	if err := s.payer.do("update", idArgs{ID: d.id, Sat: 3_000}, &u); err != nil {
 		return err
 	}
-	s.wait()
-	_, err = s.request(d, u, 1)
+	if err := s.wait(); err != nil {
+		return err
+	}
+	_, err = s.request(d, u)
 	if !errors.Is(err, channel.ErrUnconfirmed) {
 		return errors.Join(errors.New("a chunk was released over an unconfirmed funding"), err)
 	}
 	s.tell("The payer signs for %s and asks for a chunk. The provider takes the update and answers: %v.", sat(u.Amount), err)
-	tx, err := s.doubleSpend(d, 1_000)
+	tx, err := s.payer.tx("double-spend", idArgs{ID: d.id, Sat: 1_000})
 	if err != nil {
 		return err
 	}
+	s.book.owns(Payer, tx.TxOut[d.terms.Outpoint.Index].PkScript)
 	if err := s.broadcast(Payer, roleDoubleSpend, tx); err != nil {
 		return err
 	}
@@ -135,7 +136,9 @@ func reorgFunding(s *Stage) error {
 		return err
 	}
 	s.tell("This time the provider is slow, and it is the payer's watch that broadcasts it.")
-	s.wait()
+	if err := s.wait(); err != nil {
+		return err
+	}
 	if err := s.look(s.payee); err != nil {
 		return err
 	}
@@ -151,7 +154,7 @@ func reorgFunding(s *Stage) error {
 
 // unfund undoes the block with a channel's funding, and no node remembers it.
 func (s *Stage) unfund(d *deal) error {
-	if _, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: 1, Length: 2, Drop: []chainhash.Hash{d.funding.TxHash()}}); err != nil {
+	if err := s.reorg(1, d.funding.TxHash()); err != nil {
 		return err
 	}
 	if err := s.event("~", "reorg"); err != nil {
@@ -224,7 +227,7 @@ func reorgSettlement(s *Stage) error {
 	if err := s.event("~", "reorg"); err != nil {
 		return err
 	}
-	refund, err := s.refund(d, 5*perVB)
+	refund, err := s.payer.refund(d, 5*perVB)
 	if err != nil {
 		return err
 	}
@@ -243,9 +246,7 @@ func reorgSettlement(s *Stage) error {
 // unsettle undoes as many blocks as the protocol says are survived, and no node
 // remembers a transaction of theirs.
 func (s *Stage) unsettle(tx *wire.MsgTx) error {
-	depth := int(s.policy.Reorg)
-	_, err := s.chain.ReorgWith(devnet.ReorgOptions{Depth: depth, Length: depth + 1, Drop: []chainhash.Hash{tx.TxHash()}})
-	return err
+	return s.reorg(int(s.policy.Reorg), tx.TxHash())
 }
 
 // picky mines a block as a miner does that takes nothing below a rate: of what
@@ -276,7 +277,9 @@ func feeSpike(s *Stage) error {
 		return err
 	}
 	s.tell("At height %d the provider settles at 1 sat/vB. In that moment everybody wants into the chain.", d.margin())
-	s.chain.SetFeeRate(estimate)
+	if err := s.rate(estimate); err != nil {
+		return err
+	}
 	blocks, took := 0, false
 	for ; !took && blocks < int(d.terms.Margin); blocks++ {
 		if took, err = s.picky(d, floor); err != nil {
@@ -286,7 +289,9 @@ func feeSpike(s *Stage) error {
 			return err
 		}
 	}
-	s.chain.SetFeeRate(0)
+	if err := s.rate(0); err != nil {
+		return err
+	}
 	if err := s.event("$", "spike over"); err != nil {
 		return err
 	}
@@ -307,7 +312,9 @@ func stuckClose(s *Stage) error {
 		return err
 	}
 	s.tell("20 chunks are bought and paid: %s. Both sides close the channel at 1 sat/vB. Then fees rise, and nobody mines the close.", sat(d.paid()))
-	s.chain.SetFeeRate(estimate)
+	if err := s.rate(estimate); err != nil {
+		return err
+	}
 	for height := uint32(0); height < d.terms.Expiry; {
 		if _, err := s.picky(d, floor); err != nil {
 			return err
@@ -319,7 +326,7 @@ func stuckClose(s *Stage) error {
 			return err
 		}
 	}
-	tx, err := s.refund(d, 20*perVB)
+	tx, err := s.payer.refund(d, 20*perVB)
 	if err != nil {
 		return err
 	}
@@ -329,7 +336,9 @@ func stuckClose(s *Stage) error {
 		return err
 	}
 	s.tell("At height %d the payer's refund is valid, and it would pay 20 sat/vB, more than the close. It comes too late: %s.", d.terms.Expiry, reason)
-	s.chain.SetFeeRate(0)
+	if err := s.rate(0); err != nil {
+		return err
+	}
 	return s.inTime(d)
 }
 

@@ -3,10 +3,8 @@ package scenario
 import (
 	"errors"
 
-	"github.com/btcsuite/btcd/wire/v2"
-
-	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/script"
 )
 
@@ -38,9 +36,12 @@ func stallsClose(s *Stage) error {
 			return err
 		}
 	}
+	if err := s.payee.do("mute", nil, nil); err != nil {
+		return err
+	}
 	for range 3 {
-		if _, err := s.payer.BeginClose(s.ctx, d.id); err != nil {
-			return err
+		if err := s.payer.do("try-close", d.id, nil); !errors.Is(err, errSilent) && !errors.Is(err, paywall.ErrUnreachable) {
+			return errors.Join(errors.New("the provider answered"), err)
 		}
 	}
 	if err := s.event("?", "no answer"); err != nil {
@@ -60,36 +61,10 @@ func stallsClose(s *Stage) error {
 // falseClose answers the payer's wish to close with a transaction that pays the
 // provider more, signed by the provider's own key.
 func (s *Stage) falseClose(d *deal, more int64) error {
-	c, err := s.payer.BeginClose(s.ctx, d.id)
-	if err != nil {
+	if err := s.payee.do("lie", more, nil); err != nil {
 		return err
 	}
-	ch, err := d.terms.Script()
-	if err != nil {
-		return err
-	}
-	key, err := s.payee.keys.PayeeChannelKey(d.terms.Nonce)
-	if err != nil {
-		return err
-	}
-	tx, err := ch.CloseTx(int64(d.paid())+more, s.payee.payout, 200)
-	if err != nil {
-		return err
-	}
-	nonce, err := script.NewNonce(s.random(), key)
-	if err != nil {
-		return err
-	}
-	public := nonce.Public
-	partial, err := ch.PartialSign(tx, key, nonce, c.Nonce)
-	if err != nil {
-		return err
-	}
-	raw, err := channel.EncodeTx(tx)
-	if err != nil {
-		return err
-	}
-	_, err = s.payer.FinishClose(s.ctx, d.id, c, raw, public, partial)
+	err := s.payer.do("try-close", d.id, nil)
 	s.want(errors.Is(err, channel.ErrTerms), "the payer signed a close that takes %d sat from it: %v", more, err)
 	s.tell("The answer takes %s more than was paid. The payer looks before it signs: %v.", sat(uint64(more)), err)
 	return nil
@@ -103,7 +78,7 @@ func withholdsClose(s *Stage) error {
 	if err := s.buy(d, 6); err != nil {
 		return err
 	}
-	kept, err := s.kept(d)
+	kept, err := s.payer.tx("keep-close", d.id)
 	if err != nil {
 		return err
 	}
@@ -140,26 +115,4 @@ func withholdsClose(s *Stage) error {
 	}
 	s.tell("And a block later: %s. Either would have paid the provider the same, before fees.", reason)
 	return s.bury(s.payee)
-}
-
-// kept is a close that both signed and that the payer sends to nobody.
-func (s *Stage) kept(d *deal) (*wire.MsgTx, error) {
-	c, err := s.payer.BeginClose(s.ctx, d.id)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := s.payee.Close(s.ctx, d.id, channel.CloseRequest{Update: c.Update, PayerNonce: c.Nonce[:]})
-	if err != nil {
-		return nil, err
-	}
-	s.payer.line.down = true
-	_, err = s.payer.FinishClose(s.ctx, d.id, c, answer.Tx, [66]byte(answer.PayeeNonce), answer.Partial)
-	if !errors.Is(err, chain.ErrUnavailable) {
-		return nil, errors.Join(errors.New("the close left"), err)
-	}
-	r, err := s.payer.Record(s.ctx, d.id)
-	if err != nil {
-		return nil, err
-	}
-	return channel.DecodeTx(r.Close.Tx)
 }

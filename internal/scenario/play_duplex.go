@@ -1,8 +1,6 @@
 package scenario
 
 import (
-	"github.com/btcsuite/btcd/wire/v2"
-
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/script"
 )
@@ -24,16 +22,16 @@ func duplexes() []Scenario {
 // payBack has the provider return what it charged, by a state of its own, which the
 // payer takes.
 func (s *Stage) payBack(d *deal, msat uint64) error {
-	got, err := s.payee.Refund(s.ctx, d.id, msat)
-	if err != nil {
+	if err := s.payee.do("pay-back", payBackArgs{d.id, msat}, nil); err != nil {
 		return err
 	}
-	if err := s.payer.TakeBack(s.ctx, d.id, got.Back, got.State); err != nil {
+	var state channel.Update
+	if err := s.payer.do("take-back", d.id, &state); err != nil {
 		return err
 	}
 	d.delivered -= msat
 	d.verified -= msat
-	d.take(got.State)
+	d.take(state)
 	return nil
 }
 
@@ -63,11 +61,14 @@ func replay(s *Stage) error {
 	lock3, _ := d.terms.Lock(3)
 	s.tell("Five more are bought, epoch 3: the share is %s. Each epoch's lock is %d blocks lower than the one before: epoch 2 is valid from height %d on, epoch 3 from %d on.", sat(d.paid()), d.terms.Step, lock2, lock3)
 	s.marks = append(s.marks, mark{"3", "epoch 3 valid", lock3}, mark{"2", "epoch 2 valid", lock2})
-	tx, err := s.complete(old)
+	tx, err := s.payer.tx("complete", completeArgs{Payer: old, Rate: 3 * perVB})
 	if err != nil {
 		return err
 	}
-	s.payee.line.down = true
+	who := s.payee.who()
+	if err := s.payee.fall(); err != nil {
+		return err
+	}
 	if err := s.until(lock2 - 1); err != nil {
 		return err
 	}
@@ -75,40 +76,24 @@ func replay(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	s.tell("The payer completes its old state of epoch 2 and tries it a block early: %s. The provider is away, and has not settled.", reason)
+	s.tell("The payer completes its old state of epoch 2 and tries it a block early: %s. %s was killed before, and has not settled.", reason, capital(who))
 	if err := s.mine(1); err != nil {
 		return err
 	}
 	if err := s.broadcast(Payer, roleOldState, tx); err != nil {
 		return err
 	}
-	s.payee.line.down = false
+	if err := s.payee.start(); err != nil {
+		return err
+	}
 	if err := s.look(s.payee); err != nil {
 		return err
 	}
-	s.tell("At height %d the old state is in every mempool. The provider comes back in that moment; its newer one has been valid for %d blocks, and it replaces the old one.", lock2, d.terms.Step)
+	s.tell("At height %d the old state is in every mempool. In that moment %s is back; its newer one has been valid for %d blocks, and it replaces the old one.", lock2, s.payee.who(), d.terms.Step)
 	if err := s.draw(); err != nil {
 		return err
 	}
 	return s.bury(s.payee)
-}
-
-// complete is the settlement of what the payer of a duplex channel held at some
-// time, made with its own key.
-func (s *Stage) complete(r channel.PayerRecord) (*wire.MsgTx, error) {
-	ch, err := r.Terms.Script()
-	if err != nil {
-		return nil, err
-	}
-	claim, err := r.Claim(ch)
-	if err != nil {
-		return nil, err
-	}
-	if claim.PayeeKey, err = s.payer.keys.PayerChannelKey(r.KeyIndex); err != nil {
-		return nil, err
-	}
-	tx, _, err := script.Settle([]script.Claim{claim}, r.RefundScript, 3*perVB)
-	return tx, err
 }
 
 func idleReceiver(s *Stage) error {
@@ -140,18 +125,7 @@ func idleReceiver(s *Stage) error {
 	if err := s.until(lock1, s.payer); err != nil {
 		return err
 	}
-	ch, err := d.terms.Script()
-	if err != nil {
-		return err
-	}
-	claim, err := before.Claim(ch)
-	if err != nil {
-		return err
-	}
-	if claim.PayeeKey, err = s.payee.keys.PayeeChannelKey(d.terms.Nonce); err != nil {
-		return err
-	}
-	tx, _, err := script.Settle([]script.Claim{claim}, s.payee.payout, 20*perVB)
+	tx, err := s.payee.tx("complete", completeArgs{Payee: before, Rate: 20 * perVB})
 	if err != nil {
 		return err
 	}

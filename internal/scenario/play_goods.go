@@ -1,13 +1,9 @@
 package scenario
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"io"
 
 	"github.com/spillway/spillway/channel"
-	"github.com/spillway/spillway/content/bao"
 )
 
 // goods are the stories in which something is delivered wrong, or is not paid.
@@ -29,93 +25,33 @@ func goods() []Scenario {
 	}
 }
 
-// What the garbage is sold as.
-const (
-	chunkBytes = 32 << 10
-	groupBytes = 1 << 10
-	fileChunks = 4
-)
-
-// file is what the provider has.
-type file struct {
-	data []byte
-	ob   *bao.Outboard
-}
-
-// buffer is memory that can be written at offsets.
-type buffer []byte
-
-// WriteAt implements io.WriterAt.
-func (b buffer) WriteAt(p []byte, off int64) (int, error) {
-	if off < 0 || off+int64(len(p)) > int64(len(b)) {
-		return 0, io.ErrShortWrite
-	}
-	return copy(b[off:], p), nil
-}
-
-func (s *Stage) newFile() (*file, error) {
-	f := &file{data: make([]byte, fileChunks*chunkBytes)}
-	if _, err := io.ReadFull(s.random(), f.data); err != nil {
-		return nil, err
-	}
-	size := uint64(len(f.data))
-	n, err := bao.OutboardSize(size, groupBytes)
-	if err != nil {
-		return nil, err
-	}
-	tree := make(buffer, n)
-	root, err := bao.Build(s.ctx, bytes.NewReader(f.data), size, groupBytes, tree, bao.BuildConfig{})
-	if err != nil {
-		return nil, err
-	}
-	f.ob, err = bao.NewOutboard(bytes.NewReader(tree), root, size, groupBytes)
-	return f, err
-}
-
-// fetch takes a chunk as it travels, damaged on the way where that is wanted, and
-// verifies it against the file's root.
-func (f *file) fetch(ctx context.Context, chunk uint64, damage bool) error {
-	var wire bytes.Buffer
-	if err := bao.ExtractSlice(ctx, &wire, bytes.NewReader(f.data), f.ob, chunk*chunkBytes, chunkBytes); err != nil {
-		return err
-	}
-	if damage {
-		wire.Bytes()[wire.Len()-groupBytes/2] ^= 1
-	}
-	got := make(buffer, len(f.data))
-	s := bao.Slice{Root: f.ob.Root(), Size: f.ob.Size(), GroupBytes: groupBytes, Offset: chunk * chunkBytes, Length: chunkBytes}
-	return bao.DecodeSlice(ctx, got, &wire, s, nil)
-}
-
 func garbage(s *Stage) error {
-	f, err := s.newFile()
-	if err != nil {
-		return err
-	}
 	d, err := s.opened()
 	if err != nil {
 		return err
 	}
-	for i := range uint64(2) {
-		if _, err := s.ask(d, 1); err != nil {
-			return err
-		}
-		if err := f.fetch(s.ctx, i, false); err != nil {
+	for range 2 {
+		if err := s.ask(d); err != nil {
 			return err
 		}
 		if err := s.sign(d, price); err != nil {
 			return err
 		}
 	}
-	if _, err := s.ask(d, 1); err != nil { // pays the second, gets the third
+	if err := s.payee.do("damage", nil, nil); err != nil {
+		return err
+	}
+	u, err := s.payer.Newest(s.ctx, d.id)
+	if err != nil {
+		return err
+	}
+	got, err := s.request(d, u) // pays the second, gets the third
+	if err != nil {
 		return err
 	}
 	s.tell("Two chunks arrive, are verified against the file's root, and are paid: %s. The third one comes with one bit turned over.", sat(d.paid()))
-	var wrong *bao.WrongBytesError
-	if err := f.fetch(s.ctx, 2, true); !errors.As(err, &wrong) {
-		return errors.Join(errors.New("wrong bytes were not noticed"), err)
-	}
-	s.tell("The payer notices: %v. It throws them away and signs nothing.", wrong)
+	s.want(got.Wrong != "", "wrong bytes were not noticed")
+	s.tell("The payer notices: %s. It throws them away and signs nothing.", got.Wrong)
 	if err := s.denied(d, channel.ErrInsufficient); err != nil {
 		return err
 	}
@@ -149,7 +85,7 @@ func stopsPaying(s *Stage) error {
 		return err
 	}
 	s.tell("Fifteen chunks are bought and paid: %s. The payer is no newcomer any more; what bounds it now is the channel's own credit.", sat(d.paid()))
-	if _, err := s.ask(d, 1); err != nil {
+	if err := s.ask(d); err != nil {
 		return err
 	}
 	s.tell("The next one is delivered on credit, and the payer does not pay it.")
@@ -162,7 +98,7 @@ func stopsPaying(s *Stage) error {
 		}
 	}
 	s.tell("It asks for one more, three times. Each time it is told what it owes; check and charge are one commit, so no hurry helps.")
-	if _, err := s.request(d, old, 0); err != nil {
+	if err := s.send(d, old); err != nil {
 		return err
 	}
 	s.tell("It sends the update from when %s were paid, as if that were all. An older update is a success without effect.", sat(old.Amount))
@@ -193,7 +129,7 @@ func stealCredit(s *Stage) error {
 	s.tell("Somebody opens %d channels at once. Each is a stranger to the provider, and each hopes for a free first chunk.", thieves)
 	stolen := 0
 	for _, d := range s.channels {
-		_, err := s.ask(d, 1)
+		err := s.ask(d)
 		if err == nil {
 			stolen++
 		} else if !errors.Is(err, channel.ErrInsufficient) {
@@ -210,11 +146,9 @@ func stealCredit(s *Stage) error {
 			return err
 		}
 	}
-	o, err := s.offer()
-	if err != nil {
+	if err := s.newcomer(0, "while the pool is used up"); err != nil {
 		return err
 	}
-	s.want(o.Credit == 0, "a newcomer is offered a credit of %d msat while the pool is used up", o.Credit)
 	s.tell("None gets a second one. Whoever is new now is told that every chunk is due one ahead, before anything is locked.")
 	if err := s.draw(); err != nil {
 		return err
@@ -233,10 +167,16 @@ func stealCredit(s *Stage) error {
 	if err := s.mine(144); err != nil {
 		return err
 	}
-	if o, err = s.offer(); err != nil {
+	return s.newcomer(price, "after 144 blocks")
+}
+
+// newcomer asks what credit (msat) somebody new is offered.
+func (s *Stage) newcomer(want uint64, when string) error {
+	var credit uint64
+	if err := s.payer.do("quote", nil, &credit); err != nil {
 		return err
 	}
-	s.want(o.Credit == price, "after 144 blocks a newcomer is offered a credit of %d msat", o.Credit)
+	s.want(credit == want, "a newcomer is offered a credit of %d msat %s, not %d msat", credit, when, want)
 	return nil
 }
 

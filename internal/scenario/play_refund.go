@@ -27,7 +27,7 @@ func refundEarly(s *Stage) error {
 		return err
 	}
 	s.tell("Four chunks are bought and paid: %s. Now the payer wants all of it back, and signs its refund.", sat(d.paid()))
-	tx, err := s.refund(d, 2*perVB)
+	tx, err := s.payer.refund(d, 2*perVB)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,9 @@ func refundEarly(s *Stage) error {
 		return err
 	}
 	s.tell("It bribes a miner. A block with that refund breaks a consensus rule: no node follows it.")
-	s.payee.line.show(tx)
+	if err := s.show(tx); err != nil {
+		return err
+	}
 	if err := s.event("!", "refund seen"); err != nil {
 		return err
 	}
@@ -84,22 +86,25 @@ func refundRace(s *Stage) error {
 			return err
 		}
 	}
-	s.tell("The payer buys five chunks in each of two channels. Then the provider's machine stands still, through its whole margin.")
-	s.payee.line.down = true
+	who := s.payee.who()
+	if err := s.payee.fall(); err != nil {
+		return err
+	}
+	s.tell("The payer buys five chunks in each of two channels. Then %s is killed, and stays away through its whole margin.", who)
 	if err := s.event("x", "provider down"); err != nil {
 		return err
 	}
 	if err := s.until(first.terms.Expiry); err != nil {
 		return err
 	}
-	tx, err := s.refund(first, 2*perVB)
+	tx, err := s.payer.refund(first, 2*perVB)
 	if err != nil {
 		return err
 	}
 	if err := s.broadcast(Payer, roleRefund, tx); err != nil {
 		return err
 	}
-	early, err := s.refund(second, 2*perVB)
+	early, err := s.payer.refund(second, 2*perVB)
 	if err != nil {
 		return err
 	}
@@ -108,18 +113,20 @@ func refundRace(s *Stage) error {
 		return err
 	}
 	s.tell("At height %d the first channel's refund is valid, and the payer has it in every mempool. The second one's is not, for a block yet: %s.", first.terms.Expiry, reason)
-	s.payee.line.down = false
+	if err := s.payee.start(); err != nil {
+		return err
+	}
 	if err := s.event("o", "provider back"); err != nil {
 		return err
 	}
 	if err := s.look(s.payee); err != nil {
 		return err
 	}
-	s.tell("At that moment the provider is back. In the second channel it is in time: what is mined up to the expiry is safe. In the first one it is a race by fees, and it pays more than the refund does. Nobody promises that it wins there: the margin is what keeps a provider out of such races.")
+	s.tell("At that moment %s is back, on the same folder. In the second channel it is in time: what is mined up to the expiry is safe. In the first one it is a race by fees, and it pays more than the refund does. Nobody promises that it wins there: the margin is what keeps a provider out of such races.", s.payee.who())
 	if err := s.mine(1); err != nil {
 		return err
 	}
-	late, err := s.refund(second, 50*perVB)
+	late, err := s.payer.refund(second, 50*perVB)
 	if err != nil {
 		return err
 	}

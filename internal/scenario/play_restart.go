@@ -1,8 +1,6 @@
 package scenario
 
 import (
-	"errors"
-
 	"github.com/spillway/spillway/channel"
 )
 
@@ -20,9 +18,6 @@ func restarts() []Scenario {
 	}
 }
 
-// errPower is what a process sees of its own death: its last call never returns.
-var errPower = errors.New("the power is gone")
-
 func bothCrash(s *Stage) error {
 	d, err := s.opened()
 	if err != nil {
@@ -31,45 +26,58 @@ func bothCrash(s *Stage) error {
 	if err := s.buy(d, 2); err != nil {
 		return err
 	}
-	s.tell("Two chunks are bought and paid. The third is asked for; the provider saves the charge, and loses power before a byte has left.")
+	who := s.payee.who()
 	if err := s.crashedCharge(d); err != nil {
 		return err
 	}
-	s.tell("It starts again. The same chunk is asked for again: it is charged already, so it is free, and arrives.")
+	s.tell("Two chunks are bought and paid. The third is asked for; %s saves the charge, and is killed before a byte has left.", who)
+	s.tell("It starts again as %s. The same chunk is asked for again: it is charged already, so it is free, and arrives.", s.payee.who())
+	who = s.payer.who()
 	if err := s.crashedPayment(d); err != nil {
 		return err
 	}
-	s.tell("The payer verifies it, saves what it signs, and crashes before it sends. It starts again: signed is spent, so it sends what it had signed, and signs nothing twice.")
+	s.tell("%s verifies it, saves what it signs, and is killed before it sends. It starts again as %s: signed is spent, so it sends what it had signed, and signs nothing twice.", capital(who), s.payer.who())
 	if err := s.buy(d, 2); err != nil {
 		return err
 	}
 	if err := s.draw(); err != nil {
 		return err
 	}
-	s.tell("Two more chunks. Then the close, and the provider crashes right after it saved its part.")
+	who = s.payee.who()
 	if err := s.crashedClose(d); err != nil {
 		return err
 	}
-	s.tell("Asked again, it gives the same transaction. Both sides restart once more, and the close is mined.")
-	for _, start := range []func() error{s.payee.restart, s.payer.restart} {
-		if err := start(); err != nil {
+	s.tell("Two more chunks. Then the close, and %s is killed right after it saved its part.", who)
+	for _, h := range s.hands() {
+		if err := h.start(); err != nil {
 			return err
 		}
 	}
+	s.tell("Asked again, it gives the same transaction. Both sides are killed once more; %s and %s see it mined.", s.payee.who(), s.payer.who())
 	return s.bury(s.payee, s.payer)
 }
 
 // crashedCharge has the provider crash between a charge and its answer.
 func (s *Stage) crashedCharge(d *deal) error {
-	s.payee.disk.FailButPersistNext(errPower)
-	if _, err := s.ask(d, 1); !errors.Is(err, errPower) {
-		return errors.Join(errors.New("the provider did not crash"), err)
-	}
-	if err := s.payee.restart(); err != nil {
+	if err := s.payee.do("doomed", nil, nil); err != nil {
 		return err
 	}
-	got, err := s.ask(d, 1)
-	s.want(got.Fresh == 0, "a chunk that was charged cost %d msat again", got.Fresh)
+	if err := s.payee.crashed(s.ask(d)); err != nil {
+		return err
+	}
+	if err := s.payee.start(); err != nil {
+		return err
+	}
+	before, err := s.payee.Record(s.ctx, d.id)
+	if err != nil {
+		return err
+	}
+	if err := s.ask(d); err != nil {
+		return err
+	}
+	after, err := s.payee.Record(s.ctx, d.id)
+	s.want(before.Charged == d.delivered && after.Charged == before.Charged,
+		"a chunk that was charged cost %d msat again; %d msat are charged, %d msat delivered", after.Charged-before.Charged, before.Charged, d.delivered)
 	return err
 }
 
@@ -77,45 +85,33 @@ func (s *Stage) crashedCharge(d *deal) error {
 // before that, once, so that nothing is saved at all.
 func (s *Stage) crashedPayment(d *deal) error {
 	verified := d.verified
-	s.payer.disk.FailNext(errPower)
-	if err := s.sign(d, price); !errors.Is(err, errPower) {
-		return errors.Join(errors.New("the payer did not crash"), err)
+	for _, when := range []string{"doomed-before", "doomed"} {
+		d.verified = verified // a chunk that was not saved with its payment is verified again
+		if err := s.payer.do(when, nil, nil); err != nil {
+			return err
+		}
+		if err := s.payer.crashed(s.sign(d, price)); err != nil {
+			return err
+		}
+		if err := s.payer.start(); err != nil {
+			return err
+		}
 	}
-	if err := s.payer.restart(); err != nil {
-		return err
-	}
-	d.verified = verified // the chunk was not saved with it: it is verified again
-	s.payer.disk.FailButPersistNext(errPower)
-	if err := s.sign(d, price); !errors.Is(err, errPower) {
-		return errors.Join(errors.New("the payer did not crash"), err)
-	}
-	if err := s.payer.restart(); err != nil {
-		return err
-	}
-	_, err := s.ask(d, 0)
-	return err
+	return s.pay(d)
 }
 
 // crashedClose has the provider crash between its part of the close and its answer.
 func (s *Stage) crashedClose(d *deal) error {
-	c, err := s.payer.BeginClose(s.ctx, d.id)
-	if err != nil {
+	if err := s.payee.do("doomed", nil, nil); err != nil {
 		return err
 	}
-	s.payee.disk.FailButPersistNext(errPower)
-	if d.terms.Cosigned() {
-		_, err = s.payee.Settle(s.ctx, d.id, &c.Update, true)
-	} else {
-		_, err = s.payee.Close(s.ctx, d.id, channel.CloseRequest{Update: c.Update, PayerNonce: c.Nonce[:]})
-	}
-	if !errors.Is(err, errPower) {
-		return errors.Join(errors.New("the provider did not crash"), err)
-	}
-	if err := s.payee.restart(); err != nil {
+	if err := s.payee.crashed(s.payer.do("try-close", d.id, nil)); err != nil {
 		return err
 	}
-	if err := s.payer.restart(); err != nil {
-		return err
+	for _, h := range s.hands() {
+		if err := h.start(); err != nil {
+			return err
+		}
 	}
 	return s.end(d)
 }
@@ -128,8 +124,7 @@ func oldBackup(s *Stage) error {
 	if err := s.buy(d, 2); err != nil {
 		return err
 	}
-	old, err := s.payee.disk.backup(s.ctx)
-	if err != nil {
+	if err := s.cast.backup(s.ctx); err != nil {
 		return err
 	}
 	if err := s.event("b", "backup"); err != nil {
@@ -139,18 +134,23 @@ func oldBackup(s *Stage) error {
 	if err := s.pass(2, s.payee, s.payer); err != nil {
 		return err
 	}
-	s.wait()
+	if err := s.wait(); err != nil {
+		return err
+	}
 	if err := s.buy(d, 4); err != nil {
 		return err
 	}
-	s.tell("Four more are bought and paid: %s in all. Then the provider's disk is lost, and the old backup restored.", sat(d.paid()))
-	s.payee.disk = old
-	if err := s.payee.restart(); err != nil {
+	who := s.payee.who()
+	if err := s.payee.fall(); err != nil {
 		return err
 	}
-	if err := s.payee.MarkRestored(s.ctx); err != nil {
+	if err := s.cast.restore(s.ctx); err != nil {
 		return err
 	}
+	if err := s.payee.start(); err != nil {
+		return err
+	}
+	s.tell("Four more are bought and paid: %s in all. Then %s is killed, its disk is lost, and %s starts from the old backup.", sat(d.paid()), who, s.payee.who())
 	r, err := s.payee.Record(s.ctx, d.id)
 	if err != nil {
 		return err

@@ -22,8 +22,11 @@ func providerVanishes(s *Stage) error {
 	if err := s.buy(d, 3); err != nil {
 		return err
 	}
-	s.tell("Three chunks are bought, verified and paid: %s. Then the provider is gone, with its server and its keys.", sat(d.paid()))
-	s.payee.line.down = true
+	who := s.payee.who()
+	if err := s.payee.fall(); err != nil {
+		return err
+	}
+	s.tell("Three chunks are bought, verified and paid: %s. Then %s is killed, and nobody starts it again.", sat(d.paid()), who)
 	if err := s.event("x", "provider gone"); err != nil {
 		return err
 	}
@@ -49,8 +52,11 @@ func payerVanishes(s *Stage) error {
 	if err := s.buy(d, 5); err != nil {
 		return err
 	}
-	s.tell("Five chunks are bought and paid: %s. Then the payer is gone; it never asks for a close.", sat(d.paid()))
-	s.payer.line.down = true
+	who := s.payer.who()
+	if err := s.payer.fall(); err != nil {
+		return err
+	}
+	s.tell("Five chunks are bought and paid: %s. Then %s is killed, and nobody starts it again: it never asks for a close.", sat(d.paid()), who)
 	if err := s.event("x", "payer gone"); err != nil {
 		return err
 	}

@@ -1,11 +1,14 @@
 // Package scenario plays how somebody cheats or fails in a channel, as a story
-// that teaches: with the drivers that ship, on a chain in this process, with a
-// clock of its own. At the end it counts what each side got on the chain against
-// what it was owed.
+// that teaches. The chain, the provider and the payer are each a process of their
+// own: they run the drivers, the watch, the paywall and the gateway that ship, keep
+// what they know in folders of their own, and talk over loopback. The story gives
+// them orders, and the clock; at the end it counts what each side has on the chain
+// against what it was owed. The same parts are played within one process, on stores
+// in memory, where speed is wanted.
 //
 // A cheater is played by code of this package that holds the cheater's own keys;
-// no rule of a driver is ever weakened for it. It starts no goroutine, opens no
-// socket, writes no file, and never decides by hand whether a story ended well.
+// no rule of a driver is ever weakened for it. A story never reads or writes a
+// side's folder but to copy it, and never decides by hand whether it ended well.
 package scenario
 
 import (
@@ -86,6 +89,17 @@ func Find(name string) (Scenario, error) {
 // to is in Result.OK; an error is one of ours.
 // Errors: ErrChannel; those of the chain, the stores and the drivers.
 func (sc Scenario) Play(ctx context.Context, kind script.Construction, say func(line string)) (res *Result, err error) {
+	return sc.perform(ctx, kind, say, nil)
+}
+
+// PlayApart is Play with a process for the chain and one for each side, which talk
+// over loopback and keep what they know in folders of their own: crashes are kill -9,
+// restarts are new processes on the same folder. Nothing of it is left when it returns.
+func (sc Scenario) PlayApart(ctx context.Context, kind script.Construction, say func(line string), c Company) (*Result, error) {
+	return sc.perform(ctx, kind, say, &c)
+}
+
+func (sc Scenario) perform(ctx context.Context, kind script.Construction, say func(line string), c *Company) (res *Result, err error) {
 	if kind == "" {
 		kind = sc.Channels[0]
 	}
@@ -99,11 +113,11 @@ func (sc Scenario) Play(ctx context.Context, kind script.Construction, say func(
 	if sc.setup != nil {
 		sc.setup(&u)
 	}
-	s, err := newStage(ctx, sc, kind, u, say)
+	s, err := newStage(ctx, sc, kind, u, say, c)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.chain.Close()) }()
+	defer func() { err = errors.Join(err, s.cast.close()) }()
 	if err := sc.play(s); err != nil {
 		return nil, fmt.Errorf("%s in a %s channel, after %q: %w", sc.Name, kind, s.last(), err)
 	}

@@ -180,11 +180,16 @@ func loses(s *Stage) error {
 	if err := s.buy(d, 5); err != nil {
 		return err
 	}
-	s.payee.line.down = true
+	if err := s.payee.fall(); err != nil {
+		return err
+	}
 	if err := s.until(d.terms.Expiry, s.payer); err != nil {
 		return err
 	}
-	return s.bury(s.payer)
+	if err := s.bury(s.payer); err != nil {
+		return err
+	}
+	return s.payee.start()
 }
 
 // two chunks are bought, something happens, and the channel is closed.
@@ -364,7 +369,9 @@ func vanish(s *Stage, chunks, blocks int, honest Side) error {
 	if err := s.pass(blocks, s.payee, s.payer); err != nil {
 		return err
 	}
-	s.wait()
+	if err := s.wait(); err != nil {
+		return err
+	}
 	if err := s.buy(d, chunks); err != nil {
 		return err
 	}

@@ -2,12 +2,13 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
@@ -15,7 +16,6 @@ import (
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/script"
-	"github.com/spillway/spillway/watch"
 )
 
 // What everything costs here.
@@ -41,14 +41,17 @@ type Stage struct {
 	kind   script.Construction
 	setup  setup
 	policy channel.Policy
+	payout []byte // the provider's
 	say    func(string)
 
-	chain *devnet.Node
+	cast  cast
+	chain chain.Backend // as the story sees it
+	node  actor
 	now   time.Time
 	dice  byte
 
-	payer *buyer
-	payee *seller
+	payer *buyerHand
+	payee *sellerHand
 
 	steps    []string
 	marks    []mark
@@ -57,61 +60,86 @@ type Stage struct {
 	foul     []string // what did not hold
 }
 
-func newStage(ctx context.Context, sc Scenario, kind script.Construction, u setup, say func(string)) (s *Stage, err error) {
+// newStage sets the chain up and brings both sides onto the stage, the payer with its
+// coins. company: nil for a cast in this process.
+func newStage(ctx context.Context, sc Scenario, kind script.Construction, u setup, say func(string), company *Company) (s *Stage, err error) {
 	if say == nil {
 		say = func(string) {}
 	}
-	s = &Stage{ctx: ctx, sc: sc, kind: kind, setup: u, say: say, now: time.Unix(1_700_000_000, 0), policy: channel.DefaultPolicy("regtest")}
-	s.policy.Duration, s.policy.Useful = u.duration, 10
-	if s.chain, err = devnet.New(devnet.Config{Now: func() time.Time { return s.now }}); err != nil {
-		return nil, err
+	s = &Stage{ctx: ctx, sc: sc, kind: kind, setup: u, say: say, now: time.Unix(1_700_000_000, 0)}
+	s.policy = s.part().policy()
+	clock := func() time.Time { return s.now }
+	if s.cast = (&inside{now: clock}); company != nil {
+		s.cast = &apart{Company: *company, now: clock}
 	}
 	if err := s.enter(); err != nil {
-		return nil, fmt.Errorf("%w; %w", err, s.chain.Close())
+		return nil, errors.Join(err, s.cast.close())
 	}
 	return s, nil
 }
 
-// enter brings both sides onto the stage, the payer with its coins.
-func (s *Stage) enter() error {
-	params := devnet.Params()
-	k1, err := keys.FromMnemonic(payerWords, params)
+// part is what every actor is told at its start; each start throws other dice.
+func (s *Stage) part() part {
+	s.dice++
+	return part{Kind: s.kind, Duration: s.setup.duration, Seed: s.dice, Now: s.now.Unix()}
+}
+
+func (s *Stage) enter() (err error) {
+	if s.node, s.chain, err = s.cast.open(s.ctx, s.part()); err != nil {
+		return err
+	}
+	s.payee = &sellerHand{hand{stage: s, side: Payee}}
+	s.payer = &buyerHand{hand{stage: s, side: Payer}}
+	for _, h := range s.hands() {
+		if err := h.start(); err != nil {
+			return err
+		}
+	}
+	k, err := keys.FromMnemonic(payeeWords, devnet.Params())
 	if err != nil {
 		return err
 	}
-	k2, err := keys.FromMnemonic(payeeWords, params)
-	if err != nil {
+	if _, s.payout, err = k.WalletKey(false, 0); err != nil {
 		return err
 	}
-	s.payer = &buyer{stage: s, keys: k1, disk: newDisk(), line: &line{Node: s.chain, stage: s, side: Payer}}
-	s.payee = &seller{stage: s, keys: k2, disk: newDisk(), line: &line{Node: s.chain, stage: s, side: Payee}, credit: price}
-	if err := s.payer.restart(); err != nil {
-		return err
-	}
-	if err := s.payee.restart(); err != nil {
-		return err
+	s.book.owns(Payee, s.payout)
+	if s.payer.actor.name() != "" {
+		s.say(fmt.Sprintf("The chain is %s, %s and %s are others; they talk over loopback, and each has a folder of its own.",
+			s.node.name(), s.payee.who(), s.payer.who()))
 	}
 	return s.coins(s.setup.coins)
 }
 
+// hands are those on both sides.
+func (s *Stage) hands() []*hand { return []*hand{&s.payee.hand, &s.payer.hand} }
+
 // coins gives the payer confirmed coins.
 func (s *Stage) coins(n int) error {
 	for range n {
-		pk, err := s.payer.wallet.ReceiveScript(s.ctx)
+		pk, err := s.payer.address()
 		if err != nil {
 			return err
 		}
-		if _, err := s.chain.Faucet(s.ctx, pk, coinSize); err != nil {
+		if err := s.node.order(s.ctx, "faucet", faucetArgs{pk, coinSize}, nil); err != nil {
 			return err
 		}
 	}
+	s.book.had.Payer += int64(n) * coinSize
 	return s.mine(1)
 }
 
-// random differs for each start of a side, and is the same in every run.
-func (s *Stage) random() *rand.ChaCha8 {
-	s.dice++
-	return rand.NewChaCha8([32]byte{s.dice})
+// tick moves the clock of everybody.
+func (s *Stage) tick(by time.Duration) error {
+	s.now = s.now.Add(by)
+	for _, h := range s.hands() {
+		if h.actor == nil {
+			continue
+		}
+		if err := h.do("clock", nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tell adds a step to the story.
@@ -169,8 +197,10 @@ func (s *Stage) height() (uint32, error) {
 // mine adds blocks with all that waits; nobody looks.
 func (s *Stage) mine(n int) error {
 	for range n {
-		s.now = s.now.Add(blockGap)
-		if _, err := s.chain.Mine(1); err != nil {
+		if err := s.tick(blockGap); err != nil {
+			return err
+		}
+		if err := s.node.order(s.ctx, "mine", 1, nil); err != nil {
 			return err
 		}
 	}
@@ -179,10 +209,27 @@ func (s *Stage) mine(n int) error {
 
 // censor adds a block that holds exactly these transactions, whatever waits.
 func (s *Stage) censor(txs ...*wire.MsgTx) error {
-	s.now = s.now.Add(blockGap)
-	_, err := s.chain.MineBlock(txs...)
-	return err
+	if err := s.tick(blockGap); err != nil {
+		return err
+	}
+	raw := make([]channel.Hex, len(txs))
+	for i, tx := range txs {
+		var err error
+		if raw[i], err = channel.EncodeTx(tx); err != nil {
+			return err
+		}
+	}
+	return s.node.order(s.ctx, "block", raw, nil)
 }
+
+// reorg undoes blocks for a branch that is one longer, and no node remembers a
+// transaction.
+func (s *Stage) reorg(depth int, drop chainhash.Hash) error {
+	return s.node.order(s.ctx, "reorg", reorgArgs{depth, drop}, nil)
+}
+
+// rate sets what every node estimates; 0: what the mempool says.
+func (s *Stage) rate(r script.FeeRate) error { return s.node.order(s.ctx, "rate", r, nil) }
 
 // side is one that can be asked to look at the chain.
 type side interface{ look() error }
@@ -194,7 +241,7 @@ func (s *Stage) look(sides ...side) error {
 			return err
 		}
 	}
-	return nil
+	return s.heard()
 }
 
 // pass adds n blocks; after each of them the given sides look at the chain.
@@ -221,41 +268,3 @@ func (s *Stage) until(height uint32, sides ...side) error {
 
 // bury passes as many blocks as make the end final, with both sides looking.
 func (s *Stage) bury(sides ...side) error { return s.pass(int(s.policy.Burial)+1, sides...) }
-
-// line is one side's connection to the chain: it keeps account of what goes out,
-// and it can be cut.
-type line struct {
-	*devnet.Node
-	stage *Stage
-	side  Side
-	down  bool
-	// lax is what this side's own node took into its mempool though the rest of the
-	// network refuses it: a node that relays what cannot be mined yet.
-	lax map[wire.OutPoint]*wire.MsgTx
-}
-
-// Tip implements chain.Backend.
-func (l *line) Tip(ctx context.Context) (chain.Tip, error) {
-	if l.down {
-		return chain.Tip{}, fmt.Errorf("%w: the %s is offline", chain.ErrUnavailable, l.side)
-	}
-	return l.Node.Tip(ctx)
-}
-
-// Broadcast implements chain.Backend.
-func (l *line) Broadcast(ctx context.Context, tx *wire.MsgTx) error {
-	if l.down {
-		return fmt.Errorf("%w: the %s is offline", chain.ErrUnavailable, l.side)
-	}
-	err := l.Node.Broadcast(ctx, tx)
-	l.stage.book.sent(l.side, "", tx, err)
-	return err
-}
-
-// watch lets a driver look at the chain through this line.
-func (l *line) watch(ctx context.Context, d watch.Driver) error {
-	if l.down {
-		return nil
-	}
-	return (&watch.Watch{Chain: l, Drivers: []watch.Driver{d}}).Step(ctx)
-}
