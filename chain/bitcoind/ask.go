@@ -157,8 +157,9 @@ func (c *Client) unspentBefore(ctx context.Context, txid chainhash.Hash) (info c
 	return info, fmt.Errorf("%w: transaction %s", chain.ErrNotFound, txid)
 }
 
-// Spend implements chain.Backend. What a block before the window spends is ErrBeyond, where the node has an index of
-// transactions to know that the output ever was; without, it is told as unknown.
+// Spend implements chain.Backend. What a block before the window spends is ErrBeyond where the node can tell that the
+// output ever was: by its index of transactions, or by another output of its transaction that is unspent. Without
+// either it is told as unknown.
 func (c *Client) Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, error) {
 	if err := c.CheckNetwork(ctx); err != nil {
 		return nil, err
@@ -234,6 +235,9 @@ func (c *Client) stillNobody(ctx context.Context, op wire.OutPoint) (bool, error
 		return true, nil
 	}
 	info, err := c.quickly(ctx, op.Hash)
+	if errors.Is(err, chain.ErrNotFound) {
+		info, err = c.unspentBefore(ctx, op.Hash)
+	}
 	switch {
 	case errors.Is(err, chain.ErrNotFound):
 		return true, nil
