@@ -64,6 +64,10 @@ func newAudit(w *world) *audit {
 
 // saved is told what a side has committed.
 func (a *audit) saved(p *process, ops []store.Op) {
+	if a.w.duo.has(p) {
+		a.w.duo.audit.saved(p, ops)
+		return
+	}
 	fresh := a.fresh(ops)
 	for _, op := range ops {
 		switch op.Bucket {
@@ -117,6 +121,10 @@ func (a *audit) once(r channel.PayeeRecord, fresh uint64) {
 // reread takes over what is on a disk that was opened again: a save of unknown
 // fate is there or not, an old copy has forgotten something.
 func (a *audit) reread(p *process, open store.Store) {
+	if a.w.duo.has(p) {
+		a.w.duo.audit.reread(p, open)
+		return
+	}
 	bucket := bucketPayer
 	if a.w.seller == nil || p == a.w.seller.process {
 		bucket = bucketPayee
@@ -422,6 +430,10 @@ func (a *audit) faded() (sum uint64) {
 
 // broadcast: what a side sends to the network is on its disk.
 func (a *audit) broadcast(p *process, tx *wire.MsgTx) {
+	if a.w.duo.has(p) {
+		a.w.duo.audit.broadcast(p, tx)
+		return
+	}
 	hash := tx.TxHash()
 	id := hash.String()
 	for _, r := range a.payer {

@@ -80,6 +80,9 @@ func (w *world) recover(now bool) {
 			w.restart(b.process, b.start, b.look)
 		}
 	}
+	if w.duo != nil {
+		w.duo.recover()
+	}
 }
 
 func (w *world) restart(p *process, start, look func()) {
@@ -136,6 +139,9 @@ func (w *world) looks() {
 	for _, b := range w.buyers {
 		b.look()
 	}
+	if w.duo != nil {
+		w.duo.looks()
+	}
 }
 
 // staked reports whether the margin of some channel is what protects its payee now.
@@ -147,7 +153,7 @@ func (w *world) staked() bool {
 			return true
 		}
 	}
-	return false
+	return w.duo.staked()
 }
 
 // block mines one; both sides look before and after it. keep may hold something
@@ -177,6 +183,7 @@ func (w *world) ready() {
 	s.until = 0
 	s.link.honest()
 	s.disk.mend()
+	w.duo.ready()
 }
 
 func nothing(*wire.MsgTx) bool { return false }
@@ -335,14 +342,7 @@ func (w *world) diskTrouble(k kind) {
 	p := w.either()
 	switch k {
 	case diskFail:
-		switch w.rng.IntN(3) {
-		case 0:
-			p.disk.inner.FailNext(nil)
-		case 1:
-			p.disk.inner.FailButPersistNext(nil)
-		case 2:
-			p.disk.inner.FailUnknownNext()
-		}
+		w.failNext(p)
 	case diskFull:
 		p.disk.full = w.at + 1 + w.rng.IntN(20)
 		if w.rng.IntN(2) == 0 {
@@ -359,6 +359,18 @@ func (w *world) diskTrouble(k kind) {
 		if p == w.seller.process {
 			w.restoreSeller()
 		}
+	}
+}
+
+// failNext lets a side's next save fail.
+func (w *world) failNext(p *process) {
+	switch w.rng.IntN(3) {
+	case 0:
+		p.disk.inner.FailNext(nil)
+	case 1:
+		p.disk.inner.FailButPersistNext(nil)
+	case 2:
+		p.disk.inner.FailUnknownNext()
 	}
 }
 
@@ -388,6 +400,9 @@ func (w *world) settled() bool {
 		if !b.gone {
 			return false
 		}
+	}
+	if !w.duo.over() {
+		return false
 	}
 	for id, r := range w.audit.payer {
 		if !r.Phase.Final() && r.Phase != channel.Prepared && !w.audit.owner[id].vanished() {

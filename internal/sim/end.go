@@ -20,6 +20,9 @@ func (a *audit) verify(id string, price uint64) {
 // later cannot be settled any more.
 func (a *audit) mined() {
 	a.block = a.w.now
+	if a.w.duo != nil {
+		a.w.duo.audit.mined()
+	}
 	a.highest = max(a.highest, a.rate())
 	for id, r := range a.payee {
 		_, height, ok := a.w.chain.Spender(wire.OutPoint(r.Terms.Outpoint))
@@ -82,6 +85,9 @@ func (a *audit) end() {
 	}
 	for id, r := range a.payer {
 		a.endOf(id, r)
+	}
+	if w.duo != nil {
+		w.duo.audit.end()
 	}
 	for _, b := range w.buyers {
 		if b.dishonest() || w.story.payee != "honest" || w.story.wild {

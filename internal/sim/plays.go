@@ -11,10 +11,11 @@ const (
 	plain      play = iota
 	oldPayer        // payers lose their disks and come back from exports, or from old copies
 	lyingChain      // backends lie
+	duplex          // a pair with a duplex channel
 	plays
 )
 
-var playNames = [plays]string{"plain", "old-payer", "lying-chain"}
+var playNames = [plays]string{"plain", "old-payer", "lying-chain", "duplex"}
 
 func (p play) String() string { return playNames[p] }
 
@@ -28,7 +29,7 @@ func playOf(seed uint64) play {
 }
 
 // oneIn is how often an event of every day gives way to one of a play.
-var oneIn = [plays]int{oldPayer: 20, lyingChain: 16}
+var oneIn = [plays]int{oldPayer: 20, lyingChain: 16, duplex: 3}
 
 // interleave puts the events of a seed's play in the place of some of its day.
 func interleave(seed uint64, all []step) {
@@ -51,6 +52,8 @@ func (w *world) special() {
 		w.oldPayer()
 	case lyingChain:
 		w.lieOfChain()
+	case duplex:
+		w.duo.step()
 	case plain, plays:
 	}
 }

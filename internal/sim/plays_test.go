@@ -8,6 +8,10 @@ var playsMustHappen = []string{
 	"payer-from-words", "payer-from-old-copy", "export-read-back", "export-of-what-is-over", "export-again",
 	"struck-lie-hidden-spend", "struck-lie-hidden-tx", "struck-lie-fake-confirmation", "struck-lie-broadcast-refused",
 	"struck-lie-broadcast-swallowed", "struck-broadcast-answer-lost", "struck-lie-other-tip", "struck-lie-fee-zero", "struck-lie-fee-absurd",
+	"duplex-ended", "duplex-settled-by-payee", "duplex-settled-by-payer", "duplex-refunded", "duplex-closed-together", "duplex-refund",
+	"duplex-old-state", "duplex-lost", "duplex-late", "duplex-doubled", "duplex-replayed",
+	"crash-the duplex payer", "crash-the duplex payee", "disk-refuses-the duplex payer", "disk-refuses-the duplex payee",
+	"restore-the duplex payee", "vanishes-the duplex payer", "vanishes-the duplex payee",
 	"struck-backend-stale", "struck-backend-lag", "struck-backend-cut-off",
 }
 

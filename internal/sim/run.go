@@ -51,6 +51,7 @@ func (w *world) tail() {
 		w.result.Events++
 		w.begin(step{seed: uint64(i), calm: true})
 		w.heal()
+		w.duo.finish()
 		if busy := w.busy(); busy == nil || i%8 == 7 {
 			w.block(nil)
 		} else {
@@ -74,6 +75,7 @@ func (w *world) heal() {
 		p.disk.mend()
 		p.skew = time.Duration(0)
 	}
+	w.duo.heal()
 	w.chain.SetMinFee(0)
 	w.chain.SetFeeRate(script.FeeRatePerVB(2))
 	w.recover(true)

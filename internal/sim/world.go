@@ -31,6 +31,7 @@ type world struct {
 	seller *seller
 	buyers []*buyer
 	audit  *audit
+	duo    *duo // with a duplex channel; nil: none
 
 	at       int  // event
 	calm     bool // nothing goes wrong by chance in this event
@@ -130,6 +131,9 @@ func (w *world) people() {
 		b.keys.offset = uint32(i) << 20
 		w.buyers = append(w.buyers, b)
 		b.start()
+	}
+	if w.story.play == duplex {
+		newDuo(w)
 	}
 }
 
