@@ -121,7 +121,7 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 	size := ch.SettlementVSize(int64(r.Terms.Capacity-r.Paid), payout)
 	limit := stakeRate(int64(r.Paid)-script.Dust(payout), size)
 	amount := r.Paid
-	if r.small(size) {
+	if r.small(size) || r.Shared(v) {
 		amount = r.Settlement.Amount // the next one that has to be made anew takes it along
 	}
 	c := r.Terms.climb(r.Terms.Expiry, v.Tip, limit)

@@ -82,3 +82,9 @@ func (r PayeeRecord) covered(v View, c climb) bool {
 	}
 	return !low && !c.due(rate)
 }
+
+// Shared reports whether what waits in the mempool settles other channels of this payee
+// as well: whether it is replaced is decided for all of them, see Together.
+func (r PayeeRecord) Shared(v View) bool {
+	return r.Settlement != nil && len(r.Settlement.Batch) > 1 && v.Spend != nil && v.Spend.Height == 0 && r.knows(v.Spend.Txid)
+}

@@ -139,6 +139,9 @@ type Broadcast struct {
 	// Earlier are the ids of those that this one replaces: one of them may still
 	// be what nodes hold, or what is mined.
 	Earlier []string `json:"earlier,omitempty"`
+	// Batch are the ids of all channels that this transaction settles, where it settles
+	// several; Fee is then this channel's share.
+	Batch []string `json:"batch,omitempty"`
 }
 
 // Is reports whether a transaction is this broadcast or one that it replaces.

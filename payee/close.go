@@ -138,6 +138,9 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 	if err != nil {
 		return nil, err
 	}
+	if payerAsks && next.Shared(view) {
+		return nil, fmt.Errorf("%w: %s settles it together with others", channel.ErrFinalized, view.Spend.Txid)
+	}
 	next, actions := next.Due(h.script, p.cfg.Payout, view, p.cfg.Policy)
 	if err := p.saveDue(ctx, h, next); err != nil {
 		return nil, err
@@ -161,15 +164,10 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 // settle builds the settlement of the newest update at a rate, saves it, and
 // broadcasts it.
 func (p *Payee) settle(ctx context.Context, h *held, rate script.FeeRate, tip uint32) (*wire.MsgTx, error) {
-	key, err := p.cfg.Keys.PayeeChannelKey(h.record.Terms.Nonce)
+	claim, err := p.claim(h)
 	if err != nil {
 		return nil, err
 	}
-	claim, err := h.record.Claim(h.script)
-	if err != nil {
-		return nil, err
-	}
-	claim.PayeeKey = key
 	tx, fee, err := script.Settle([]script.Claim{claim}, p.cfg.Payout, rate)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", channel.ErrTooSmall, err)

@@ -67,19 +67,17 @@ func (p *Payee) moving(ctx context.Context) error {
 // observe remembers what the chain says of a channel.
 func (p *Payee) observe(id string, v channel.View) { p.views.Put(id, 0, seen{v, p.cfg.Now()}) }
 
-// Watched returns the channels that still need the chain, for package watch.
+// Watched returns the channels that still need the chain, for package watch. Records
+// that cannot be read are an error beside the others: each channel fails alone.
 func (p *Payee) Watched(ctx context.Context) ([]watch.Target, error) {
-	records, err := p.Records(ctx)
-	if err != nil {
-		return nil, err
-	}
+	records, err := p.readable(ctx)
 	var targets []watch.Target
 	for _, r := range records {
 		if !r.Phase.Final() {
 			targets = append(targets, p.target(r.Terms, r.FundingTx))
 		}
 	}
-	return targets, nil
+	return targets, err
 }
 
 // target is a channel as the watch looks at it.
@@ -95,9 +93,22 @@ func (p *Payee) Due(ctx context.Context, id string, v channel.View, funding []by
 		return err
 	}
 	defer h.unlock()
-	p.observe(id, v)
+	actions, err := p.due(ctx, h, v, funding)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, a := range actions {
+		failed = append(failed, p.act(ctx, h, a, v))
+	}
+	return errors.Join(failed...)
+}
+
+// due asks the rule what a channel needs, and saves what it decided.
+func (p *Payee) due(ctx context.Context, h *held, v channel.View, funding []byte) ([]channel.Action, error) {
+	p.observe(h.id, v)
 	if h.record.Phase.Final() {
-		return nil
+		return nil, nil
 	}
 	before := h.record
 	next, actions := before.Due(h.script, p.cfg.Payout, v, p.cfg.Policy)
@@ -105,16 +116,12 @@ func (p *Payee) Due(ctx context.Context, id string, v channel.View, funding []by
 		next.FundingTx = funding
 	}
 	if err := p.saveDue(ctx, h, next); err != nil {
-		return err
+		return nil, err
 	}
 	if next.Phase != before.Phase {
-		p.cfg.Log.Info("channel", "channel", id, "phase", next.Phase, "was", before.Phase, "reason", next.Reason)
+		p.cfg.Log.Info("channel", "channel", h.id, "phase", next.Phase, "was", before.Phase, "reason", next.Reason)
 	}
-	var failed []error
-	for _, a := range actions {
-		failed = append(failed, p.act(ctx, h, a, v))
-	}
-	return errors.Join(failed...)
+	return actions, nil
 }
 
 func (p *Payee) saveDue(ctx context.Context, h *held, next channel.PayeeRecord) error {
@@ -144,6 +151,9 @@ func (p *Payee) act(ctx context.Context, h *held, a channel.Action, v channel.Vi
 	case channel.SendFunding, channel.Send:
 		return p.send(ctx, a.Tx)
 	case channel.MakeSettlement:
+		if h.record.Shared(v) {
+			return nil // together with the others in it: DueTogether
+		}
 		_, err := p.settle(ctx, h, a.Rate, v.Tip)
 		return err
 	default:

@@ -98,6 +98,22 @@ func (c Claim) bound() bool {
 
 // check refuses what one transaction cannot hold, and wrong keys and signatures.
 func check(ordered []Claim) error {
+	if err := together(ordered); err != nil {
+		return err
+	}
+	for _, c := range ordered {
+		if err := owns(c.PayeeKey, c.receiverKey()); err != nil {
+			return fmt.Errorf("%s: %w", c.Channel.Outpoint, err)
+		}
+		if err := c.Channel.VerifyState(c.state(), c.HalfSig); err != nil {
+			return fmt.Errorf("%s: %w", c.Channel.Outpoint, err)
+		}
+	}
+	return nil
+}
+
+// together refuses what one transaction cannot hold.
+func together(ordered []Claim) error {
 	seen := make(map[wire.OutPoint]bool, len(ordered))
 	for i, c := range ordered {
 		switch {
@@ -113,14 +129,33 @@ func check(ordered []Claim) error {
 			return fmt.Errorf("%w: %s twice", ErrBatch, c.Channel.Outpoint)
 		}
 		seen[c.Channel.Outpoint] = true
-		if err := owns(c.PayeeKey, c.receiverKey()); err != nil {
-			return fmt.Errorf("%s: %w", c.Channel.Outpoint, err)
-		}
-		if err := c.Channel.VerifyState(c.state(), c.HalfSig); err != nil {
-			return fmt.Errorf("%s: %w", c.Channel.Outpoint, err)
-		}
 	}
 	return nil
+}
+
+// BatchVSize is the size in vB of one settlement of these claims with so many P2TR fee
+// inputs, with signatures at their longest. Keys and half-signatures may be missing.
+// Errors: ErrBatch where they cannot be settled together, ErrAmount, ErrUnsupported.
+func BatchVSize(claims []Claim, payoutScript []byte, feeInputs int) (int64, error) {
+	ordered, err := order(claims)
+	if err != nil {
+		return 0, err
+	}
+	if err := together(ordered); err != nil {
+		return 0, err
+	}
+	tx, _, err := layout(ordered, payoutScript)
+	if err != nil {
+		return 0, err
+	}
+	for range feeInputs {
+		tx.AddTxIn(&wire.TxIn{Sequence: Sequence, Witness: wire.TxWitness{make([]byte, 64)}})
+	}
+	size := estimate(tx, ordered)
+	if size > maxBatch {
+		return 0, fmt.Errorf("%w: %d vB are more than %d", ErrBatch, size, maxBatch)
+	}
+	return size, nil
 }
 
 // layout builds the unsigned settlement with an empty payout; total is what

@@ -43,11 +43,24 @@ type Target struct {
 
 // Driver is a side's driver: payer.Payer or payee.Payee.
 type Driver interface {
-	// Watched returns the channels that are not over.
+	// Watched returns the channels that are not over; with an error, those it could read.
 	Watched(ctx context.Context) ([]Target, error)
 	// Due does what one channel needs in view of the chain. funding is T1 as
 	// the chain showed it, nil when it is not seen.
 	Due(ctx context.Context, id string, v channel.View, funding []byte) error
+}
+
+// Seen is a channel with what the chain says of it.
+type Seen struct {
+	ID      string
+	View    channel.View
+	Funding []byte // T1 as the chain showed it, nil when it is not seen
+}
+
+// Together is a driver that decides about all of its channels at once. Where it is one,
+// it is asked instead of Due.
+type Together interface {
+	DueTogether(ctx context.Context, seen []Seen) error
 }
 
 // Watch steps through the channels of its drivers.
@@ -73,30 +86,44 @@ func (w *Watch) Step(ctx context.Context) error {
 	for _, d := range w.Drivers {
 		targets, err := d.Watched(ctx)
 		if err != nil {
-			failed = append(failed, err)
-			continue
+			failed = append(failed, err) // of some channels; the others came along
 		}
-		for _, t := range targets {
-			if err := w.one(ctx, d, t); err != nil {
-				failed = append(failed, fmt.Errorf("channel %s: %w", t.ID, err))
-			}
-		}
+		failed = append(failed, w.all(ctx, d, targets)...)
 	}
 	return errors.Join(failed...)
 }
 
-func (w *Watch) one(ctx context.Context, d Driver, t Target) error {
+// all looks at a driver's channels, one after the other.
+func (w *Watch) all(ctx context.Context, d Driver, targets []Target) (failed []error) {
+	together, waits := d.(Together)
+	var all []Seen
+	for _, t := range targets {
+		seen, err := w.one(ctx, t)
+		if err == nil && !waits {
+			err = d.Due(ctx, t.ID, seen.View, seen.Funding)
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("channel %s: %w", t.ID, err))
+			continue
+		}
+		all = append(all, seen)
+	}
+	if waits {
+		failed = append(failed, together.DueTogether(ctx, all))
+	}
+	return failed
+}
+
+func (w *Watch) one(ctx context.Context, t Target) (Seen, error) {
 	view, tx, err := LookAt(ctx, w.Chain, t)
 	if err != nil {
-		return err
+		return Seen{}, err
 	}
-	var raw []byte
+	seen := Seen{ID: t.ID, View: view}
 	if tx != nil {
-		if raw, err = channel.EncodeTx(tx); err != nil {
-			return err
-		}
+		seen.Funding, err = channel.EncodeTx(tx)
 	}
-	return d.Due(ctx, t.ID, view, raw)
+	return seen, err
 }
 
 // Look asks the chain for a channel's view, and for T1 where it is seen. A tip

@@ -64,8 +64,12 @@ func newAudit(w *world) *audit {
 
 // saved is told what a side has committed.
 func (a *audit) saved(p *process, ops []store.Op) {
-	if a.w.duo.has(p) {
+	switch {
+	case a.w.duo.has(p):
 		a.w.duo.audit.saved(p, ops)
+		return
+	case a.w.tower.has(p):
+		a.w.tower.saved(ops)
 		return
 	}
 	fresh := a.fresh(ops)
@@ -121,8 +125,12 @@ func (a *audit) once(r channel.PayeeRecord, fresh uint64) {
 // reread takes over what is on a disk that was opened again: a save of unknown
 // fate is there or not, an old copy has forgotten something.
 func (a *audit) reread(p *process, open store.Store) {
-	if a.w.duo.has(p) {
+	switch {
+	case a.w.duo.has(p):
 		a.w.duo.audit.reread(p, open)
+		return
+	case a.w.tower.has(p):
+		a.w.tower.reread(open)
 		return
 	}
 	bucket := bucketPayer
@@ -366,6 +374,11 @@ func (a *audit) settlement(r, was channel.PayeeRecord) {
 	if s.Amount > r.Paid || was.Settlement != nil && s.Amount < was.Settlement.Amount {
 		w.violate("a settlement of %.12s at %d sat, paid are %d sat", id, s.Amount, r.Paid)
 	}
+	if len(s.Batch) > 0 {
+		a.old = append(a.old, s.Tx)
+		a.batch(r, tx)
+		return
+	}
 	if len(tx.TxIn) != 1 || tx.TxIn[0].PreviousOutPoint != wire.OutPoint(r.Terms.Outpoint) || tx.LockTime != 0 {
 		w.violate("a settlement of %.12s spends something else, or later", id)
 	}
@@ -430,8 +443,12 @@ func (a *audit) faded() (sum uint64) {
 
 // broadcast: what a side sends to the network is on its disk.
 func (a *audit) broadcast(p *process, tx *wire.MsgTx) {
-	if a.w.duo.has(p) {
+	switch {
+	case a.w.duo.has(p):
 		a.w.duo.audit.broadcast(p, tx)
+		return
+	case a.w.tower.has(p):
+		a.w.tower.broadcast(tx)
 		return
 	}
 	hash := tx.TxHash()
