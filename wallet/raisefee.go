@@ -15,6 +15,8 @@ import (
 
 // Refusals of RaiseFee.
 var (
+	// ErrNotBuilt: another wallet built the transaction, or none.
+	ErrNotBuilt = errors.New("this wallet built no such transaction")
 	// ErrMined: the transaction is in a block, where no fee helps it any more.
 	ErrMined = errors.New("the transaction is in a block already")
 	// ErrNoChange: no unspent change of the transaction is the wallet's.
@@ -36,15 +38,17 @@ type family struct {
 // was signed over its outputs stays valid: this is how an unconfirmed funding is
 // hurried. Where the change is too small other coins are added. The child is saved
 // before it is broadcast, and Rebroadcast sends it again where it is lost.
-// Errors: store.ErrNotFound when the transaction was not built here, ErrMined,
+// Errors: ErrNotBuilt, chain.ErrNotFound where the chain does not show it, ErrMined,
 // ErrNoChange, ErrRateReached, *InsufficientError, ErrRate, chain.ErrRejected,
 // chain.ErrUnavailable (it is saved then, and returned with the error).
 func (w *Wallet) RaiseFee(ctx context.Context, txid chainhash.Hash, rate script.FeeRate) (*Funded, error) {
 	if rate <= 0 || rate > maxRate {
 		return nil, fmt.Errorf("%w: %d sat per 1000 vB", ErrRate, rate)
 	}
-	if _, err := w.cfg.Store.Get(ctx, bucketTx, txid.String()); err != nil {
-		return nil, fmt.Errorf("transaction %s: %w", txid, err)
+	if _, err := w.cfg.Store.Get(ctx, bucketTx, txid.String()); errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %s", ErrNotBuilt, txid)
+	} else if err != nil {
+		return nil, err
 	}
 	var parents family
 	mined, err := w.unconfirmed(ctx, txid, map[chainhash.Hash]bool{}, &parents)

@@ -6,8 +6,8 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
+	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/script"
-	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/store/memory"
 )
 
@@ -112,12 +112,12 @@ func TestRaiseFeeRefuses(t *testing.T) {
 	w := open(t, n, memory.New())
 	faucet(t, n, receive(t, w), btc)
 	mine(t, n, 1)
-	if _, err := w.RaiseFee(t.Context(), chainhash.Hash{1}, perVB); !errors.Is(err, store.ErrNotFound) {
+	if _, err := w.RaiseFee(t.Context(), chainhash.Hash{1}, perVB); !errors.Is(err, ErrNotBuilt) {
 		t.Fatal(err)
 	}
 	f := fund(t, w, 50_000)
-	if _, err := w.RaiseFee(t.Context(), f.Tx.TxHash(), 9*perVB); err == nil {
-		t.Fatal("a child of what the chain does not know")
+	if _, err := w.RaiseFee(t.Context(), f.Tx.TxHash(), 9*perVB); !errors.Is(err, chain.ErrNotFound) {
+		t.Fatal(err)
 	}
 	for _, rate := range []script.FeeRate{0, -1, maxRate + 1} {
 		if _, err := w.RaiseFee(t.Context(), f.Tx.TxHash(), rate); !errors.Is(err, ErrRate) {

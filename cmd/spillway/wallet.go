@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,13 +10,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/spillway/spillway/channel"
-	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
@@ -41,13 +42,12 @@ func (a *app) walletCommand() *cobra.Command {
 	cmd.AddCommand(
 		&cobra.Command{Use: "create", Short: "Make a wallet and show its words once", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.walletCreate(cmd.Context(), role()) }},
-		&cobra.Command{Use: "address", Short: "A fresh address to send coins to", Args: cobra.NoArgs,
-			RunE: a.orRunning(&provider, a.runningAddress, a.withRole(role, a.walletAddress))},
+		a.walletAddressCommand(role, &provider),
 		&cobra.Command{Use: "balance", Short: "What the wallet holds, and what is locked in channels", Args: cobra.NoArgs,
 			RunE: a.orRunning(&provider, a.runningBalance, a.withRole(role, a.walletBalance))},
 		&cobra.Command{Use: "history", Short: "What came in and went out", Args: cobra.NoArgs,
 			RunE: a.withRole(role, a.walletHistory)},
-		a.walletSend(role), a.walletRestore(role),
+		a.walletSend(role), a.walletBump(role), a.walletRestore(role),
 	)
 	return cmd
 }
@@ -77,12 +77,12 @@ func (a *app) orRunning(provider *bool, ask func(context.Context) error, open fu
 	}
 }
 
-func (a *app) runningAddress(ctx context.Context) error {
+func (a *app) runningAddress(ctx context.Context, print func(addr string) error) error {
 	var addr string
 	if err := a.askProvider(ctx, http.MethodPost, "/wallet/address", &addr); err != nil {
 		return err
 	}
-	return a.printAddress(addr)
+	return print(addr)
 }
 
 func (a *app) runningBalance(ctx context.Context) error {
@@ -99,11 +99,17 @@ func (a *app) walletCreate(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.putSeed(ctx, name, words); err != nil {
+	if err := a.noSeed(a.folder(name)); err != nil {
 		return err
 	}
 	a.out.say("A new wallet for %s. These words are the money: write them down, in this order.\nThey are shown this once; whoever has them can spend everything.", a.flags.network)
 	a.out.print("%s", words)
+	if err := a.askWords(words); err != nil {
+		return err
+	}
+	if err := a.putSeed(ctx, name, words); err != nil {
+		return err
+	}
 	return a.out.result(map[string]any{"network": a.flags.network, "role": name, "words": words})
 }
 
@@ -161,36 +167,88 @@ func (a *app) putSeed(ctx context.Context, name, words string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if _, err := a.readSeed(dir); err == nil || !errors.Is(err, keys.ErrNoSeed) {
-		if err != nil {
-			return err
-		}
-		return &failure{exit: exitLocal, code: "wallet-exists", message: "there is a wallet in " + dir + " already",
-			money: "It was not touched.", next: "Use it, or name another folder with --data."}
+	if err := a.noSeed(dir); err != nil {
+		return err
 	}
 	return a.writeSeed(dir, words)
 }
 
-func (a *app) walletAddress(ctx context.Context, r *role) error {
+// noSeed refuses a folder that has a seed.
+func (a *app) noSeed(dir string) error {
+	_, err := a.readSeed(dir)
+	if errors.Is(err, keys.ErrNoSeed) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return &failure{exit: exitLocal, code: "wallet-exists", message: "there is a wallet in " + dir + " already",
+		money: "It was not touched.", next: "Use it, or name another folder with --data."}
+}
+
+// addressFlags is how an address is shown.
+type addressFlags struct {
+	qr     bool
+	amount string
+}
+
+func (a *app) walletAddressCommand(name func() string, provider *bool) *cobra.Command {
+	var f addressFlags
+	cmd := &cobra.Command{Use: "address", Short: "A fresh address to send coins to, with a QR code on a terminal", Args: cobra.NoArgs}
+	cmd.Flags().BoolVar(&f.qr, "qr", false, "draw the QR code also where the output is no terminal")
+	cmd.Flags().StringVar(&f.amount, "amount", "", "put the amount that is wished for, such as 100000sat, into the QR code (BIP21)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var sat int64
+		if f.amount != "" {
+			var err error
+			if sat, err = parseSend(f.amount); err != nil || sat < 0 {
+				return errors.Join(usagef("--amount %s: an amount of whole satoshi is wanted", f.amount), err)
+			}
+		}
+		print := func(addr string) error { return a.printAddress(addr, sat, f.qr) }
+		return a.orRunning(provider, func(ctx context.Context) error { return a.runningAddress(ctx, print) },
+			a.withRole(name, func(ctx context.Context, r *role) error { return a.walletAddress(ctx, r, print) }))(cmd, args)
+	}
+	return cmd
+}
+
+func (a *app) walletAddress(ctx context.Context, r *role, print func(addr string) error) error {
 	addr, _, err := r.wallet.Address(ctx)
 	if err != nil {
 		return err
 	}
-	return a.printAddress(addr)
+	return print(addr)
 }
 
-func (a *app) printAddress(addr string) error {
+// printAddress prints an address, and for phones its URI (BIP21) with the amount in
+// sat that is wished for, if any.
+func (a *app) printAddress(addr string, sat int64, qr bool) error {
+	uri := "bitcoin:" + addr
+	if sat > 0 {
+		uri += fmt.Sprintf("?amount=%d.%08d", sat/1e8, sat%1e8)
+	}
 	a.out.print("%s", addr)
-	return a.out.result(map[string]any{"address": addr, "network": a.flags.network})
+	if err := a.showQR(uri, qr); err != nil {
+		return err
+	}
+	return a.out.result(map[string]any{"address": addr, "network": a.flags.network, "uri": uri})
 }
 
 // holdings are a wallet's coins, and what its owner has in channels, in sat.
 type holdings struct {
 	wallet.Balance
-	Locked     uint64 // payer: in channels that are not over
-	Refundable uint64 // payer: what of it is not paid
-	Unsettled  uint64 // provider: paid in channels, and not on the chain yet
-	Channels   uint64 // channels that these amounts are in
+	Locked     uint64      // payer: in channels that are not over
+	Refundable uint64      // payer: what of it is not paid
+	Unsettled  uint64      // provider: paid in channels, and not on the chain yet
+	Channels   uint64      // channels that these amounts are in
+	Returns    []returning `json:",omitempty"` // payer: what comes back without anybody's help, and when
+}
+
+// returning is the unpaid rest of a channel: its refund is valid from a height on.
+type returning struct {
+	Channel string `json:"channel_id"`
+	Sat     uint64 `json:"refundable_sat"`
+	Height  uint32 `json:"expiry_height"`
 }
 
 func (a *app) walletBalance(ctx context.Context, r *role) error {
@@ -227,12 +285,16 @@ func (r *role) holdings(ctx context.Context) (h holdings, err error) {
 	}
 	for _, c := range records {
 		if !c.Phase.Final() && c.FundingSent { // before that the coins are the wallet's
-			err := r.hold(ctx, &h, c.Terms.Outpoint, func() { h.Locked, h.Refundable = h.Locked+c.Terms.Capacity, h.Refundable+c.Refundable() })
+			err := r.hold(ctx, &h, c.Terms.Outpoint, func() {
+				h.Locked, h.Refundable = h.Locked+c.Terms.Capacity, h.Refundable+c.Refundable()
+				h.Returns = append(h.Returns, returning{Channel: c.Terms.ID(), Sat: c.Refundable(), Height: c.Terms.Expiry})
+			})
 			if err != nil {
 				return h, err
 			}
 		}
 	}
+	slices.SortFunc(h.Returns, func(a, b returning) int { return cmp.Compare(a.Height, b.Height) })
 	return h, nil
 }
 
@@ -259,15 +321,22 @@ func (a *app) printBalance(role string, h holdings) error {
 		a.out.print("unsettled    %s%s", money(h.Unsettled*1000), where)
 	} else {
 		a.out.print("in channels  %s (unpaid: %s)", money(h.Locked*1000), money(h.Refundable*1000))
+		for _, r := range h.Returns {
+			a.out.print("  refundable %s from height %d on, at once by: spillway channels close %s", money(r.Sat*1000), r.Height, r.Channel)
+		}
 	}
 	return a.out.result(map[string]any{
 		"role": role, "confirmed_sat": h.Confirmed, "pending_sat": h.Unconfirmed, "spendable_sat": h.Spendable,
-		"reserved_sat": h.Reserved, "locked_sat": h.Locked, "refundable_sat": h.Refundable, "unsettled_sat": h.Unsettled,
+		"reserved_sat": h.Reserved, "locked_sat": h.Locked, "refundable_sat": h.Refundable, "unsettled_sat": h.Unsettled, "refundable": h.Returns,
 	})
 }
 
 func (a *app) walletHistory(ctx context.Context, r *role) error {
 	all, err := r.wallet.History(ctx)
+	if err != nil {
+		return err
+	}
+	known, err := r.purposes(ctx)
 	if err != nil {
 		return err
 	}
@@ -277,42 +346,43 @@ func (a *app) walletHistory(ctx context.Context, r *role) error {
 		if e.Confirmed {
 			where = fmt.Sprintf("height %d", e.Height)
 		}
-		a.out.print("%s  %+15d sat  %s", e.Txid, e.Net, where)
-		rows = append(rows, map[string]any{"txid": e.Txid.String(), "net_sat": e.Net, "fee_sat": e.Fee, "confirmed": e.Confirmed, "height": e.Height})
+		what := known[e.Txid.String()]
+		a.out.print("%s  %+15d sat  %s", e.Txid, e.Net, strings.TrimSpace(where+"  "+what.text()))
+		rows = append(rows, map[string]any{"txid": e.Txid.String(), "net_sat": e.Net, "fee_sat": e.Fee, "confirmed": e.Confirmed, "height": e.Height,
+			"role": what.role, "channel_id": what.channel})
 	}
 	return a.out.result(map[string]any{"transactions": rows})
 }
 
-func (a *app) walletSend(role func() string) *cobra.Command {
-	return &cobra.Command{
-		Use: "send ADDRESS AMOUNT", Short: "Send coins, such as 50000sat or 0.1btc", Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			msat, err := content.ParseAmountMsat(args[1])
-			if err != nil {
-				return usage(err)
-			}
-			if msat%1000 != 0 || msat == 0 {
-				return usagef("an amount on the chain is whole satoshi, not %s", args[1])
-			}
-			r, err := a.openRole(cmd.Context(), role())
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, r.Close()) }()
-			pk, err := r.wallet.ParseAddress(args[0])
-			if err != nil {
-				return usage(err)
-			}
-			rate, err := r.chain.FeeRate(cmd.Context(), 3)
-			if err != nil {
-				return err
-			}
-			sent, err := r.wallet.Send(cmd.Context(), pk, int64(msat/1000), rate)
-			if err != nil {
-				return err
-			}
-			a.out.print("sent %s for a fee of %d sat: %s", money(msat), sent.Fee, sent.Tx.TxHash())
-			return a.out.result(map[string]any{"txid": sent.Tx.TxHash().String(), "amount_sat": msat / 1000, "fee_sat": sent.Fee})
-		},
+// purpose is what a transaction was to a channel.
+type purpose struct{ role, channel string }
+
+func (p purpose) text() string {
+	if p.role == "" {
+		return ""
 	}
+	return p.role + " of channel " + p.channel
+}
+
+// purposes are the transactions of this folder's channels, by their ids.
+func (r *role) purposes(ctx context.Context) (map[string]purpose, error) {
+	known := map[string]purpose{}
+	add := func(id, funding, end string) {
+		known[funding] = purpose{"funding", id}
+		if end != "" {
+			known[end] = purpose{"end", id}
+		}
+	}
+	if r.name == "payee" {
+		records, err := payee.List(ctx, r.store)
+		for _, c := range records {
+			add(c.Terms.ID(), c.Terms.Outpoint.Hash.String(), c.SpentBy)
+		}
+		return known, err
+	}
+	records, err := payer.List(ctx, r.store)
+	for _, c := range records {
+		add(c.Terms.ID(), c.Terms.Outpoint.Hash.String(), c.SpentBy)
+	}
+	return known, err
 }
