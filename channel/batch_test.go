@@ -207,6 +207,10 @@ func TestBatchesHold(t *testing.T) {
 			}
 		}
 		if n := rapid.IntRange(0, len(seats)).Draw(rt, "in a batch"); n > 1 {
+			for i := range seats[:n] {
+				seats[i].Record.Terms.TxVersion, seats[i].Record.Terms.Construction = 3, script.Taproot
+				seats[i].Script = seats[i].Record.Terms.built(t)
+			}
 			batched(seats[:n], 2000, rapid.SampledFrom([]*SpendView{nil, {Txid: "batch", Fee: 3000, VSize: 1500}, {Txid: "x"}}).Draw(rt, "spend"))
 		}
 		in := map[int]bool{}
