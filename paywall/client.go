@@ -104,16 +104,7 @@ func sleepTimer(ctx context.Context, d time.Duration) error {
 // It follows redirects within the origin only and returns the URL that answered.
 // Errors: ErrUnreachable, ErrRedirected, ErrMisbehaved, *RefusedError.
 func (c *Client) Get(ctx context.Context, target string, header http.Header, limit int64) (body []byte, at string, err error) {
-	resp, at, err := c.net.follow(ctx, http.MethodGet, target, header)
-	if err != nil {
-		return nil, at, err
-	}
-	defer func() { err = errors.Join(err, closeAnswer(resp.Body)) }()
-	if resp.StatusCode != http.StatusOK {
-		return nil, at, refusal(resp)
-	}
-	body, err = readAnswer(resp.Body, limit)
-	return body, at, err
+	return c.net.get(ctx, target, header, limit)
 }
 
 // closeAnswer closes a body that was read as far as it is wanted. What a broken

@@ -52,7 +52,7 @@ type app struct {
 	stdin io.Reader
 	flags struct {
 		data, network, chain, passphraseFile, cpuprofile string
-		json, quiet, verbose                 bool
+		json, quiet, verbose                             bool
 	}
 }
 
@@ -90,7 +90,7 @@ Start with:  spillway demo`,
 	f.BoolVar(&a.flags.verbose, "verbose", false, "say more, on stderr")
 	f.StringVar(&a.flags.cpuprofile, "cpuprofile", "", "write where the time went to this file, for go tool pprof")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.getCommand(), a.quoteCommand(),
+	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.getCommand(), a.lsCommand(), a.quoteCommand(),
 		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.versionCommand(), a.manCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)

@@ -22,6 +22,7 @@ type listed struct {
 	ChunkBytes uint64 `json:"chunk_bytes"`
 	Chunks     uint64 `json:"chunks"`
 	ChunkMsat  uint64 `json:"chunk_msat"`
+	LastMsat   uint64 `json:"last_chunk_msat"`
 	TotalMsat  uint64 `json:"total_msat"`
 	HumanSize  string `json:"-"`
 	HumanPrice string `json:"-"`
@@ -80,7 +81,7 @@ func listing(entries []*content.Entry) []listed {
 		m := e.Manifest()
 		files = append(files, listed{
 			Name: m.Name, Size: m.Size, Root: m.Root.String(), URL: escaped(m.Name),
-			ChunkBytes: m.ChunkBytes, Chunks: m.Chunks(), ChunkMsat: m.ChunkMsat, TotalMsat: m.TotalMsat(),
+			ChunkBytes: m.ChunkBytes, Chunks: m.Chunks(), ChunkMsat: m.ChunkMsat, LastMsat: m.LastChunkMsat, TotalMsat: m.TotalMsat(),
 			HumanSize: content.FormatBytes(m.Size), HumanPrice: content.FormatMsat(m.TotalMsat()),
 		})
 	}
