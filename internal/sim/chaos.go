@@ -83,6 +83,9 @@ func (w *world) recover(now bool) {
 	if w.duo != nil {
 		w.duo.recover()
 	}
+	if t := w.tower; t != nil && (t.dead || t.disk.failed) {
+		w.restart(t.process, t.start, t.look)
+	}
 }
 
 func (w *world) restart(p *process, start, look func()) {
@@ -142,6 +145,7 @@ func (w *world) looks() {
 	if w.duo != nil {
 		w.duo.looks()
 	}
+	w.tower.look()
 }
 
 // staked reports whether the margin of some channel is what protects its payee now.
@@ -165,6 +169,9 @@ func (w *world) block(keep func(*wire.MsgTx) bool) {
 	w.recover(true)
 	w.chain.Mine(keep)
 	w.audit.mined()
+	if w.tower != nil {
+		w.noteTower(w.tower.keep(false))
+	}
 	w.looks()
 	w.recover(true)
 	if !w.staked() {
@@ -176,13 +183,19 @@ func (w *world) block(keep func(*wire.MsgTx) bool) {
 // margin gives it.
 func (w *world) ready() {
 	w.recover(true)
+	w.tower.miss()
 	if w.story.wild || !w.staked() {
 		return
 	}
-	s := w.seller
-	s.until = 0
-	s.link.honest()
-	s.disk.mend()
+	ready := []*process{w.seller.process}
+	if t := w.tower; t != nil && t.absent {
+		ready[0] = t.process
+	}
+	for _, p := range ready {
+		p.until = 0
+		p.link.honest()
+		p.disk.mend()
+	}
 	w.duo.ready()
 }
 

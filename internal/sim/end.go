@@ -29,7 +29,7 @@ func (a *audit) mined() {
 		_, noted := a.due[id]
 		switch {
 		case ok && height > 0 && !noted:
-			a.due[id] = r.Paid
+			a.due[id] = a.w.tower.promised(id, r.Paid)
 		case (!ok || height == 0) && noted:
 			delete(a.due, id)
 		}
@@ -56,7 +56,7 @@ func (a *audit) check() {
 		return
 	}
 	for id, r := range a.payee {
-		if tip != r.Terms.Expiry || !a.worthSettling(r) {
+		if r.Paid = a.w.tower.promised(id, r.Paid); tip != r.Terms.Expiry || !a.worthSettling(r) {
 			continue
 		}
 		if _, height, ok := a.w.chain.Spender(wire.OutPoint(r.Terms.Outpoint)); !ok || height == 0 {
@@ -153,6 +153,7 @@ func (a *audit) endOf(id string, r channel.PayerRecord) {
 // little for a settlement, or vanished, or was asked for more than its margin.
 func (a *audit) refunded(id string, r channel.PayerRecord, p channel.PayeeRecord, known bool) {
 	a.w.fault("refund-mined")
+	p.Paid = a.w.tower.promised(id, p.Paid)
 	if known && a.w.strict() && a.worthSettling(p) {
 		a.w.violate("the refund of %.12s confirmed although the payee holds %d sat", id, p.Paid)
 	}
@@ -161,6 +162,11 @@ func (a *audit) refunded(id string, r channel.PayerRecord, p channel.PayeeRecord
 // settled: the payer has its rest, the payee the newest amount, before the expiry.
 func (a *audit) settled(id string, tx *wire.MsgTx, height uint32, r channel.PayerRecord, p channel.PayeeRecord) {
 	w := a.w
+	held := p.Paid
+	p.Paid = w.tower.promised(id, held)
+	if w.tower != nil && w.tower.rungs[tx.TxHash().String()] {
+		w.fault("settled-by-tower")
+	}
 	var rest, payout int64
 	for _, out := range tx.TxOut {
 		if bytes.Equal(out.PkScript, r.Terms.RestScript) {
@@ -180,7 +186,7 @@ func (a *audit) settled(id string, tx *wire.MsgTx, height uint32, r channel.Paye
 	case w.strict() && height > r.Terms.Expiry && a.worthSettling(p):
 		w.violate("%.12s was settled at height %d, the expiry is %d", id, height, r.Terms.Expiry)
 	}
-	if !a.owner[id].dishonest() && a.owner[id].returns == 0 && w.strict() && !w.vanished && p.Paid < r.Signed && height < r.Terms.Expiry-r.Terms.Margin {
-		w.violate("an honest payer signed %d sat on %.12s, the payee holds %d sat", r.Signed, id, p.Paid)
+	if !a.owner[id].dishonest() && a.owner[id].returns == 0 && w.strict() && !w.vanished && held < r.Signed && height < r.Terms.Expiry-r.Terms.Margin {
+		w.violate("an honest payer signed %d sat on %.12s, the payee holds %d sat", r.Signed, id, held)
 	}
 }

@@ -12,10 +12,11 @@ const (
 	oldPayer        // payers lose their disks and come back from exports, or from old copies
 	lyingChain      // backends lie
 	duplex          // a pair with a duplex channel
+	towers          // the payee has a watchtower, and is away for days
 	plays
 )
 
-var playNames = [plays]string{"plain", "old-payer", "lying-chain", "duplex"}
+var playNames = [plays]string{"plain", "old-payer", "lying-chain", "duplex", "towers"}
 
 func (p play) String() string { return playNames[p] }
 
@@ -29,7 +30,7 @@ func playOf(seed uint64) play {
 }
 
 // oneIn is how often an event of every day gives way to one of a play.
-var oneIn = [plays]int{oldPayer: 20, lyingChain: 16, duplex: 3}
+var oneIn = [plays]int{oldPayer: 20, lyingChain: 16, duplex: 3, towers: 12}
 
 // interleave puts the events of a seed's play in the place of some of its day.
 func interleave(seed uint64, all []step) {
@@ -54,6 +55,8 @@ func (w *world) special() {
 		w.lieOfChain()
 	case duplex:
 		w.duo.step()
+	case towers:
+		w.tower.step()
 	case plain, plays:
 	}
 }

@@ -12,6 +12,8 @@ var playsMustHappen = []string{
 	"duplex-old-state", "duplex-lost", "duplex-late", "duplex-doubled", "duplex-replayed",
 	"crash-the duplex payer", "crash-the duplex payee", "disk-refuses-the duplex payer", "disk-refuses-the duplex payee",
 	"restore-the duplex payee", "vanishes-the duplex payer", "vanishes-the duplex payee",
+	"ladder", "ladder-lost", "ladder-answer-lost", "ladder-doubled", "ladder-refused-unseen", "ladder-refused-spent", "rung-sent",
+	"settled-by-tower", "payee-away-for-days", "payee-stops-in-order", "crash-the tower", "disk-refuses-the tower", "tower-cut-off", "tower-pause",
 	"struck-backend-stale", "struck-backend-lag", "struck-backend-cut-off",
 }
 

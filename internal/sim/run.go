@@ -76,6 +76,11 @@ func (w *world) heal() {
 		p.skew = time.Duration(0)
 	}
 	w.duo.heal()
+	if t := w.tower; t != nil {
+		t.until, t.fuse, t.deaf = 0, 0, 0
+		t.link.honest()
+		t.disk.mend()
+	}
 	w.chain.SetMinFee(0)
 	w.chain.SetFeeRate(script.FeeRatePerVB(2))
 	w.recover(true)

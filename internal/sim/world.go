@@ -31,7 +31,8 @@ type world struct {
 	seller *seller
 	buyers []*buyer
 	audit  *audit
-	duo    *duo // with a duplex channel; nil: none
+	duo    *duo        // with a duplex channel; nil: none
+	tower  *lighthouse // of the payee's; nil: none
 
 	at       int  // event
 	calm     bool // nothing goes wrong by chance in this event
@@ -132,8 +133,11 @@ func (w *world) people() {
 		w.buyers = append(w.buyers, b)
 		b.start()
 	}
-	if w.story.play == duplex {
+	switch w.story.play {
+	case duplex:
 		newDuo(w)
+	case towers:
+		newLighthouse(w)
 	}
 }
 
