@@ -195,6 +195,9 @@ func (r PayerRecord) ResumedDuplex(ch *script.Channel, q Resumed, tip uint32) (n
 	if r.Duplex == nil {
 		return r, false, refuse(ErrUnsupported, "money flows one way in a %s channel", r.Terms.Construction)
 	}
+	if err := r.signs(); err != nil {
+		return r, false, err
+	}
 	d := r.duplex()
 	if len(q.Sent.Signature) > 0 {
 		if SenderOf(q.Sent.Epoch) != script.Payee {

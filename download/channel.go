@@ -307,10 +307,9 @@ func (r *run) limits(ctx context.Context, rec channel.PayerRecord) (channel.Limi
 	if u == nil {
 		return channel.Limits{}, fmt.Errorf("channel %s is not in the journal", r.id)
 	}
-	floor := u.floor(rec)
 	left := r.lim.Budget - min(r.lim.Budget, elsewhere)
 	return channel.Limits{
-		Budget: floor + min(left, channel.MaxSat), Prepay: r.lim.MaxPrepay, Consent: r.lim.Consent,
+		Budget: uint64(max(0, u.floor(rec)+int64(min(left, channel.MaxSat)))), Prepay: r.lim.MaxPrepay, Consent: r.lim.Consent,
 	}, nil
 }
 

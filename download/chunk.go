@@ -25,7 +25,7 @@ func (r *run) buyChunk(ctx context.Context, n uint64) error {
 	r.chunk, r.begun = n, true
 	r.event(Event{Phase: Buying})
 	off, length := r.p.Manifest.ChunkRange(n)
-	failures, asked := 0, false
+	failures, asked := 0, 0
 	for {
 		gaps := r.verified().Missing(off, off+length)
 		if len(gaps) == 0 {
@@ -51,8 +51,8 @@ func (r *run) buyChunk(ctx context.Context, n uint64) error {
 		switch {
 		case errors.As(err, &unconfirmed):
 			err = r.confirm(ctx, unconfirmed)
-		case errors.As(err, &insufficient) && !asked:
-			asked = true
+		case errors.As(err, &insufficient) && asked < 2: // in a duplex channel: what is owed, and then ahead
+			asked++
 			err = r.ahead(ctx, n, insufficient)
 		case errors.Is(err, ErrWrongBytes):
 			err = r.wrong(n, gaps[0], err)
@@ -108,7 +108,7 @@ func (r *run) prepare(ctx context.Context, n uint64) (channel.Update, error) {
 		return none, err
 	}
 	price := r.price(n)
-	if err := payable(rec, price, r.only(n), lim); errors.Is(err, channel.ErrFinalized) {
+	if err := r.payable(ctx, rec, price, r.only(n), lim); errors.Is(err, channel.ErrFinalized) {
 		return none, fmt.Errorf("%w: %w", paywall.ErrGone, err)
 	} else if err != nil {
 		return none, err
@@ -129,12 +129,21 @@ func credit(rec channel.PayerRecord, q *paywall.Quoted) uint64 {
 }
 
 // payable asks the rules what would be signed after a chunk, without signing.
-func payable(rec channel.PayerRecord, price uint64, last bool, lim channel.Limits) error {
+func (r *run) payable(ctx context.Context, rec channel.PayerRecord, price uint64, last bool, lim channel.Limits) error {
 	if err := rec.CanBuy(price); err != nil && !(lim.Consent && errors.Is(err, channel.ErrAmountExceeds)) {
 		return err
 	}
 	next, err := rec.Verified(price)
 	if err != nil {
+		return err
+	}
+	if rec.Duplex != nil {
+		tip, err := r.b.cfg.Chain.Tip(ctx)
+		if err != nil {
+			return err
+		}
+		lim.Blocked = true
+		_, err = next.PayState(0, tip.Height, lim)
 		return err
 	}
 	if last {
@@ -159,6 +168,11 @@ func (r *run) ahead(ctx context.Context, n uint64, want *paywall.InsufficientErr
 	if err != nil {
 		return err
 	}
+	if rec.Duplex != nil && rec.Unpaid() > 0 { // too little for a reversal, but the credit is used up
+		lim.Blocked = true
+		_, err := r.payAhead(ctx, rec, 0, lim)
+		return err
+	}
 	ledger, err := channel.AddMsat(rec.Owed, r.price(n))
 	switch {
 	case err != nil:
@@ -177,7 +191,7 @@ func (r *run) ahead(ctx context.Context, n uint64, want *paywall.InsufficientErr
 // payAhead signs for a chunk (msat) that has not come yet.
 func (r *run) payAhead(ctx context.Context, rec channel.PayerRecord, ahead uint64, lim channel.Limits) (channel.Update, error) {
 	update, err := r.b.cfg.Payer.Pay(ctx, r.id, payer.Payment{Ahead: ahead}, lim)
-	if err == nil && update.Amount > rec.Signed {
+	if err == nil && update.Newer(rec.Newest()) {
 		r.payments++
 	}
 	return update, err
@@ -287,7 +301,7 @@ func (r *run) pay(ctx context.Context, rec channel.PayerRecord, next journal, pr
 	if err := r.b.saved(ctx, r.j, next); err != nil {
 		return err
 	}
-	if update.Amount > rec.Signed {
+	if update.Newer(rec.Newest()) {
 		r.payments++
 	}
 	if err := r.measure(ctx); err != nil {

@@ -196,6 +196,7 @@ type Result struct {
 	Fees      int64  // sat of on-chain fees that were this side's, as far as known
 	Channel   string // id; "" where nothing had to be paid
 	Funding   string // txid of T1, where this run opened the channel
+	Back      uint64 // msat, what the provider of a duplex channel returned in it so far
 	Closing   string // txid of the close or settlement, where there is one
 	// Unsettled says why the last payment or the close did not get through. The
 	// file is whole all the same; the next run tries again.

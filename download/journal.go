@@ -237,14 +237,23 @@ func (b *Buyer) drop(ctx context.Context, h *held) error {
 	return nil
 }
 
-// floor is what was signed in a channel for anything but this purchase, in sat.
-func (u *use) floor(r channel.PayerRecord) uint64 {
-	return max(u.Base, channel.CeilSat(r.Owed-min(r.Owed, u.Msat)))
+// floor is what was signed in a channel for anything but this purchase, in sat. In a
+// duplex channel it is what is in the ledger beside this purchase, which is less than
+// nothing where more flows back.
+func (u *use) floor(r channel.PayerRecord) int64 {
+	if r.Duplex != nil {
+		other := int64(r.Owed) - int64(u.Msat)
+		if other <= 0 {
+			return other / 1000
+		}
+		return int64(channel.CeilSat(uint64(other)))
+	}
+	return int64(max(u.Base, channel.CeilSat(r.Owed-min(r.Owed, u.Msat))))
 }
 
 // spent is what was signed in a channel for this purchase, in sat.
 func (u *use) spent(r channel.PayerRecord) uint64 {
-	return r.Signed - min(r.Signed, u.floor(r))
+	return uint64(max(0, int64(r.Signed)-u.floor(r)))
 }
 
 // spent is what was signed for this purchase over all channels, in sat. skip is

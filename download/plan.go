@@ -239,7 +239,10 @@ func (b *Buyer) costNew(ctx context.Context, p *Plan, left need, rate script.Fee
 		return err
 	}
 	p.MinimumCharge, p.Expiry = o.MinimumCharge, o.Expiry
-	p.Pay = max(channel.CeilSat(left.msat), min(o.MinimumCharge, p.Capacity-min(p.Capacity, channel.MinimumPayout)))
+	if p.Construction == script.Duplex {
+		p.MinimumCharge = 0 // it is closed at the ledger
+	}
+	p.Pay = max(channel.CeilSat(left.msat), min(p.MinimumCharge, p.Capacity-min(p.Capacity, channel.MinimumPayout)))
 	p.Prepay = channel.CeilSat(left.most - min(left.most, o.Credit))
 	p.RefundFee = rate.Fee(sizesOf(p.Construction).refund)
 	p.FundingFee, err = b.fundingEstimate(ctx, p.Construction, p.Capacity, rate)
@@ -270,7 +273,10 @@ func (b *Buyer) costHere(ctx context.Context, p *Plan, j *journal, r channel.Pay
 	if err != nil {
 		return err
 	}
-	last := max(r.Signed, channel.CeilSat(owed), min(r.Terms.MinimumCharge, r.Terms.Capacity-min(r.Terms.Capacity, r.Terms.Dust())))
+	if r.Duplex != nil {
+		p.MinimumCharge = 0
+	}
+	last := max(r.Signed, channel.CeilSat(owed), min(p.MinimumCharge, r.Terms.Capacity-min(r.Terms.Capacity, r.Terms.Dust())))
 	p.Pay = last - r.Signed
 	if p.Spent, err = b.spent(ctx, j, ""); err != nil || !left.any {
 		return err

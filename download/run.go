@@ -84,7 +84,9 @@ func (r *run) fill(ctx context.Context) (err error) {
 	r.have = r.verified().Total()
 	for {
 		if err := r.buy(ctx); err != nil {
-			return errors.Join(r.whyChanged(ctx, err), r.keep(ctx))
+			err = errors.Join(r.whyChanged(ctx, err), r.keep(ctx))
+			r.withdrawn(ctx, err)
+			return err
 		}
 		again, err := r.finish(ctx)
 		if err != nil || !again {
@@ -185,6 +187,22 @@ func (r *run) whyChanged(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: its root is %s now, not %s: %w", ErrChanged, now.Manifest.Root, r.p.Manifest.Root, err)
 	}
 	return err
+}
+
+// withdrawn tells a provider that does not offer the file any more what arrived: in a
+// duplex channel it takes what did not off its ledger, and pays back what was paid
+// ahead. That it fails changes nothing here; a close asks again.
+func (r *run) withdrawn(ctx context.Context, why error) {
+	if !errors.Is(why, ErrChanged) || r.id == "" || ctx.Err() != nil {
+		return
+	}
+	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
+	if err == nil && rec.Duplex != nil {
+		_, err = r.b.cfg.Client.Resume(ctx, r.id, r.p.URL, paywall.Expect{})
+	}
+	if err != nil {
+		r.b.cfg.Log.Warn("the provider was not told what of a withdrawn file arrived", "channel", r.id, "reason", err)
+	}
 }
 
 // remind tells a provider that has forgotten the channel of it, so that what was

@@ -76,7 +76,7 @@ func (r *run) lastVoucher(ctx context.Context, rec channel.PayerRecord) error {
 		if err != nil {
 			return err
 		}
-		update := channel.Update{Amount: rec.Signed, Signature: rec.Signature}
+		update := rec.Newest()
 		for failures := 1; ; failures++ {
 			_, err := r.b.cfg.Client.Voucher(ctx, paywall.Paid{Channel: r.id, URL: r.p.URL, Update: update, Key: key, Expect: r.expect})
 			if err == nil {
@@ -112,6 +112,9 @@ func (r *run) sum(ctx context.Context, res *Result) error {
 	res.Channel = r.id
 	if r.opened == r.id {
 		res.Funding = rec.Terms.Outpoint.Hash.String()
+	}
+	if rec.Duplex != nil {
+		res.Back = rec.Duplex.Back
 	}
 	if rec.Close != nil {
 		res.Closing = rec.Close.Txid

@@ -30,6 +30,7 @@ type Receipt struct {
 	Phase    channel.Phase
 	Duplex   bool
 	Returned Returned // duplex: what flows back; State only where it is the newest of all
+	Lock     uint32   // height, the lock of that state
 }
 
 func receipt(r channel.PayeeRecord, fresh uint64) Receipt {
@@ -41,6 +42,7 @@ func receipt(r channel.PayeeRecord, fresh uint64) Receipt {
 		got.Duplex, got.Returned.Back = true, r.Duplex.Back
 		if r.Duplex.Sent.Newer(r.Duplex.Held) {
 			got.Returned.State = r.Duplex.Sent
+			got.Lock, _ = r.Terms.Lock(r.Duplex.Sent.Epoch)
 		}
 	}
 	return got
@@ -239,6 +241,9 @@ func (p *Payee) leavePool(ctx context.Context, h *held, next channel.PayeeRecord
 	}
 	return []store.Op{op}, nil
 }
+
+// Standing is where a record's channel stands.
+func Standing(r channel.PayeeRecord) Receipt { return receipt(r, 0) }
 
 // Status is where a channel stands. Errors: ErrUnknown.
 func (p *Payee) Status(ctx context.Context, id string) (Receipt, error) {

@@ -15,7 +15,7 @@ import (
 const closeAttempts = 4
 
 // Close closes a channel together with the provider and returns the id of the
-// transaction that splits it: the cooperative close of a taproot channel, the
+// transaction that splits it: the cooperative close of a taproot or duplex channel, the
 // settlement that the provider returns of a multisig channel. It is on the
 // network when this returns. target is any resource of the provider's, "" the one
 // that the channel was opened at; where that does not take the close any more,
@@ -102,19 +102,28 @@ func (c *Client) settling(target string, do func(target string) error) error {
 // closeOnce is one attempt: a new nonce, the provider's answer, and what it makes.
 func (c *Client) closeOnce(ctx context.Context, r channel.PayerRecord, target string, e Expect) (string, error) {
 	id := r.Terms.ID()
+	if r.Duplex != nil { // what the provider returns comes first: the close is at the ledger
+		if _, err := c.Resume(ctx, id, target, e); err != nil {
+			return "", err
+		}
+	}
 	begun, err := c.cfg.Payer.BeginClose(ctx, id)
 	if err != nil {
 		return "", err
 	}
 	p := bitcoin.Close{ChannelID: id, CumulativeAmount: begun.Update.Amount, Signature: begun.Update.Signature}
-	if r.Terms.Construction == script.Taproot {
+	if !r.Terms.Cosigned() {
 		p.PayerNonce = begun.Nonce[:]
+	}
+	if r.Duplex != nil {
+		p.Epoch, p.ChargedMsat = begun.Update.Epoch, begun.Ledger
+		p.LockHeight, _ = r.Terms.Lock(p.Epoch)
 	}
 	var answer bitcoin.CloseAnswer
 	if err := c.once(ctx, ask{method: http.MethodPost, id: id, target: target, payload: p, expect: e}, &answer); err != nil {
 		return "", err
 	}
-	if r.Terms.Construction != script.Taproot {
+	if r.Terms.Cosigned() {
 		_, err = c.cfg.Payer.TakeSettlement(ctx, id, answer.Tx)
 		return c.closed(ctx, id, err)
 	}
@@ -160,7 +169,7 @@ var errNotAsked = errors.New("the close was broadcast before, or will be with th
 // said to it: one of the two is enough.
 func (c *Client) returnClose(ctx context.Context, r channel.PayerRecord, target string, e Expect, sent error) error {
 	id := r.Terms.ID()
-	if r.Terms.Construction != script.Taproot {
+	if r.Terms.Cosigned() {
 		if errors.Is(sent, errNotAsked) {
 			return nil
 		}

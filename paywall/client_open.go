@@ -85,7 +85,7 @@ func (c *Client) Reopen(ctx context.Context, id, target string, e Expect, progre
 	if err := c.freshEnough(r); err != nil {
 		return err
 	}
-	if r.Terms.Construction != script.Taproot && len(r.RefundSig) == 0 {
+	if r.Terms.Cosigned() && len(r.RefundSig) == 0 {
 		if err := c.signRefund(ctx, r, target, e); err != nil {
 			return err
 		}

@@ -26,8 +26,18 @@ type Paid struct {
 	Expect  Expect
 }
 
-func (p Paid) voucher() bitcoin.Payload {
-	return bitcoin.Voucher{ChannelID: p.Channel, CumulativeAmount: p.Update.Amount, Signature: p.Update.Signature}
+// voucher is the update as it travels.
+func (c *Client) voucher(ctx context.Context, p Paid) (bitcoin.Payload, error) {
+	v := bitcoin.Voucher{ChannelID: p.Channel, CumulativeAmount: p.Update.Amount, Signature: p.Update.Signature, Epoch: p.Update.Epoch}
+	if v.Epoch == 0 {
+		return v, nil
+	}
+	r, err := c.cfg.Payer.Record(ctx, p.Channel)
+	if err != nil {
+		return nil, err
+	}
+	v.LockHeight, _ = r.Terms.Lock(v.Epoch)
+	return v, nil
 }
 
 // Fetch gets a resource with a voucher. The answer is a success, and its body
@@ -36,7 +46,11 @@ func (p Paid) voucher() bitcoin.Payload {
 // Errors: *UnconfirmedError, *InsufficientError, ErrExpiring, ErrGone,
 // ErrPriceChanged, ErrMisbehaved, ErrRedirected, ErrRefused, ErrUnreachable.
 func (c *Client) Fetch(ctx context.Context, p Paid) (*http.Response, bitcoin.Receipt, error) {
-	a := ask{method: http.MethodGet, id: p.Channel, target: p.URL, payload: p.voucher(), header: p.Header, key: p.Key, expect: p.Expect}
+	voucher, err := c.voucher(ctx, p)
+	if err != nil {
+		return nil, bitcoin.Receipt{}, err
+	}
+	a := ask{method: http.MethodGet, id: p.Channel, target: p.URL, payload: voucher, header: p.Header, key: p.Key, expect: p.Expect}
 	resp, err := c.send(ctx, a)
 	if err != nil {
 		return nil, bitcoin.Receipt{}, err
@@ -62,7 +76,11 @@ func (c *Client) Voucher(ctx context.Context, p Paid) (receipt bitcoin.Receipt, 
 }
 
 func (c *Client) voucherAt(ctx context.Context, p Paid, target string) (bitcoin.Receipt, error) {
-	a := ask{method: http.MethodHead, id: p.Channel, target: target, payload: p.voucher(), header: p.Header, key: p.Key, expect: p.Expect.settled()}
+	voucher, err := c.voucher(ctx, p)
+	if err != nil {
+		return bitcoin.Receipt{}, err
+	}
+	a := ask{method: http.MethodHead, id: p.Channel, target: target, payload: voucher, header: p.Header, key: p.Key, expect: p.Expect.settled()}
 	if isRoot(target) {
 		a.method, a.key = http.MethodPost, ""
 	}
@@ -88,14 +106,19 @@ func (c *Client) Resume(ctx context.Context, id, target string, e Expect) (bitco
 		return answer, err
 	}
 	target, e = saved(rec, target, e)
+	ask := ask{method: http.MethodPost, id: id, payload: resumeOf(rec), expect: e}
 	err = c.settling(target, func(target string) error {
-		return c.alone(ctx, ask{method: http.MethodPost, id: id, target: target, payload: bitcoin.Resume{ChannelID: id}, expect: e}, &answer)
+		ask.target = target
+		return c.alone(ctx, ask, &answer)
 	})
 	if err != nil {
 		return answer, err
 	}
 	if answer.ChannelID != id {
 		return answer, misbehaved("it answers for channel %s, asked for %s", answer.ChannelID, id)
+	}
+	if rec.Duplex != nil {
+		return answer, c.resumedDuplex(ctx, rec, answer)
 	}
 	u := channel.Update{Amount: answer.CumulativeAmount, Signature: answer.Signature}
 	if err := c.cfg.Payer.Resumed(ctx, id, u); errors.Is(err, channel.ErrSignature) || errors.Is(err, channel.ErrAmountExceeds) {
@@ -212,18 +235,23 @@ func (c *Client) receipt(ctx context.Context, a ask, resp *http.Response) (bitco
 	case r.ChannelID != a.id:
 		return r, misbehaved("a receipt for channel %s, paid was on %s", r.ChannelID, a.id)
 	}
-	newest, err := c.cfg.Payer.Newest(ctx, a.id)
+	rec, err := c.cfg.Payer.Record(ctx, a.id)
 	if err != nil {
 		return r, err
 	}
-	if r.AcceptedCumulative > newest.Amount {
+	if rec.Duplex != nil {
+		if err := c.takeBack(ctx, rec, r); err != nil {
+			return r, err
+		}
+	}
+	if r.AcceptedCumulative > rec.Signed {
 		c.cfg.Log.Warn("the provider holds more than is remembered here", "channel", a.id,
-			"accepted_sat", r.AcceptedCumulative, "signed_sat", newest.Amount)
+			"accepted_sat", r.AcceptedCumulative, "signed_sat", rec.Signed)
 		got, err := c.Resume(ctx, a.id, a.target, a.expect)
 		if err != nil {
 			return r, err
 		}
-		if got.CumulativeAmount < r.AcceptedCumulative {
+		if rec.Duplex == nil && got.CumulativeAmount < r.AcceptedCumulative {
 			return r, misbehaved("it claims %d sat and shows %d sat", r.AcceptedCumulative, got.CumulativeAmount)
 		}
 	}

@@ -148,7 +148,7 @@ func (c *Client) read(ch mpp.Challenge, at string) (*Quoted, error) {
 }
 
 // offerOf is the offer in a request. Channel types that are not known here are
-// left out.
+// left out, and so are duplex channels without what they need.
 func offerOf(r bitcoin.Request, nonce channel.Nonce) channel.Offer {
 	d := r.MethodDetails
 	o := channel.Offer{
@@ -161,6 +161,11 @@ func offerOf(r bitcoin.Request, nonce channel.Nonce) channel.Offer {
 		switch t {
 		case bitcoin.Taproot, bitcoin.Multisig, bitcoin.MultisigP2SH:
 			o.Constructions = append(o.Constructions, script.Construction(t))
+		case bitcoin.Duplex:
+			if d.StepBlocks > 0 && len(d.PayeeRestScript) > 0 && d.Mode != bitcoin.ModeLadder {
+				o.Constructions = append(o.Constructions, script.Duplex)
+				o.Step, o.PayeeRest = d.StepBlocks, d.PayeeRestScript
+			}
 		}
 	}
 	return o

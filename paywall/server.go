@@ -194,7 +194,7 @@ func (s *Server) request(q Quote, o channel.Offer) bitcoin.Request {
 	for _, c := range o.Constructions {
 		types = append(types, string(c))
 	}
-	return bitcoin.Request{
+	req := bitcoin.Request{
 		Amount: amount, Recipient: s.cfg.Recipient, UnitType: q.unit(), Description: q.describe(),
 		SuggestedDeposit: min(max(channel.CeilSat(q.TotalMsat)+2*channel.MinimumPayout, o.MinDeposit), o.MaxDeposit),
 		MethodDetails: bitcoin.MethodDetails{
@@ -206,4 +206,9 @@ func (s *Server) request(q Quote, o channel.Offer) bitcoin.Request {
 			LastUnitMsat: q.last(), Root: q.Root,
 		},
 	}
+	if o.Step > 0 {
+		d := &req.MethodDetails
+		d.StepBlocks, d.PayeeRestScript, d.Mode = o.Step, o.PayeeRest, bitcoin.ModeReversal
+	}
+	return req
 }

@@ -226,12 +226,29 @@ func (v *visit) voucher(ctx context.Context, p bitcoin.Voucher) (*Grant, error) 
 	if err := v.authenticate(ctx); err != nil {
 		return nil, err
 	}
-	u := channel.Update{Amount: p.CumulativeAmount, Signature: p.Signature}
+	u, err := v.update(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	if err := v.present(); err != nil {
 		_, kept := v.take(ctx, u, nil)
 		return nil, errors.Join(err, kept)
 	}
 	return v.pay(ctx, u)
+}
+
+// update reads a voucher's update; its epoch must be one of the channel's, with the
+// lock that it has there. Errors: channel.ErrSignature.
+func (v *visit) update(ctx context.Context, p bitcoin.Voucher) (channel.Update, error) {
+	u := channel.Update{Amount: p.CumulativeAmount, Signature: p.Signature, Epoch: p.Epoch}
+	if p.FromPayee {
+		return u, fmt.Errorf("%w: the payee of channel %s is this provider", channel.ErrTerms, p.ChannelID)
+	}
+	r, err := v.s.cfg.Payee.Record(ctx, p.ChannelID)
+	if err != nil {
+		return u, err
+	}
+	return u, r.Terms.CheckLock(p.Epoch, p.LockHeight)
 }
 
 // pay hands an update and what is to be released to the payee's driver.
@@ -294,6 +311,7 @@ func (s *Server) header(w http.ResponseWriter, challengeID string, r payee.Recei
 	text, err := bitcoin.Receipt{
 		Timestamp: s.cfg.Now(), ChallengeID: challengeID, ChannelID: r.Channel, AcceptedCumulative: r.Paid,
 		ChargedMsat: r.Charged, RequiredCumulative: r.Required, Units: uint64(r.Units),
+		BackMsat: r.Returned.Back, Update: wireState(r.Returned.State, r.Lock),
 	}.Encode()
 	if err != nil {
 		return fmt.Errorf("receipt: %w", err)
@@ -301,6 +319,14 @@ func (s *Server) header(w http.ResponseWriter, challengeID string, r payee.Recei
 	w.Header().Set(mpp.HeaderReceipt, text)
 	w.Header().Set("Cache-Control", "private")
 	return nil
+}
+
+// wireState is the payee's state as it travels; nil: it has signed none.
+func wireState(u channel.Update, lock uint32) *bitcoin.Update {
+	if u.Epoch == 0 {
+		return nil
+	}
+	return &bitcoin.Update{CumulativeAmount: u.Amount, Signature: u.Signature, Epoch: u.Epoch, LockHeight: lock}
 }
 
 // answer writes the receipt and the JSON of an action that came alone.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/mpp/bitcoin"
 )
 
@@ -39,7 +38,10 @@ func (s *Server) Keep(ctx context.Context, r *http.Request) {
 	if !ok || v.authenticate(ctx) != nil {
 		return
 	}
-	u := channel.Update{Amount: p.CumulativeAmount, Signature: p.Signature}
+	u, err := v.update(ctx, p)
+	if err != nil {
+		return
+	}
 	if _, err := v.take(ctx, u, nil); err != nil && refusalOf(err) == nil {
 		s.cfg.Log.Warn("an update of a refused request was not kept", "channel", p.ChannelID, "error", err)
 	}

@@ -25,6 +25,7 @@ func (v *visit) open(ctx context.Context, p bitcoin.Open) (*Grant, error) {
 	}
 	op.Update = channel.Update{Amount: p.CumulativeAmount, Signature: p.Signature}
 	op.FundingTx = p.FundingTx
+	op.Update.Epoch = (channel.Terms{Construction: op.Construction}).First(nil).Epoch
 	if err := v.authenticateFresh(offer, p.PayerPubKey); err != nil {
 		return nil, err
 	}
@@ -148,16 +149,40 @@ func (v *visit) resume(ctx context.Context, p bitcoin.Resume) error {
 	if err := v.unexpired(); err != nil {
 		return err
 	}
+	if err := v.reconcile(ctx, p); err != nil {
+		return err
+	}
 	got, err := v.s.cfg.Payee.Resume(ctx, p.ChannelID)
 	if err != nil {
 		return err
 	}
 	r := got.Record
-	rec := payee.Receipt{Channel: p.ChannelID, Paid: r.Paid, Charged: r.Charged, Required: max(r.Paid, channel.CeilSat(r.Charged)), Phase: r.Phase}
-	return v.answer(rec, bitcoin.ResumeAnswer{
+	rec := payee.Standing(r)
+	answer := bitcoin.ResumeAnswer{
 		ChannelID: p.ChannelID, Phase: string(r.Phase), CumulativeAmount: r.Paid, Signature: r.Signature,
 		ChargedMsat: r.Charged, OwedMsat: r.Owed(), RequiredCumulative: rec.Required,
-	})
+	}
+	if d := r.Duplex; d != nil {
+		answer.CumulativeAmount, answer.Signature, answer.Epoch = d.Held.Amount, d.Held.Signature, d.Held.Epoch
+		answer.LockHeight, _ = r.Terms.Lock(d.Held.Epoch)
+		lock, _ := r.Terms.Lock(d.Sent.Epoch)
+		answer.BackMsat, answer.Update = d.Back, wireState(d.Sent, lock)
+	}
+	return v.answer(rec, answer)
+}
+
+// reconcile holds the ledger that the payer of a duplex channel states against this
+// side's: what is not on offer any more and never arrived is taken off. Within the
+// margin, or where the channel is over, nothing is; the answer is the same.
+func (v *visit) reconcile(ctx context.Context, p bitcoin.Resume) error {
+	r, err := v.s.cfg.Payee.Record(ctx, p.ChannelID)
+	if err != nil || r.Duplex == nil && p.Epoch == 0 {
+		return err
+	}
+	if err := r.Terms.CheckLock(p.Epoch, p.LockHeight); err != nil {
+		return err
+	}
+	return v.s.cfg.Payee.Reconcile(ctx, p.ChannelID, p.ChargedMsat)
 }
 
 // close agrees to a cooperative close, takes its end, or settles a multisig channel.
@@ -186,12 +211,15 @@ func (v *visit) closing(ctx context.Context, p bitcoin.Close) (bitcoin.CloseAnsw
 		out.Tx = p.FinalTx
 		return out, v.s.cfg.Payee.FinishClose(ctx, p.ChannelID, p.FinalTx)
 	}
-	u := channel.Update{Amount: p.CumulativeAmount, Signature: p.Signature}
+	u := channel.Update{Amount: p.CumulativeAmount, Signature: p.Signature, Epoch: p.Epoch}
 	rec, err := v.s.cfg.Payee.Record(ctx, p.ChannelID)
 	if err != nil {
 		return out, err
 	}
-	if rec.Terms.Construction != script.Taproot {
+	if err := rec.Terms.CheckLock(p.Epoch, p.LockHeight); err != nil {
+		return out, err
+	}
+	if rec.Terms.Cosigned() {
 		b, err := v.s.cfg.Payee.Settle(ctx, p.ChannelID, &u, true)
 		if err != nil {
 			return out, err
@@ -199,7 +227,11 @@ func (v *visit) closing(ctx context.Context, p bitcoin.Close) (bitcoin.CloseAnsw
 		out.Tx = b.Tx
 		return out, nil
 	}
-	c, err := v.s.cfg.Payee.Close(ctx, p.ChannelID, channel.CloseRequest{Update: u, PayerNonce: p.PayerNonce})
+	q := channel.CloseRequest{Update: u, PayerNonce: p.PayerNonce}
+	if rec.Duplex != nil {
+		q.Ledger = &p.ChargedMsat
+	}
+	c, err := v.s.cfg.Payee.Close(ctx, p.ChannelID, q)
 	if err != nil {
 		return out, err
 	}

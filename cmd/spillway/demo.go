@@ -54,7 +54,7 @@ loopback connection, and shows every transaction.`,
 	fl := cmd.Flags()
 	fl.Uint64Var(&f.chunks, "chunks", 100, "chunks that the file is sold in")
 	fl.StringVar(&f.capacity, "capacity", "100btc", "what the file is worth and the payer locks")
-	fl.StringVar(&f.channel, "channel", "taproot", "taproot, multisig or multisig-p2sh")
+	fl.StringVar(&f.channel, "channel", "taproot", "taproot, multisig, multisig-p2sh or duplex")
 	fl.StringVar(&f.scenario, "scenario", "", "play how somebody cheats or fails, and who gets what; list: name them")
 	return cmd
 }

@@ -43,7 +43,7 @@ same command is given again: nothing is paid twice.`,
 	fl.StringVarP(&f.to, "output", "o", "", "file or folder to write to (default: the file's name, here)")
 	fl.StringVar(&f.budget, "budget", "", "most that may be paid to the provider for each file, such as 100000sat")
 	fl.StringVar(&f.prepay, "max-prepay", "0sat", "most that may be paid before it was received and verified")
-	fl.StringVar(&f.channel, "channel", "", "taproot, multisig or multisig-p2sh (default: taproot)")
+	fl.StringVar(&f.channel, "channel", "", "taproot, multisig, multisig-p2sh or duplex (default: taproot)")
 	fl.StringVar(&f.root, "root", "", "take only the content of this BLAKE3 root")
 	fl.BoolVar(&f.keep, "keep-channel", false, "leave the channel open for the next purchase")
 	fl.StringVar(&f.exports, "exports", "", "folder that a new channel's export is kept in (default: in the data folder)")
@@ -55,10 +55,10 @@ same command is given again: nothing is paid twice.`,
 // construction reads --channel; "" leaves the choice.
 func construction(text string) (script.Construction, error) {
 	switch c := script.Construction(text); c {
-	case "", script.Taproot, script.Multisig, script.MultisigP2SH:
+	case "", script.Taproot, script.Multisig, script.MultisigP2SH, script.Duplex:
 		return c, nil
 	default:
-		return "", usagef("--channel is taproot, multisig or multisig-p2sh, not %q", text)
+		return "", usagef("--channel is taproot, multisig, multisig-p2sh or duplex, not %q", text)
 	}
 }
 
@@ -286,7 +286,7 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 	}
 	err = a.out.event(typ, map[string]any{
 		"url": res.URL, "file": res.Path, "size": res.Manifest.Size, "root": res.Manifest.Root.String(), "chunks": res.Manifest.Chunks(),
-		"payments": res.Payments, "bought_bytes": res.Bought, "reused_bytes": res.Reused, "paid_sat": res.Paid,
+		"payments": res.Payments, "bought_bytes": res.Bought, "reused_bytes": res.Reused, "paid_sat": res.Paid, "returned_msat": res.Back,
 		"channel_id": res.Channel, "funding_txid": res.Funding, "closing_txid": res.Closing, "fees_sat": res.Fees,
 		"seconds": time.Since(begin).Seconds(), "unsettled": reason(res.Unsettled),
 		"export_file": b.exported(res.Channel),

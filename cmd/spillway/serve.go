@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/spillway/spillway/internal/towerhttp"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/paywall"
+	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/watch"
 )
 
@@ -189,6 +191,7 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	}
 	p.payee, err = payee.New(payee.Config{
 		Store: r.store, Keys: r.keys, Chain: r.chain, Network: a.flags.network, Payout: payout, Policy: a.policy(),
+		Constructions: []script.Construction{script.Taproot, script.Multisig, script.MultisigP2SH, script.Duplex}, Offered: p.offered,
 		Dearest: p.dearest, Now: time.Now, Rand: rand.Reader, Log: a.out.logger(),
 	})
 	if err != nil {
@@ -227,6 +230,18 @@ func (p *provider) dearest() (msat uint64) {
 		msat = max(msat, m.ChunkMsat, m.LastChunkMsat)
 	}
 	return msat
+}
+
+// offered reports whether chunks of a resource are on sale now. While the files are
+// looked at for the first time everything may be.
+func (p *provider) offered(resource [32]byte) bool {
+	if !p.files.Complete() {
+		return true
+	}
+	return slices.ContainsFunc(p.files.List(""), func(e *content.Entry) bool {
+		m := e.Manifest()
+		return gateway.Resource(&m) == resource
+	})
 }
 
 // run starts the watch, the look at the files, and the listener.

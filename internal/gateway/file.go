@@ -41,16 +41,16 @@ func (g *Gateway) Quote(m *content.Manifest) paywall.Quote {
 	}
 }
 
-// resource is what chunks are charged for: the content as it is divided now. In
+// Resource is what chunks are charged for: the content as it is divided now. In
 // other chunks it is another resource, else a small chunk that was charged would
 // make a large one free.
-func resource(m *content.Manifest) [32]byte {
+func Resource(m *content.Manifest) [32]byte {
 	return sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte("spillway/chunks"), m.Root[:]...), m.ChunkBytes))
 }
 
 func items(m *content.Manifest, first, last uint64) []payee.Item {
 	list := make([]payee.Item, 0, last-first+1)
-	of := resource(m)
+	of := Resource(m)
 	for i := first; i <= last; i++ {
 		list = append(list, payee.Item{Resource: of, Chunk: i, Price: m.ChunkPrice(i)})
 	}
