@@ -259,11 +259,19 @@ func raise(seats []Seat, of []int, payout []byte) []Batch {
 	if more > minStep.Fee(size)+1 {
 		rate = max(rate, script.FeeRate(last.Rate)+minStep)
 	}
+	if _, hidden := first.Record.budgeted(first.View); rate == 0 && hidden {
+		if b, ok := replaces(seats, of, script.FeeRate(last.Rate), payout); ok && b.Rate > script.FeeRate(last.Rate) {
+			return []Batch{b}
+		}
+	}
 	if rate == 0 {
 		if first.View.Spend.Txid != last.Txid { // the newest was not taken: once more
 			return []Batch{{Seats: of}}
 		}
 		return nil
+	}
+	if c := first.View.Spend.carried(); c > first.View.Spend.rate() && c >= rate {
+		return nil // a child of one of the payers pays for it
 	}
 	rate = max(rate, script.FeeRate(last.Rate))
 	stay, leave := part(seats, of, rate, payout)
@@ -306,7 +314,8 @@ func replaces(seats []Seat, of []int, rate script.FeeRate, payout []byte) (Batch
 	if err != nil {
 		return Batch{}, false
 	}
-	rate = max(rate, seats[of[0]].View.outbid(size))
+	v, _ := seats[of[0]].Record.budgeted(seats[of[0]].View)
+	rate = max(rate, v.outbid(size))
 	return Batch{Seats: of, Rate: rate}, rate.Fee(size) <= stake(seats, of)-script.Dust(payout)
 }
 

@@ -128,10 +128,20 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 	if r.covered(v, c) {
 		return nil
 	}
+	v, hidden := r.budgeted(v)
 	if v.Spend != nil && !r.own(v.Spend.Txid) && (amount == r.Paid || v.Spend.Txid != r.Settlement.Txid) {
 		v.Rate = max(v.Rate, v.outbid(size)) // a refund came first: at less no node takes the settlement
 	}
 	rate, remake := nextRate(r.Settlement, amount, v, c, limit)
+	if !r.Shared(v) && (remake || hidden) {
+		next, ok := r.replacing(v, size, rate, limit)
+		if remake && !ok {
+			return nil
+		}
+		if ok && next > rate {
+			rate, remake = next, true
+		}
+	}
 	switch {
 	case !remake && v.Spend != nil && v.Spend.Txid == r.Settlement.Txid:
 		return nil // it waits in the mempool

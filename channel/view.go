@@ -46,12 +46,12 @@ func (s *SpendView) rate() script.FeeRate {
 
 // outbid is the least rate at which a transaction of this size (vB) replaces
 // what spends the output in the mempool: a higher rate, and a fee that pays for
-// both (BIP125). 0 where there is nothing to replace.
+// all that is evicted, what hangs on it too, and for itself (BIP125). 0 where there is nothing to replace.
 func (v View) outbid(size int64) script.FeeRate {
 	if v.Spend == nil || v.Spend.Height > 0 || v.Spend.VSize <= 0 || v.Spend.Fee < 0 || v.Spend.Fee > MaxSat || size <= 0 {
 		return 0
 	}
-	both := (v.Spend.Fee+size-1)*1000/size + 1
+	both := (v.Spend.Fee+min(max(v.Spend.ChildFee, 0), MaxSat)+size-1)*1000/size + 1
 	above := v.Spend.Fee*1000/v.Spend.VSize + 1
 	return script.FeeRate(max(both, above))
 }
