@@ -57,7 +57,7 @@ type goods struct {
 func newAudit(w *world) *audit {
 	return &audit{
 		w: w, payer: map[string]channel.PayerRecord{}, payee: map[string]channel.PayeeRecord{}, owner: map[string]*buyer{}, pages: map[string][]byte{},
-		back:     comeback{lost: map[string]bool{}, peak: map[string]uint64{}, keys: map[channel.Key]string{}},
+		back:     comeback{lost: map[string]bool{}, peak: map[string]uint64{}, closes: map[string]*channel.PayerClose{}, keys: map[channel.Key]string{}},
 		verified: map[string]uint64{}, acked: map[string]uint64{}, delivered: map[goods]bool{}, worth: map[string]uint64{}, due: map[string]uint64{},
 	}
 }
@@ -206,6 +206,9 @@ func (a *audit) savedPayer(p *process, r channel.PayerRecord) {
 				a.owner[id] = b
 			}
 		}
+		if w.crowd.has(p) {
+			a.owner[id] = w.crowd.buyer
+		}
 	}
 	a.payer[id] = r
 	a.stopped(r.Stop(), was.Stopped)
@@ -300,6 +303,7 @@ func (a *audit) savedPayee(r channel.PayeeRecord) {
 	case channel.CeilSat(r.Charged) > max(r.Paid, r.Terms.Capacity) || r.Terms.CheckAmount(max(r.Paid, channel.CeilSat(r.Charged))) != nil:
 		w.violate("charged %d msat on %.12s cannot be paid out of %d sat", r.Charged, id, r.Terms.Capacity)
 	case !known:
+		a.oneKey(r)
 		a.opened(r)
 	case r.Paid < was.Paid:
 		w.violate("paid fell from %d to %d sat on %.12s", was.Paid, r.Paid, id)

@@ -103,7 +103,7 @@ func (b *buyer) look() {
 	}
 }
 
-func (b *buyer) dishonest() bool { return b.n == 0 && b.w.story.payer != "honest" }
+func (b *buyer) dishonest() bool { return b.n == maxBuyers || b.n == 0 && b.w.story.payer != "honest" }
 func (b *buyer) vanished() bool  { return b.n == 0 && b.w.story.payer == "vanishes" && b.gone }
 
 const bucketJob = "sim/job"
@@ -281,8 +281,10 @@ func (b *buyer) chunk(i uint64) {
 		return
 	}
 	b.told[id] = rec.ChargedMsat
-	part := make(buffer, len(f.data))
-	copy(part, b.parts[b.job.File])
+	part := buffer(b.parts[b.job.File])
+	if part == nil {
+		part = make(buffer, len(f.data))
+	}
 	err = errors.Join(bao.DecodeSlice(b.w.ctx, part, resp.Body, f.slice(i), nil), resp.Body.Close())
 	if err != nil {
 		b.w.tell("  what came is not chunk %d: %v", i, err)

@@ -83,6 +83,9 @@ func (w *world) recover(now bool) {
 	if w.duo != nil {
 		w.duo.recover()
 	}
+	if c := w.crowd; c != nil && (c.dead || c.disk.failed) {
+		w.restart(c.process, c.start, c.look)
+	}
 	if t := w.tower; t != nil && (t.dead || t.disk.failed) {
 		w.restart(t.process, t.start, t.look)
 	}
@@ -144,6 +147,9 @@ func (w *world) looks() {
 	}
 	if w.duo != nil {
 		w.duo.looks()
+	}
+	if w.crowd != nil {
+		w.crowd.look()
 	}
 	w.tower.look()
 }

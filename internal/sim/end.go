@@ -52,6 +52,7 @@ func (a *audit) undone(int) {
 func (a *audit) check() {
 	a.highest = max(a.highest, a.rate())
 	tip := a.w.chain.Height()
+	a.w.crowd.unpaid()
 	if !a.w.strict() {
 		return
 	}
@@ -162,6 +163,9 @@ func (a *audit) refunded(id string, r channel.PayerRecord, p channel.PayeeRecord
 // settled: the payer has its rest, the payee the newest amount, before the expiry.
 func (a *audit) settled(id string, tx *wire.MsgTx, height uint32, r channel.PayerRecord, p channel.PayeeRecord) {
 	w := a.w
+	if r.Close == nil {
+		r.Close = a.back.closes[id]
+	}
 	held := p.Paid
 	p.Paid = w.tower.promised(id, held)
 	if w.tower != nil && w.tower.rungs[tx.TxHash().String()] {

@@ -157,9 +157,10 @@ func (b *buyer) freeUnseen() {
 
 // comeback is the audit's side of payers that lost their disks.
 type comeback struct {
-	lost map[string]bool        // channels that have not been seen on a disk since
-	peak map[string]uint64      // sat, what was signed before the loss, by channel
-	keys map[channel.Key]string // K1 of channels that were opened
+	lost   map[string]bool                // channels that have not been seen on a disk since
+	peak   map[string]uint64              // sat, what was signed before the loss, by channel
+	closes map[string]*channel.PayerClose // what was agreed before the loss
+	keys   map[channel.Key]string         // K1 of channels that were opened
 }
 
 // lose takes note that a payer's disk is gone: what it signed stays signed.
@@ -169,9 +170,13 @@ func (a *audit) lose(b *buyer) {
 		case a.owner[id] != b:
 		case r.Phase == channel.Prepared:
 			delete(a.payer, id) // its opening has not left
+		case r.Phase == channel.Abandoned && b.exports[id] == nil: // it never did
 		default:
 			a.back.lost[id] = true
 			a.back.peak[id] = max(a.back.peak[id], r.Signed)
+			if r.Close != nil {
+				a.back.closes[id] = r.Close
+			}
 			if b.exports[id] == nil {
 				a.w.violate("%.12s is %s, and there is no export of it", id, r.Phase)
 			}

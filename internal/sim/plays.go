@@ -12,11 +12,12 @@ const (
 	oldPayer        // payers lose their disks and come back from exports, or from old copies
 	lyingChain      // backends lie
 	duplex          // a pair with a duplex channel
+	crowds          // a stranger opens channels without end
 	towers          // the payee has a watchtower, and is away for days
 	plays
 )
 
-var playNames = [plays]string{"plain", "old-payer", "lying-chain", "duplex", "towers"}
+var playNames = [plays]string{"plain", "old-payer", "lying-chain", "duplex", "crowds", "towers"}
 
 func (p play) String() string { return playNames[p] }
 
@@ -30,7 +31,7 @@ func playOf(seed uint64) play {
 }
 
 // oneIn is how often an event of every day gives way to one of a play.
-var oneIn = [plays]int{oldPayer: 20, lyingChain: 16, duplex: 3, towers: 12}
+var oneIn = [plays]int{oldPayer: 20, lyingChain: 16, duplex: 3, crowds: 12, towers: 12}
 
 // interleave puts the events of a seed's play in the place of some of its day.
 func interleave(seed uint64, all []step) {
@@ -55,6 +56,8 @@ func (w *world) special() {
 		w.lieOfChain()
 	case duplex:
 		w.duo.step()
+	case crowds:
+		w.crowd.step()
 	case towers:
 		w.tower.step()
 	case plain, plays:

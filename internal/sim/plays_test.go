@@ -14,6 +14,7 @@ var playsMustHappen = []string{
 	"restore-the duplex payee", "vanishes-the duplex payer", "vanishes-the duplex payee",
 	"ladder", "ladder-lost", "ladder-answer-lost", "ladder-doubled", "ladder-refused-unseen", "ladder-refused-spent", "rung-sent",
 	"settled-by-tower", "payee-away-for-days", "payee-stops-in-order", "crash-the tower", "disk-refuses-the tower", "tower-cut-off", "tower-pause",
+	"flood-channel", "flood-chunk", "flood-refused", "two-openings-of-one-offer", "opening-with-another-t1", "rubbish",
 	"struck-backend-stale", "struck-backend-lag", "struck-backend-cut-off",
 }
 

@@ -68,7 +68,7 @@ func (w *world) tail() {
 // heal mends all that was broken.
 func (w *world) heal() {
 	w.calm = true
-	w.cut = [maxBuyers]int{}
+	w.cut = [maxBuyers + 1]int{}
 	for _, p := range w.processes() {
 		p.until, p.fuse = 0, 0
 		p.link.honest()
@@ -76,6 +76,12 @@ func (w *world) heal() {
 		p.skew = time.Duration(0)
 	}
 	w.duo.heal()
+	if c := w.crowd; c != nil {
+		c.until, c.fuse = 0, 0
+		c.link.honest()
+		c.disk.mend()
+		c.freeNever()
+	}
 	if t := w.tower; t != nil {
 		t.until, t.fuse, t.deaf = 0, 0, 0
 		t.link.honest()

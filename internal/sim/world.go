@@ -33,6 +33,7 @@ type world struct {
 	audit  *audit
 	duo    *duo        // with a duplex channel; nil: none
 	tower  *lighthouse // of the payee's; nil: none
+	crowd  *crowd      // a stranger; nil: none
 
 	at       int  // event
 	calm     bool // nothing goes wrong by chance in this event
@@ -40,7 +41,7 @@ type world struct {
 	vanished bool // the payee vanished
 	failed   bool
 
-	cut      [maxBuyers]int // event until which a buyer's line is cut
+	cut      [maxBuyers + 1]int // event until which a buyer's line is cut
 	delayed  []packet
 	history  []packet
 	trouble  trouble
@@ -109,6 +110,9 @@ func newWorld(seed uint64, trace func(string, ...any)) *world {
 	if s.buyers > 1 && w.rng.IntN(2) == 0 {
 		w.pol.PoolChunks = 1 + w.rng.Uint64N(3)
 	}
+	if s.play == crowds {
+		w.pol.PoolChunks = 1 + seed%4
+	}
 	w.tell("%d buyers over %s channels that last %d blocks; %d msat a chunk, %d msat on credit, a pool of %d chunks; the first payer is %s, the payee %s; channels are kept: %t, beyond the bounds: %t; play: %s",
 		s.buyers, s.kind, w.pol.Duration, s.price, s.credit, w.pol.PoolChunks, s.payer, s.payee, s.keep, s.wild, s.play)
 	w.chain.SkipScripts = seed%8 != 0 // the drivers execute what they send
@@ -138,6 +142,8 @@ func (w *world) people() {
 		newDuo(w)
 	case towers:
 		newLighthouse(w)
+	case crowds:
+		newCrowd(w)
 	}
 }
 
