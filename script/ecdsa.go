@@ -3,6 +3,8 @@ package script
 import (
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/btcec/v2/ecdsa"
+
+	"github.com/spillway/spillway/internal/curve"
 )
 
 // The longest DER signatures with low S, with their flag, in bytes: two of
@@ -28,6 +30,7 @@ func signLowR(key *btcec.PrivateKey, digest []byte) []byte {
 		sig, ok := signWith(&d, k, digest)
 		k.Zero()
 		if ok {
+			curve.SignedECDSA(key, digest, sig)
 			return sig.Serialize()
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2/ecdsa"
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/internal/curve"
 )
 
 // multisig is what P2WSH and P2SH share: the script and the signatures.
@@ -41,7 +43,7 @@ func (m *multisig) verify(key *btcec.PublicKey, digest, raw []byte) error {
 	if !bytes.Equal(sig.Serialize(), raw) {
 		return fmt.Errorf("%w: not in its one canonical form with a low S", ErrSignature)
 	}
-	if !sig.Verify(digest, key) {
+	if !curve.VerifyECDSA(sig, digest, key) {
 		return ErrSignature
 	}
 	return nil

@@ -11,6 +11,8 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2/schnorr/musig2"
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/internal/curve"
 )
 
 // Nonce is a MuSig2 nonce. Its secret half signs once and is then gone; it is
@@ -42,7 +44,7 @@ func NewNonce(rand io.Reader, key *btcec.PrivateKey, session ...[]byte) (*Nonce,
 	if seed == [32]byte{} {
 		return nil, fmt.Errorf("%w: the source of randomness gives zeros", ErrNonce)
 	}
-	options := []musig2.NonceGenOption{musig2.WithPublicKey(key.PubKey()), musig2.WithNonceSecretKeyAux(key),
+	options := []musig2.NonceGenOption{musig2.WithPublicKey(curve.Public(key)), musig2.WithNonceSecretKeyAux(key),
 		musig2.WithCustomRand(bytes.NewReader(seed[:]))}
 	if len(session) > 0 {
 		var parts []byte // each by its hash, so that none runs into the next
@@ -100,7 +102,8 @@ func (c *Channel) PartialSign(tx *wire.MsgTx, key *btcec.PrivateKey, own *Nonce,
 	if err != nil {
 		return nil, err
 	}
-	part, err := musig2.Sign(secret, key, combined, c.keys(), digest, musig2.WithSortedKeys(), musig2.WithTaprootSignTweak(root))
+	options := append(curve.SignOptions(key), musig2.WithSortedKeys(), musig2.WithTaprootSignTweak(root))
+	part, err := musig2.Sign(secret, key, combined, c.keys(), digest, options...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrSignature, err)
 	}

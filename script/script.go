@@ -9,6 +9,8 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/internal/curve"
 )
 
 // Construction is a kind of channel.
@@ -80,10 +82,10 @@ func (f Funding) Validate() error {
 }
 
 func parseKeys(payer, payee [33]byte) (k1, k2 *btcec.PublicKey, err error) {
-	if k1, err = btcec.ParsePubKey(payer[:]); err != nil {
+	if k1, err = curve.Parse(payer[:]); err != nil {
 		return nil, nil, fmt.Errorf("%w: the payer's: %v", ErrBadKey, err)
 	}
-	if k2, err = btcec.ParsePubKey(payee[:]); err != nil {
+	if k2, err = curve.Parse(payee[:]); err != nil {
 		return nil, nil, fmt.Errorf("%w: the payee's: %v", ErrBadKey, err)
 	}
 	if bytes.Equal(payer[1:], payee[1:]) {
@@ -253,7 +255,7 @@ func (c *Channel) owns(key *btcec.PrivateKey, by Side) error {
 
 // owns refuses a private key that is not the one of this public key.
 func owns(key *btcec.PrivateKey, pub *btcec.PublicKey) error {
-	if key == nil || !key.PubKey().IsEqual(pub) {
+	if key == nil || !curve.Public(key).IsEqual(pub) {
 		return ErrWrongKey
 	}
 	return nil

@@ -6,9 +6,10 @@ import (
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/btcec/v2/schnorr"
-	"github.com/btcsuite/btcd/btcec/v2/schnorr/musig2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/internal/curve"
 )
 
 // taproot is the default construction.
@@ -33,12 +34,12 @@ func newTaproot(k1, k2 *btcec.PublicKey, expiry uint32) (*taproot, error) {
 	if err != nil {
 		return nil, err
 	}
-	agg, _, _, err := musig2.AggregateKeys([]*btcec.PublicKey{k1, k2}, true)
+	agg, err := curve.Aggregate(k1, k2)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrBadKey, err)
 	}
 	t := &taproot{update: txscript.NewBaseTapLeaf(u), refund: txscript.NewBaseTapLeaf(r)}
-	out, err := newTree(agg.PreTweakedKey, t.update, t.refund)
+	out, err := newTree(agg, t.update, t.refund)
 	if err != nil {
 		return nil, err
 	}
@@ -58,16 +59,20 @@ type tree struct {
 func newTree(internal *btcec.PublicKey, leaves ...txscript.TapLeaf) (out tree, err error) {
 	assembled := txscript.AssembleTaprootScriptTree(leaves...)
 	out.root = assembled.RootNode.TapHash()
+	key := txscript.ComputeTaprootOutputKey(internal, out.root[:])
+	odd := key.SerializeCompressed()[0] == 3
 	for _, leaf := range leaves {
 		proof := assembled.LeafMerkleProofs[assembled.LeafProofIndex[leaf.TapHash()]]
-		block := proof.ToControlBlock(internal)
+		block := txscript.ControlBlock{
+			InternalKey: internal, OutputKeyYIsOdd: odd, LeafVersion: leaf.LeafVersion, InclusionProof: proof.InclusionProof,
+		}
 		raw, err := block.ToBytes()
 		if err != nil {
 			return tree{}, err
 		}
 		out.controls = append(out.controls, raw)
 	}
-	out.script, err = txscript.PayToTaprootScript(txscript.ComputeTaprootOutputKey(internal, out.root[:]))
+	out.script, err = txscript.PayToTaprootScript(key)
 	return out, err
 }
 
@@ -113,7 +118,7 @@ func (t *taproot) digest(tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher,
 }
 
 func (t *taproot) sign(key *btcec.PrivateKey, digest []byte) ([]byte, error) {
-	sig, err := schnorr.Sign(key, digest)
+	sig, err := curve.SignSchnorr(key, digest)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrSignature, err)
 	}
@@ -125,7 +130,7 @@ func (t *taproot) verify(key *btcec.PublicKey, digest, raw []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %v", ErrSignature, err)
 	}
-	if !sig.Verify(digest, key) {
+	if !curve.VerifySchnorr(sig, digest, key) {
 		return ErrSignature
 	}
 	return nil

@@ -263,3 +263,25 @@ func TestLawEveryPitfallIsNamed(t *testing.T) {
 		t.Errorf("pitfall %d is neither the name of a test nor explained in docs/protocol.md", n)
 	}
 }
+
+// What the curve is made to remember is the simulator's: no program calls curve.Know.
+func TestLawOnlyTheSimulatorRemembers(t *testing.T) {
+	seen := 0
+	for _, s := range load(t) {
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok || call.Sel.Name != "Know" {
+				return true
+			}
+			if from, ok := call.X.(*ast.Ident); ok && from.Name == "curve" {
+				if seen++; !under(s.pkg, "internal/sim") {
+					t.Errorf("%s makes the curve remember a key", s.path)
+				}
+			}
+			return true
+		})
+	}
+	if seen == 0 {
+		t.Error("the simulator does not use it either: the law is checked over nothing")
+	}
+}

@@ -3,17 +3,12 @@ package sim
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 
-	"github.com/btcsuite/btcd/btcec/v2"
-
 	"github.com/spillway/spillway/content/bao"
-	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/script"
@@ -85,60 +80,6 @@ type seller struct {
 	watch    *watch.Watch
 	requests int
 	restored bool // from an old copy of its disk
-}
-
-// keyCache remembers derived keys: deriving is not what runs are about.
-type keyCache struct {
-	ring   *keys.Keyring
-	offset uint32 // of the payer's indices: each buyer has a seed of its own
-	real   bool   // derived as the program does
-	payer  map[uint32]*btcec.PrivateKey
-	payee  map[[16]byte]*btcec.PrivateKey
-}
-
-func newKeyCache(ring *keys.Keyring, real bool) *keyCache {
-	return &keyCache{ring: ring, real: real, payer: map[uint32]*btcec.PrivateKey{}, payee: map[[16]byte]*btcec.PrivateKey{}}
-}
-
-// PayerChannelKey implements the payer's keys.
-func (k *keyCache) PayerChannelKey(index uint32) (key *btcec.PrivateKey, err error) {
-	if key = k.payer[index]; key == nil {
-		if key, err = k.derivePayer(k.offset + index); err == nil {
-			k.payer[index] = key
-		}
-	}
-	return key, err
-}
-
-func (k *keyCache) derivePayer(index uint32) (*btcec.PrivateKey, error) {
-	if k.real {
-		return k.ring.PayerChannelKey(index)
-	}
-	return cheapKey('1', binary.BigEndian.AppendUint32(nil, index)), nil
-}
-
-// PayeeChannelKey implements the payee's keys.
-func (k *keyCache) PayeeChannelKey(nonce [16]byte) (key *btcec.PrivateKey, err error) {
-	if key = k.payee[nonce]; key == nil {
-		if key, err = k.derivePayee(nonce); err == nil {
-			k.payee[nonce] = key
-		}
-	}
-	return key, err
-}
-
-func (k *keyCache) derivePayee(nonce [16]byte) (*btcec.PrivateKey, error) {
-	if k.real {
-		return k.ring.PayeeChannelKey(nonce)
-	}
-	return cheapKey('2', nonce[:]), nil
-}
-
-// cheapKey is a key for runs that are not about derivation.
-func cheapKey(tag byte, of []byte) *btcec.PrivateKey {
-	sum := sha256.Sum256(append([]byte{tag}, of...))
-	key, _ := btcec.PrivKeyFromBytes(sum[:])
-	return key
 }
 
 // start begins the process on what is on its disk.

@@ -3,9 +3,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"runtime/pprof"
 	"strings"
 
 	"github.com/spillway/spillway/internal/sim"
@@ -25,7 +28,17 @@ func run() int {
 	state := flag.String("state", "", "file that progress is kept in; a run with the same file goes on where the last one ended")
 	every := flag.Uint64("every", 500, "seeds between two saves of -state")
 	first := flag.Bool("first", false, "stop at the first violation")
+	debug.SetGCPercent(400) // runs are short-lived garbage
+	cpu := flag.String("cpuprofile", "", "file that a profile of the processor's time is written to")
 	flag.Parse()
+	if *cpu != "" {
+		stop, err := profile(*cpu)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "sim:", err)
+			return 2
+		}
+		defer stop()
+	}
 	var total sim.Result
 	var err error
 	switch {
@@ -55,6 +68,23 @@ func run() int {
 		return 1
 	}
 	return 0
+}
+
+// profile writes a profile until it is stopped.
+func profile(name string) (stop func(), err error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		if err := f.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "sim:", err)
+		}
+	}, nil
 }
 
 // single runs one seed, or some of its events.
