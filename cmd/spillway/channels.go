@@ -35,7 +35,8 @@ func (a *app) channelsCommand() *cobra.Command {
 		one("show", "One channel, with what its state means", a.channelShow),
 		a.closeCommand(),
 		one("refund", "Take back what was not paid, once the expiry has come", a.channelRefund),
-		a.exportCommand(), a.importCommand(),
+		one("resume", "Ask the provider where a channel stands, and take what it pays back", a.channelResume),
+		a.paybackCommand(), a.exportCommand(), a.importCommand(),
 	)
 	return cmd
 }
@@ -56,16 +57,26 @@ type row struct {
 	Funding       string `json:"funding_txid"`
 	Closing       string `json:"closing_txid"`
 	Confirmations uint32 `json:"confirmations"`
-	Imported      bool   `json:"imported,omitempty"` // payer: read back from an export, only refunded
+	Returned      uint64 `json:"returned_msat,omitempty"` // duplex: what the payee paid back in all
+	Epoch         uint32 `json:"epoch,omitempty"`         // duplex: of the newest state
+	Imported      bool   `json:"imported,omitempty"`      // payer: read back from an export, only refunded
 }
 
 func payerRow(r channel.PayerRecord) row {
-	return row{
+	return twoWay(row{
 		ID: r.Terms.ID(), Role: "payer", Peer: paywall.Origin(r.Origin), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Signed, Charged: r.Owed, Refundable: r.Refundable(),
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
 		Imported: r.Imported,
+	}, r.Duplex)
+}
+
+// twoWay adds what a duplex channel has beside the others.
+func twoWay(r row, d *channel.Duplex) row {
+	if d != nil {
+		r.Returned, r.Epoch = d.Back, max(d.Sent.Epoch, d.Held.Epoch)
 	}
+	return r
 }
 
 // payerRowNow is a payer's channel as the chain stands: where it is over, the next
@@ -86,11 +97,11 @@ func (a *app) payerRowNow(ctx context.Context, c watch.Chain, r channel.PayerRec
 }
 
 func payeeRow(r channel.PayeeRecord) row {
-	return row{
+	return twoWay(row{
 		ID: r.Terms.ID(), Role: "payee", Peer: r.Terms.PayerKey.String(), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Paid, Charged: r.Charged, Refundable: r.Terms.Capacity - r.Paid,
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
-	}
+	}, r.Duplex)
 }
 
 // sentence says what a channel's state means.
@@ -236,11 +247,18 @@ func (a *app) channelsList(ctx context.Context) error {
 		if r.Imported {
 			a.out.print("    %s", r.sentence())
 		}
+		if r.Returned > 0 {
+			a.out.print("    %s of what was charged were paid back", money(r.Returned))
+		}
 	}
 	if rows == nil {
 		rows = []row{}
 	}
-	return a.out.result(map[string]any{"channels": rows})
+	result := map[string]any{"channels": rows}
+	if alarms := a.tellChain(ctx); len(alarms) > 0 {
+		result["chain_alarms"] = alarms
+	}
+	return a.out.result(result)
 }
 
 // find picks one channel by its id or the beginning of it.

@@ -77,6 +77,7 @@ func (a *app) hashing() func(content.ScanProgress) {
 // runs, whose folder they cannot open.
 func (p *provider) walletAnswers() map[string]func(context.Context) (any, error) {
 	return map[string]func(context.Context) (any, error){
+		"GET /chain":          func(ctx context.Context) (any, error) { return p.app.chainStateOf(ctx, p.role.chain), nil },
 		"GET /wallet/balance": func(ctx context.Context) (any, error) { return p.role.holdings(ctx) },
 		"POST /wallet/address": func(ctx context.Context) (any, error) {
 			addr, _, err := p.role.wallet.Address(ctx)
@@ -182,6 +183,8 @@ func adminError(status int, body []byte) error {
 	switch status {
 	case http.StatusNotFound:
 		return &failure{exit: exitUsage, code: "unknown-channel", message: p.Detail, money: noMoney, next: "List the channels with: spillway channels list"}
+	case http.StatusUnprocessableEntity:
+		return &failure{exit: exitUsage, code: "refused", message: p.Detail, money: noMoney, next: "Look at the channel with: spillway channels show ID"}
 	case http.StatusConflict:
 		return fmt.Errorf("%w: %s", channel.ErrFinalized, p.Detail)
 	default:

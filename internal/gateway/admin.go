@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/payee"
@@ -18,6 +19,14 @@ type AdminDriver interface {
 	Records(ctx context.Context) ([]channel.PayeeRecord, error)
 	Record(ctx context.Context, id string) (channel.PayeeRecord, error)
 	Settle(ctx context.Context, id string, update *channel.Update, payerAsks bool) (*channel.Broadcast, error)
+	Refund(ctx context.Context, id, key string, msat uint64) (payee.Returned, error)
+}
+
+// Returned answers a pay-back.
+type Returned struct {
+	Back  uint64 `json:"returned_msat"` // in all
+	Epoch uint32 `json:"epoch"`         // of the provider's newest state; 0: it has signed none
+	State uint64 `json:"state_sat"`     // what that state leaves to the payer
 }
 
 // Admin is the operator's API of a running provider. It answers to loopback only,
@@ -27,6 +36,7 @@ type AdminDriver interface {
 //	GET  /channels              the records
 //	GET  /channels/show?id=     one record
 //	POST /channels/settle?id=   settles one channel now, answers the broadcast
+//	POST /channels/payback?id=&msat=&key=   pays a duplex channel's payer back, once for each key
 //
 // and what more holds, by pattern.
 func Admin(driver AdminDriver, token string, log *slog.Logger, more map[string]func(context.Context) (any, error)) http.Handler {
@@ -52,6 +62,16 @@ func Admin(driver AdminDriver, token string, log *slog.Logger, more map[string]f
 	mux.HandleFunc("POST /channels/settle", func(w http.ResponseWriter, r *http.Request) {
 		b, err := driver.Settle(r.Context(), r.URL.Query().Get("id"), nil, false)
 		reply(w, r, log, b, err)
+	})
+	mux.HandleFunc("POST /channels/payback", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		msat, err := strconv.ParseUint(q.Get("msat"), 10, 64)
+		if err != nil || msat == 0 {
+			fail(w, r, http.StatusUnprocessableEntity, "msat is an amount")
+			return
+		}
+		got, err := driver.Refund(r.Context(), q.Get("id"), q.Get("key"), msat)
+		reply(w, r, log, Returned{Back: got.Back, Epoch: got.State.Epoch, State: got.State.Amount}, err)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if host, _, err := net.SplitHostPort(r.RemoteAddr); err != nil || !net.ParseIP(host).IsLoopback() {
@@ -96,6 +116,10 @@ func reply(w http.ResponseWriter, r *http.Request, log *slog.Logger, v any, err 
 		return
 	case errors.Is(err, channel.ErrNothingAtStake), errors.Is(err, channel.ErrTooSmall), errors.Is(err, channel.ErrFinalized):
 		fail(w, r, http.StatusConflict, err.Error())
+		return
+	case errors.Is(err, channel.ErrUnsupported), errors.Is(err, channel.ErrConflict), errors.Is(err, channel.ErrTerms),
+		errors.Is(err, channel.ErrAmountExceeds), errors.Is(err, channel.ErrExpiring):
+		fail(w, r, http.StatusUnprocessableEntity, err.Error())
 		return
 	case err != nil:
 		log.Error("admin", "path", r.URL.Path, "error", err)

@@ -271,6 +271,11 @@ func (o *operator) Record(_ context.Context, id string) (channel.PayeeRecord, er
 	return channel.PayeeRecord{}, payee.ErrUnknown
 }
 
+func (o *operator) Refund(_ context.Context, id, _ string, _ uint64) (payee.Returned, error) {
+	o.settled++
+	return payee.Returned{}, payee.ErrUnknown
+}
+
 func (o *operator) Settle(_ context.Context, id string, _ *channel.Update, _ bool) (*channel.Broadcast, error) {
 	o.settled++
 	if id == "" {
