@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
@@ -241,6 +242,16 @@ func (s *Stage) bearer(d *deal, tx *wire.MsgTx) Side {
 	return Payer
 }
 
+// settledBy are the channels whose outputs a transaction spends.
+func (s *Stage) settledBy(tx *wire.MsgTx) (all []*deal) {
+	for _, d := range s.channels {
+		if slices.ContainsFunc(tx.TxIn, func(in *wire.TxIn) bool { return in.PreviousOutPoint == wire.OutPoint(d.terms.Outpoint) }) {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
 // count adds up what a channel left each side on the chain. An output of nobody's
 // here, and a channel that has not ended, are faults.
 func (s *Stage) count(d *deal, got, fees *Amounts) error {
@@ -252,11 +263,17 @@ func (s *Stage) count(d *deal, got, fees *Amounts) error {
 		s.want(false, "the money of channel %s has not moved", d.id)
 		return nil
 	}
-	outs := tx.TxOut
-	if d.void {
+	outs, fee := tx.TxOut, int64(d.terms.Capacity)
+	switch all := s.settledBy(tx); {
+	case d.void:
 		outs = outs[:1] // the capacity; what was change is change again
+	case len(all) > 1 && all[0] != d:
+		return nil // counted with the first of them
+	case len(all) > 1:
+		for _, other := range all[1:] {
+			fee += int64(other.terms.Capacity)
+		}
 	}
-	fee := int64(d.terms.Capacity)
 	for _, out := range outs {
 		who, ours := s.book.owner[string(out.PkScript)]
 		s.want(ours, "%d sat of %s went to a stranger", out.Value, tx.TxHash())

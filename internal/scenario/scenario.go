@@ -68,7 +68,7 @@ var (
 
 // List is every scenario that there is, in the order in which they are told.
 func List() []Scenario {
-	return slices.Concat(vanishing(), refunds(), goods(), closes(), chains(), restarts(), duplexes())
+	return slices.Concat(vanishing(), refunds(), goods(), closes(), chains(), restarts(), batches(), duplexes())
 }
 
 // Find is the scenario of a name. Errors: ErrUnknown.

@@ -63,6 +63,7 @@ var ends = map[string]end{
 	"censored-for-N-blocks":             to(1, 20, 20),
 	"both-restart-from-crash":           to(1, 5, 5),
 	"provider-restored-from-old-backup": to(1, 6, 6),
+	"one-payer-evicts-a-batch":          to(3, 15, 15),
 	"payer-replays-old-state":           to(1, 11, 11),
 	"idle-receiver": to(1, 6, 6).with(func(e *end) {
 		e.bears = Payer
