@@ -15,6 +15,9 @@ func Shrink(seed uint64, tries int) (p Plan, r Result, ok bool) {
 		if tries--; tries < 0 {
 			return false
 		}
+		if q.Keep == nil {
+			q.Keep = []int{} // no event is left; nil would be all of them
+		}
 		got := RunPlan(seed, q, nil)
 		if len(got.Violations) == 0 {
 			return false
