@@ -254,6 +254,25 @@ func (p *Payee) Records(ctx context.Context) ([]channel.PayeeRecord, error) {
 	return records, nil
 }
 
+// readable are the records that can be read, and what is wrong with the others.
+func (p *Payee) readable(ctx context.Context) ([]channel.PayeeRecord, error) {
+	entries, err := p.cfg.Store.List(ctx, bucketChannel, "")
+	if err != nil {
+		return nil, err
+	}
+	var records []channel.PayeeRecord
+	var failed []error
+	for _, e := range entries {
+		r, err := p.decode(e)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		records = append(records, r)
+	}
+	return records, errors.Join(failed...)
+}
+
 // decode reads a stored record, where it changed since it was read before.
 func (p *Payee) decode(e store.Entry) (r channel.PayeeRecord, err error) {
 	if r, ok := p.known.Get(e.Key, e.Revision); ok {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/store"
 )
 
 // ErrBusy: too many channels wait for their confirmations. It ends with the next
@@ -45,8 +46,8 @@ func (p *Payee) enter(ctx context.Context, r channel.PayeeRecord) (left func(), 
 func (p *Payee) count(ctx context.Context) error {
 	w := &p.pending
 	if !w.known {
-		records, err := p.Records(ctx)
-		if err != nil {
+		records, err := p.readable(ctx)
+		if err != nil && !errors.Is(err, store.ErrDamaged) {
 			return err
 		}
 		w.ids = map[string]struct{}{}

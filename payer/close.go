@@ -198,19 +198,17 @@ func (p *Payer) buildRefund(h *held, rate script.FeeRate) (*wire.MsgTx, int64, e
 	return h.script.Refund(key, h.record.RefundSig, h.record.RefundScript, rate)
 }
 
-// Watched returns the channels that still need the chain, for package watch.
+// Watched returns the channels that still need the chain, for package watch. Records
+// that cannot be read are an error beside the others: each channel fails alone.
 func (p *Payer) Watched(ctx context.Context) ([]watch.Target, error) {
-	records, err := p.Records(ctx)
-	if err != nil {
-		return nil, err
-	}
+	records, err := p.readable(ctx)
 	var targets []watch.Target
 	for _, r := range records {
 		if !r.Phase.Final() && r.Phase != channel.Prepared {
 			targets = append(targets, watch.Target{ID: r.Terms.ID(), Outpoint: wire.OutPoint(r.Terms.Outpoint), FundingTx: r.FundingTx})
 		}
 	}
-	return targets, nil
+	return targets, err
 }
 
 // Due does what a channel needs as the chain stands: rules, save, broadcast.

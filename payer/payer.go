@@ -202,6 +202,25 @@ func (p *Payer) Records(ctx context.Context) ([]channel.PayerRecord, error) {
 	return records, nil
 }
 
+// readable are the records that can be read, and what is wrong with the others.
+func (p *Payer) readable(ctx context.Context) ([]channel.PayerRecord, error) {
+	entries, err := p.cfg.Store.List(ctx, bucketChannel, "")
+	if err != nil {
+		return nil, err
+	}
+	var records []channel.PayerRecord
+	var failed []error
+	for _, e := range entries {
+		r, err := p.decode(e)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		records = append(records, r)
+	}
+	return records, errors.Join(failed...)
+}
+
 // decode reads a stored record, where it changed since it was read before.
 func (p *Payer) decode(e store.Entry) (r channel.PayerRecord, err error) {
 	if r, ok := p.known.Get(e.Key, e.Revision); ok {

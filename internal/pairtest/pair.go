@@ -128,6 +128,7 @@ type Pair struct {
 	Policy     channel.Policy
 	Credit     uint64                // msat
 	Kinds      []script.Construction // on offer; none: the payee's default
+	alarms     []error               // of channels that a side stopped
 	now        time.Time
 	starts     byte
 	clockGuard sync.Mutex
@@ -172,6 +173,19 @@ func (p *Pair) Now() time.Time {
 	return p.now
 }
 
+func (p *Pair) alarm(stop *channel.StoppedError) {
+	p.clockGuard.Lock()
+	defer p.clockGuard.Unlock()
+	p.alarms = append(p.alarms, stop)
+}
+
+// Alarms are the channels that a side stopped so far.
+func (p *Pair) Alarms() []error {
+	p.clockGuard.Lock()
+	defer p.clockGuard.Unlock()
+	return append([]error(nil), p.alarms...)
+}
+
 // Wait lets time pass.
 func (p *Pair) Wait(d time.Duration) {
 	p.clockGuard.Lock()
@@ -193,6 +207,7 @@ func (p *Pair) RestartPayer() {
 	p.must(err)
 	p.Payer, err = payer.New(payer.Config{
 		Store: p.PayerDisk, Keys: p.PayerKeys, Wallet: p.Wallet, Chain: p.Chain, Network: "regtest", Policy: p.Policy, Rand: p.dice(),
+		Alarm: p.alarm,
 	})
 	p.must(err)
 }
@@ -205,7 +220,7 @@ func (p *Pair) RestartPayee() {
 	p.Payout = payout
 	p.Payee, err = payee.New(payee.Config{
 		Store: p.PayeeDisk, Keys: p.PayeeKeys, Chain: p.Chain, Network: "regtest", Payout: payout, Policy: p.Policy, Constructions: p.Kinds,
-		Dearest: func() uint64 { return Price }, Now: p.Now, Rand: p.dice(),
+		Dearest: func() uint64 { return Price }, Now: p.Now, Rand: p.dice(), Alarm: p.alarm,
 	})
 	p.must(err)
 }
