@@ -144,7 +144,7 @@ func (s *story) chain(ctx context.Context) (err error) {
 func (s *story) side() *app {
 	a := &app{out: s.app.out, stdin: s.app.stdin}
 	a.flags = s.app.flags
-	a.flags.data, a.flags.chain, a.flags.passphraseFile = filepath.Join(s.dir, "data"), s.devnet.url, ""
+	a.flags.data, a.flags.chain, a.flags.passphraseFile = filepath.Join(s.dir, "data"), []string{s.devnet.url}, ""
 	return a
 }
 

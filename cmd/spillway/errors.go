@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/bitcoind"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/content/bao"
@@ -102,6 +103,8 @@ var kinds = []kind{
 	{wallet.ErrRateReached, exitRefused, "rate-reached", noMoney, "Name a higher --fee-rate, or wait."},
 	{wallet.ErrInsufficient, exitCoins, "not-enough-coins", noMoney, "Send coins to: spillway wallet address"},
 	{chain.ErrRejected, exitChain, "rejected", refundOK, "The node gave the reason; run the command again when it is mended."},
+	{chain.ErrStale, exitChain, "chain-stale", refundOK, "Wait until the node has caught up with its network, or name another with --chain."},
+	{bitcoind.ErrAuth, exitChain, "chain-credentials", refundOK, "Give the node's user and password in SPILLWAY_CHAIN, or its .cookie file with ?cookie=PATH."},
 	{chain.ErrUnavailable, exitChain, "chain-unavailable", refundOK, "Check --chain; on regtest start one with: spillway devnet"},
 	{channel.ErrBudget, exitConsent, "budget", refundOK, "Raise --budget if it is worth more to you."},
 	{channel.ErrPrepay, exitConsent, "prepayment", refundOK, "Allow it with --max-prepay if you trust the provider with that much."},

@@ -51,9 +51,11 @@ type app struct {
 	out   *output
 	stdin io.Reader
 	flags struct {
-		data, network, chain, passphraseFile, cpuprofile string
-		json, quiet, verbose                             bool
+		data, network, passphraseFile, cpuprofile string
+		chain                                     []string
+		json, quiet, verbose                      bool
 	}
+	chainTyped bool // --chain was on the command line, where everybody on the machine sees it
 }
 
 func (a *app) root() *cobra.Command {
@@ -71,6 +73,7 @@ Start with:  spillway demo`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			a.chainTyped = cmd.Flags().Changed("chain")
 			if err := fromEnvironment(cmd); err != nil {
 				return err
 			}
@@ -83,7 +86,7 @@ Start with:  spillway demo`,
 	f := root.PersistentFlags()
 	f.StringVar(&a.flags.data, "data", "", "data folder (default: the user's data directory)")
 	f.StringVar(&a.flags.network, "network", "regtest", "regtest, signet, testnet4 or mainnet")
-	f.StringVar(&a.flags.chain, "chain", "", "the blockchain: the URL of an Esplora (on regtest default: the devnet at 127.0.0.1:3002)")
+	f.StringArrayVar(&a.flags.chain, "chain", nil, "the blockchain: the URL of an Esplora, or bitcoind://[USER@]HOST[:PORT][?cookie=PATH]; given twice, both are asked and compared (on regtest default: the devnet at 127.0.0.1:3002)")
 	f.StringVar(&a.flags.passphraseFile, "passphrase-file", "", "file that holds the passphrase of the seed")
 	f.BoolVar(&a.flags.json, "json", false, "one JSON object a line on stdout")
 	f.BoolVar(&a.flags.quiet, "quiet", false, "say nothing but the result")

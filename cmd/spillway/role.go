@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
 	"github.com/spillway/spillway/chain"
-	"github.com/spillway/spillway/chain/esplora"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/store"
@@ -87,7 +85,10 @@ func (a *app) openRole(ctx context.Context, name string) (_ *role, err error) {
 	if r.fresh && errors.Is(err, wallet.ErrOtherSeed) {
 		return nil, errors.Join(noSeedYet(r), dropSeed(r.dir))
 	}
-	return r, err
+	if err != nil {
+		return nil, err
+	}
+	return r, r.hintScripts(ctx)
 }
 
 // Close closes what the role opened, last first.
@@ -116,59 +117,6 @@ func (a *app) openSeed(r *role) error {
 	}
 	r.keys, err = keys.FromMnemonic(words, r.params)
 	return err
-}
-
-// chainURL is where the blockchain is asked.
-func (a *app) chainURL() (string, error) {
-	if a.flags.chain != "" {
-		return a.flags.chain, nil
-	}
-	if !a.regtest() {
-		return "", usagef("--chain is needed on %s: the URL of an Esplora", a.flags.network)
-	}
-	return "http://" + devnetAddress, nil
-}
-
-// openChain connects to the blockchain that was chosen; a provider on regtest
-// starts a devnet where none answers.
-func (a *app) openChain(ctx context.Context, r *role) (chain.Backend, error) {
-	if a.flags.chain == "" && a.regtest() && r.name == "payee" && !a.answers(ctx) {
-		d, err := a.startDevnet(filepath.Join(a.flags.data, "devnet"), devnetAddress, 10*time.Second)
-		if err != nil {
-			return nil, err
-		}
-		a.out.say("No devnet answered, so one was started: Esplora API at %s (its coins are worth nothing)", d.url)
-		r.close = append(r.close, d.Close)
-	}
-	return a.connect(ctx)
-}
-
-// connect connects to the blockchain and makes sure that it answers.
-func (a *app) connect(ctx context.Context) (*esplora.Client, error) {
-	url, err := a.chainURL()
-	if err != nil {
-		return nil, err
-	}
-	params, err := a.params()
-	if err != nil {
-		return nil, err
-	}
-	c, err := esplora.New(esplora.Config{URL: url, Network: params})
-	if err != nil {
-		return nil, usage(err)
-	}
-	if _, err := c.Tip(ctx); err != nil {
-		return nil, fmt.Errorf("the blockchain at %s: %w", url, err)
-	}
-	return c, nil
-}
-
-// answers reports whether the chosen blockchain answers.
-func (a *app) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	_, err := a.connect(ctx)
-	return err == nil
 }
 
 // policy is the default policy of the chosen network.

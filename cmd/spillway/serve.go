@@ -256,10 +256,11 @@ func (p *provider) run(l net.Listener) {
 			p.guard(ctx)
 		}()
 	}
+	stale := p.app.staleAlarm(p.role.chain)
 	p.work.Add(3)
 	go func() {
 		defer p.work.Done()
-		every(ctx, time.Second, func(ctx context.Context) error { return p.role.step(ctx, w) }, func(err error) { p.app.out.say("watch: %v", err) })
+		every(ctx, time.Second, func(ctx context.Context) error { return errors.Join(p.role.step(ctx, w), stale(ctx)) }, func(err error) { p.app.out.say("watch: %v", err) })
 	}()
 	go func() {
 		defer p.work.Done()
