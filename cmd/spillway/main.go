@@ -94,7 +94,7 @@ Start with:  spillway demo`,
 	f.StringVar(&a.flags.cpuprofile, "cpuprofile", "", "write where the time went to this file, for go tool pprof")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.getCommand(), a.lsCommand(), a.quoteCommand(),
-		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.versionCommand(), a.manCommand())
+		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 		a.profiled(c)

@@ -61,7 +61,11 @@ func (a *app) playScenario(ctx context.Context, name string, kind script.Constru
 		return usagef("%v; see --scenario list", err)
 	}
 	a.out.say("%s: %s", s.Name, s.Title)
-	r, err := s.Play(ctx, kind, func(line string) { a.out.say("%s", line) })
+	who, err := company()
+	if err != nil {
+		return err
+	}
+	r, err := s.PlayApart(ctx, kind, func(line string) { a.out.say("%s", line) }, who)
 	if errors.Is(err, scenario.ErrChannel) {
 		return usage(err)
 	}

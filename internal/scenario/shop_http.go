@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -198,6 +199,7 @@ func (s *seller) openShop(ctx context.Context) (http.Handler, error) {
 	files, err := content.NewCatalogue(content.CatalogueConfig{
 		Paths: []string{filepath.Dir(path)}, CacheDir: filepath.Join(s.Dir, "outboards"), Identity: identity,
 		Price: content.PriceSpec{Msat: price, PerBytes: chunkBytes}, Chunk: content.ChunkSpec{Bytes: chunkBytes},
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
