@@ -300,6 +300,9 @@ func TestImportAsTheChainStands(t *testing.T) {
 	if !got.Over || got.Record.Phase != channel.Closed {
 		t.Errorf("a channel that is over: %+v", got)
 	}
+	if next := p.Prepare(p.Offer(), script.Taproot); next.Terms.PayerKey == over.Terms.PayerKey || next.KeyIndex <= over.KeyIndex {
+		t.Errorf("key %d of a channel that is over is used again, as key %d", over.KeyIndex, next.KeyIndex)
+	}
 	if got, err = p.Payer.Import(t.Context(), unborn); err != nil || got.Over || got.Record.FundingSent {
 		t.Fatalf("a channel that never was: %+v, %v", got, err)
 	}

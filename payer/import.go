@@ -19,7 +19,8 @@ import (
 type Imported struct {
 	Record channel.PayerRecord
 	View   channel.View // the chain when it was read
-	// Over: the channel has ended, or can never begin; nothing was saved.
+	// Over: the channel has ended, or can never begin; nothing was saved but that its
+	// key is used.
 	Over bool
 }
 
@@ -60,6 +61,9 @@ func (p *Payer) take(ctx context.Context, e Export, ch *script.Channel) (none Im
 	if err != nil {
 		return none, err
 	}
+	if err := SkipKeys(ctx, p.cfg.Store, e.KeyIndex); err != nil {
+		return none, err // of one that is over, too: its key was used
+	}
 	next, _ := e.record().Due(ch, v, p.cfg.Policy)
 	if next.Phase.Final() {
 		return Imported{Record: next, View: v, Over: true}, nil
@@ -68,9 +72,6 @@ func (p *Payer) take(ctx context.Context, e Export, ch *script.Channel) (none Im
 		next.Phase = channel.Open // it begins with the refund that is saved; see due
 	}
 	if next.RefundScript, err = p.cfg.Wallet.ReceiveScript(ctx); err != nil {
-		return none, err
-	}
-	if err := SkipKeys(ctx, p.cfg.Store, e.KeyIndex); err != nil {
 		return none, err
 	}
 	err = p.begin(ctx, next)
