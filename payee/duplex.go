@@ -100,10 +100,10 @@ func (p *Payee) Reconcile(ctx context.Context, id string, ledger uint64) error {
 		return err
 	}
 	for _, it := range items {
-		marks.clear(id, it)
+		marks.Clear(it)
 	}
 	p.cfg.Log.Info("withdrawn", "channel", id, "chunks", len(off), "was_msat", h.record.Charged, "charged_msat", next.Charged)
-	_, err = p.sendBack(ctx, h, marks.ops(), func(_ channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
+	_, err = p.sendBack(ctx, h, marks.Ops(), func(_ channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
 		paid, due, err := next.PayBack(0, tip, lim)
 		if err != nil { // too late for a state: it is off the ledger all the same
 			return next, false, nil

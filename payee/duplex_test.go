@@ -148,6 +148,52 @@ func TestDuplexPeersSellToEachOther(t *testing.T) {
 	agree(t, p, id, 3_000, 3*pairtest.Price, 3)
 }
 
+// The payer's chunks are charged once each, and no more than the credit is lent.
+func TestDuplexPayerChargesOnce(t *testing.T) {
+	p, id := openDuplex(t)
+	ctx := t.Context()
+	for i := range uint64(6) {
+		_, err := p.Buy(id, i)
+		wantNil(t, err)
+	}
+	_, err := p.Buy(id)
+	wantNil(t, err)
+	order := func(n uint64, u channel.Update) (payer.Sold, error) {
+		return p.Payer.SellItems(ctx, id, payer.Order{Update: u, Items: []payee.Item{{Chunk: n, Price: pairtest.Price}}, Credit: pairtest.Price})
+	}
+	var state channel.Update
+	for i := range uint64(4) {
+		sold, err := order(i, state)
+		wantNil(t, err)
+		p.RestartPayer()
+		again, err := order(i, state)
+		wantNil(t, err)
+		if sold.Fresh != pairtest.Price || sold.Units != 1 || again.Units != 0 || again.Ledger != sold.Ledger {
+			t.Fatalf("charged %+v, and again %+v", sold, again)
+		}
+		if _, err := order(100, channel.Update{}); !errors.Is(err, channel.ErrInsufficient) {
+			t.Fatalf("a second one on a credit of one: %v", err)
+		}
+		got, err := p.Payee.Bought(ctx, id, payee.Purchase{Price: pairtest.Price, Blocked: true})
+		wantNil(t, err)
+		state = got.State
+	}
+	sold, err := p.Payer.SellItems(ctx, id, payer.Order{Update: state})
+	wantNil(t, err)
+	if sold.Held != pairtest.Capacity-2_000 || sold.Required != sold.Held {
+		t.Fatalf("the payer holds %d sat of %d sat", sold.Held, sold.Required)
+	}
+	agree(t, p, id, 2_000, 2*pairtest.Price, 2)
+	old := state
+	old.Amount++
+	if _, err := order(200, old); !errors.Is(err, channel.ErrSignature) {
+		t.Fatalf("a state of the payee's that it did not sign: %v", err)
+	}
+	if _, err := order(200, channel.Update{Epoch: 3, Amount: 1, Signature: state.Signature}); err == nil {
+		t.Fatal("a state of the other direction was taken")
+	}
+}
+
 // step lets both sides look at the chain after each of n blocks.
 func step(t *testing.T, p *pairtest.Pair, n int, sides ...func() error) {
 	t.Helper()

@@ -90,7 +90,7 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 	pay := channel.Payment{Update: q.Update, Credit: q.Credit, Deliver: len(q.Items) > 0, Now: p.cfg.Now().Unix()}
 	units := 0
 	for _, it := range q.Items {
-		if marks.mark(h.id, it) {
+		if marks.Mark(it) {
 			continue
 		}
 		if pay.Price, err = channel.AddMsat(pay.Price, it.Price); err != nil {
@@ -121,7 +121,7 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		ops = append(ops, op)
 	}
 	if out.Refusal == nil {
-		ops = append(ops, marks.ops()...)
+		ops = append(ops, marks.Ops()...)
 	} else {
 		pay.Price, units = 0, 0
 	}
@@ -179,7 +179,7 @@ func (p *Payee) Charged(ctx context.Context, id string, items []Item) (map[uint6
 	}
 	done := map[uint64]bool{}
 	for _, it := range items {
-		done[it.Chunk] = marks.mark(id, it)
+		done[it.Chunk] = marks.Mark(it)
 	}
 	return done, nil
 }
