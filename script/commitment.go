@@ -7,6 +7,8 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/internal/curve"
 )
 
 // halfFlag is the one flag that a half-signature for this rest must have.
@@ -147,6 +149,7 @@ func (c *Channel) signFlagged(key *btcec.PrivateKey, digest []byte, flag txscrip
 	if err != nil {
 		return nil, err
 	}
+	curve.Signed(key, digest, sig, byte(flag), c.kind.cosigned())
 	return flagged(sig, flag), nil
 }
 

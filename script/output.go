@@ -6,6 +6,8 @@ import (
 
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/internal/curve"
 )
 
 // FeeRate is a fee rate in satoshi per 1000 vB.
@@ -114,7 +116,7 @@ func Execute(tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) error {
 	hashes := txscript.NewTxSigHashes(tx, fetcher)
 	for i, in := range tx.TxIn {
 		prev := prevouts[in.PreviousOutPoint]
-		vm, err := txscript.NewEngine(prev.PkScript, tx, i, txscript.StandardVerifyFlags, nil, hashes, prev.Value, fetcher)
+		vm, err := txscript.NewEngine(prev.PkScript, tx, i, txscript.StandardVerifyFlags, curve.Scripts(), hashes, prev.Value, fetcher)
 		if err == nil {
 			err = vm.Execute()
 		}

@@ -19,6 +19,8 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2/ecdsa"
 	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 	"github.com/btcsuite/btcd/btcec/v2/schnorr/musig2"
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/txscript/v2"
 )
 
 // known is the memory; nil in every process but the simulator's.
@@ -34,6 +36,7 @@ type memory struct {
 	public map[[32]byte]*btcec.PublicKey // by private key
 	points map[[33]byte]*btcec.PublicKey // by their compressed form
 	pairs  map[fact]*btcec.PublicKey
+	checks *txscript.SigCache    // what scripts checked, of any key
 	signed map[[32]byte]struct{} // hashes of key, digest and signature
 }
 
@@ -42,7 +45,7 @@ type memory struct {
 func Know(key *btcec.PrivateKey) {
 	known.CompareAndSwap(nil, &memory{
 		public: map[[32]byte]*btcec.PublicKey{}, points: map[[33]byte]*btcec.PublicKey{},
-		pairs: map[fact]*btcec.PublicKey{}, signed: map[[32]byte]struct{}{},
+		pairs: map[fact]*btcec.PublicKey{}, checks: txscript.NewSigCache(limit / 4), signed: map[[32]byte]struct{}{},
 	})
 	m, pub := known.Load(), key.PubKey()
 	m.mu.Lock()
@@ -117,6 +120,33 @@ func SignedECDSA(key *btcec.PrivateKey, digest []byte, sig *ecdsa.Signature) {
 	if pub := m.of(key); pub != nil {
 		m.sign('e', pub, digest, sig.Serialize())
 	}
+}
+
+// Signed tells in which form a signature that was made just now stands in an input:
+// what its script would find out.
+func Signed(key *btcec.PrivateKey, digest, sig []byte, flag byte, multisig bool) {
+	m := known.Load()
+	pub := m.of(key)
+	if pub == nil || len(digest) != chainhash.HashSize {
+		return
+	}
+	if multisig {
+		m.checks.Add(chainhash.Hash(digest), bytes.Clone(sig), pub.SerializeCompressed())
+		return
+	}
+	full := bytes.Clone(sig)
+	if flag != byte(txscript.SigHashDefault) {
+		full = append(full, flag)
+	}
+	m.checks.Add(chainhash.Hash(digest), full, schnorr.SerializePubKey(pub))
+}
+
+// Scripts is what scripts have checked before; nil where nothing is remembered.
+func Scripts() *txscript.SigCache {
+	if m := known.Load(); m != nil {
+		return m.checks
+	}
+	return nil
 }
 
 // VerifyECDSA checks a signature.
