@@ -252,7 +252,7 @@ func (r PayerRecord) Resumed(ch *script.Channel, u Update) (PayerRecord, bool, e
 	if r.Duplex != nil {
 		return r, false, refuse(ErrUnsupported, "money flows both ways in this channel")
 	}
-	if u.Amount <= r.Signed {
+	if u.Amount <= r.Signed || r.Imported { // of what was imported only the refund is left
 		return r, false, nil
 	}
 	if err := r.Terms.VerifyUpdate(ch, u); err != nil {
