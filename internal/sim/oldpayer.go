@@ -171,6 +171,7 @@ func (a *audit) lose(b *buyer) {
 		case r.Phase == channel.Prepared:
 			delete(a.payer, id) // its opening has not left
 		case r.Phase == channel.Abandoned && b.exports[id] == nil: // it never did
+			a.back.lost[id] = true
 		default:
 			a.back.lost[id] = true
 			a.back.peak[id] = max(a.back.peak[id], r.Signed)
