@@ -21,6 +21,8 @@ type Seat struct {
 	View   View
 	// Rate is that of the MakeSettlement which Due asks for; 0: it asks for none.
 	Rate script.FeeRate
+	// Coins: at that rate it takes a coin of the payee's own, unless others help.
+	Coins bool
 }
 
 // Batch is a settlement transaction that is to be made, or to be sent again.
@@ -71,7 +73,7 @@ func Together(seats []Seat, payout []byte) []Batch {
 // state of its own. It is settled alone.
 func (s Seat) evictable() bool {
 	r := s.Record
-	if r.Phase == Closing || r.Close != nil || r.Restored {
+	if r.Phase == Closing || r.Close != nil || r.Restored || r.Stopped != "" {
 		return true
 	}
 	from := r.Terms.Expiry
@@ -109,6 +111,18 @@ func (s Seat) poor(payout []byte) bool {
 		(v.Funding.Height > 0 || r.Terms.TxVersion == 2) && most < minStep
 }
 
+// means orders seats by what they can do for others: 0 pays for itself, 1 takes a coin, 2
+// would not be settled alone.
+func (s Seat) means() int {
+	switch {
+	case s.Rate == 0:
+		return 2
+	case s.Coins:
+		return 1
+	}
+	return 0
+}
+
 // worth is the rate at which a seat is settled where nothing else is said: what Due asks
 // for, or the going rate.
 func (s Seat) worth() script.FeeRate {
@@ -121,13 +135,7 @@ func (s Seat) worth() script.FeeRate {
 // gather makes batches of first settlements, dearest rate first.
 func gather(seats []Seat, fresh []int, payout []byte) (plan []Batch) {
 	slices.SortStableFunc(fresh, func(a, b int) int {
-		if poor := seats[a].Rate == 0; poor != (seats[b].Rate == 0) {
-			if poor {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Or(cmp.Compare(seats[b].worth(), seats[a].worth()), cmp.Compare(seats[a].Record.Terms.ID(), seats[b].Record.Terms.ID()))
+		return cmp.Or(cmp.Compare(seats[a].means(), seats[b].means()), cmp.Compare(seats[b].worth(), seats[a].worth()), cmp.Compare(seats[a].Record.Terms.ID(), seats[b].Record.Terms.ID()))
 	})
 	for len(fresh) > 0 {
 		b := Batch{Seats: fresh[:1:1], Rate: seats[fresh[0]].worth()}
@@ -144,6 +152,12 @@ func gather(seats []Seat, fresh []int, payout []byte) (plan []Batch) {
 		fresh = left
 		if pays(seats, b, size, payout) {
 			plan = append(plan, b)
+			continue
+		}
+		for _, i := range b.Seats {
+			if seats[i].Rate > 0 {
+				plan = append(plan, Batch{Seats: []int{i}, Rate: seats[i].Rate})
+			}
 		}
 	}
 	return plan
@@ -163,7 +177,7 @@ func joins(seats []Seat, b Batch, size int64, i int, payout []byte) (with int64,
 	}
 	share := b.Rate.Fee(with - size)
 	alone, most := s.alone(payout)
-	if s.Rate == 0 { // alone it would not be settled at all
+	if s.Rate == 0 || s.Coins { // alone it would not be settled at all, or with a coin
 		return with, share < int64(s.Record.Claimed())
 	}
 	return with, b.Rate <= most && share <= s.Rate.Fee(alone)

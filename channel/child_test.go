@@ -17,7 +17,9 @@ func TestPitfall33_ChildOfThePayers(t *testing.T) {
 			v.Spend = &SpendView{Txid: "settlement", Fee: fee, VSize: size, ChildFee: childFee, ChildVSize: childSize}
 		}
 	}
-	before := func(r *PayeeRecord) { *r = r.Settles(Broadcast{Tx: Hex{1}, Txid: "newest", Rate: 3000, Amount: r.Paid, Height: 105}) }
+	before := func(r *PayeeRecord) {
+		*r = r.Settles(Broadcast{Tx: Hex{1}, Txid: "newest", Rate: 3000, Amount: r.Paid, Height: 105})
+	}
 	for _, c := range []struct {
 		name  string
 		paid  uint64

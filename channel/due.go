@@ -22,6 +22,8 @@ type Action struct {
 	Kind ActionKind
 	Tx   Hex
 	Rate script.FeeRate
+	// Coins: a settlement takes a confirmed coin of the payee's own to pay that rate.
+	Coins bool
 }
 
 // Due is the payee's duty for a channel as the chain stands. It is level
@@ -44,7 +46,7 @@ func (r PayeeRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (P
 	}
 	r = r.deepen(v)
 	if r.Phase == Closing {
-		return r.dueClosing(ch, payout, v)
+		return r.dueClosing(ch, payout, v, p)
 	}
 	if r.Duplex != nil {
 		d, actions := r.duplex().Due(ch, payout, v, p)
@@ -64,7 +66,7 @@ func (r PayeeRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (P
 	if r.Phase != Settling {
 		return r, nil
 	}
-	return r, r.settle(ch, payout, v)
+	return r, r.settle(ch, payout, v, p)
 }
 
 func (r PayeeRecord) fundingLost(v View, p Policy) (PayeeRecord, []Action) {
@@ -78,7 +80,7 @@ func (r PayeeRecord) fundingLost(v View, p Policy) (PayeeRecord, []Action) {
 	return r, []Action{{Kind: SendFunding, Tx: r.FundingTx}}
 }
 
-func (r PayeeRecord) dueClosing(ch *script.Channel, payout []byte, v View) (PayeeRecord, []Action) {
+func (r PayeeRecord) dueClosing(ch *script.Channel, payout []byte, v View, p Policy) (PayeeRecord, []Action) {
 	if v.Spend != nil && r.own(v.Spend.Txid) && (v.Spend.Height > 0 || v.Tip < r.deadline()) {
 		return r, nil
 	}
@@ -91,7 +93,7 @@ func (r PayeeRecord) dueClosing(ch *script.Channel, payout []byte, v View) (Paye
 		if r.Reason == "" {
 			r.Reason = CloseUnseen
 		}
-		actions = append(actions, r.settle(ch, payout, v)...)
+		actions = append(actions, r.settle(ch, payout, v, p)...)
 	}
 	return r, actions
 }
@@ -107,7 +109,7 @@ func (r PayeeRecord) deadline() uint32 {
 }
 
 // settle decides whether the settlement is made anew, sent again, or has to wait.
-func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action {
+func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View, p Policy) []Action {
 	if r.Duplex != nil {
 		deadline, _ := r.duplex().Deadline()
 		return r.duplex().settle(ch, payout, v, deadline)
@@ -120,6 +122,10 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 	}
 	size := ch.SettlementVSize(int64(r.Terms.Capacity-r.Paid), payout)
 	limit := stakeRate(int64(r.Paid)-script.Dust(payout), size)
+	coins := r.topUp(size, limit, v, p)
+	if limit = max(limit, coins); coins > 0 {
+		size += feeInput
+	}
 	amount := r.Paid
 	if r.small(size) || r.Shared(v) {
 		amount = r.Settlement.Amount // the next one that has to be made anew takes it along
@@ -150,7 +156,7 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View) []Action 
 	case rate <= 0:
 		return nil // what was paid does not cover any fee
 	}
-	return []Action{{Kind: MakeSettlement, Rate: rate}}
+	return []Action{{Kind: MakeSettlement, Rate: rate, Coins: coins > 0}}
 }
 
 // small reports whether what was paid since the last settlement was made is less

@@ -131,6 +131,7 @@ type Policy struct {
 	ZeroConf      uint64 // msat
 	PoolChunks    uint64 // the newcomers' pool, in chunks of the dearest kind
 	StressRate    script.FeeRate
+	FeeInputs     bool                         // a payee has coins of its own for settlements that are too small
 	MaxDeposit    uint64                       // sat
 	Confirmations func(capacity uint64) uint32 // grows with the capacity
 }

@@ -142,6 +142,8 @@ type Broadcast struct {
 	// Batch are the ids of all channels that this transaction settles, where it settles
 	// several; Fee is then this channel's share.
 	Batch []string `json:"batch,omitempty"`
+	// Coins is what fee inputs of the payee's own hold, in sat: they went to its payout.
+	Coins int64 `json:"coins,omitempty"`
 }
 
 // Is reports whether a transaction is this broadcast or one that it replaces.

@@ -61,7 +61,7 @@ func (p *Payee) dueOne(ctx context.Context, s watch.Seen) (seat channel.Seat, si
 	for _, a := range actions {
 		switch {
 		case a.Kind == channel.MakeSettlement:
-			seat.Rate = a.Rate
+			seat.Rate, seat.Coins = a.Rate, a.Coins
 		case a.Kind == channel.Send && shared && bytes.Equal(a.Tx, r.Settlement.Tx):
 		default:
 			failed = append(failed, p.act(ctx, h, a, s.View))
@@ -110,7 +110,7 @@ func (p *Payee) settleSeat(ctx context.Context, s channel.Seat, rate script.FeeR
 	if !unchanged(h.record, s.Record) {
 		return nil
 	}
-	_, err = p.settle(ctx, h, rate, s.View.Tip)
+	_, err = p.settle(ctx, h, rate, s.Coins, s.View.Tip)
 	return err
 }
 

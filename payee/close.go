@@ -163,16 +163,20 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 
 // settle builds the settlement of the newest update at a rate, saves it, and
 // broadcasts it.
-func (p *Payee) settle(ctx context.Context, h *held, rate script.FeeRate, tip uint32) (*wire.MsgTx, error) {
+func (p *Payee) settle(ctx context.Context, h *held, rate script.FeeRate, coins bool, tip uint32) (*wire.MsgTx, error) {
 	claim, err := p.claim(h)
 	if err != nil {
 		return nil, err
 	}
-	tx, fee, err := script.Settle([]script.Claim{claim}, p.cfg.Payout, rate)
+	extra, err := p.coins(ctx, h, coins, &rate)
+	if err != nil || rate == 0 {
+		return nil, err
+	}
+	tx, fee, err := script.SettleWith([]script.Claim{claim}, p.cfg.Payout, rate, extra)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", channel.ErrTooSmall, err)
 	}
-	if err := h.record.SettlementSound(tx, fee, p.cfg.Payout); err != nil {
+	if err := p.settlementSound(h, tx, fee, extra); err != nil {
 		return nil, p.stop(ctx, h, err)
 	}
 	raw, err := channel.EncodeTx(tx)
@@ -180,7 +184,7 @@ func (p *Payee) settle(ctx context.Context, h *held, rate script.FeeRate, tip ui
 		return nil, err
 	}
 	next := h.record.Settles(channel.Broadcast{
-		Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Amount: h.record.Claimed(), Height: tip,
+		Tx: raw, Txid: tx.TxHash().String(), Rate: int64(rate), Fee: fee, Amount: h.record.Claimed(), Height: tip, Coins: worth(extra),
 	})
 	if err := p.save(ctx, h, next); err != nil {
 		return nil, err

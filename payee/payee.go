@@ -93,6 +93,9 @@ type Config struct {
 	// MaxPending is how many channels may wait for their confirmations at once;
 	// default 1,000.
 	MaxPending int
+	// Coins, where it is set, lends a confirmed coin for a settlement whose own output is
+	// too small to pay the fee that it needs; never to give more than the settlement saves.
+	Coins Coins
 	// StaleTip is how old the newest block may be by its own time for anything to be
 	// delivered: a backend that stands still hides the expiry. Default: five hours
 	// (a miner may date a block two hours wrong); on regtest, where blocks come
@@ -155,6 +158,7 @@ func New(cfg Config) (*Payee, error) {
 	if cfg.Dearest == nil {
 		cfg.Dearest = func() uint64 { return 0 }
 	}
+	cfg.Policy.FeeInputs = cfg.Coins != nil
 	p := &Payee{cfg: cfg, size: map[script.Construction]int64{}}
 	return p, p.measure()
 }

@@ -143,6 +143,9 @@ func (p *Payee) saveEnd(ctx context.Context, h *held, next channel.PayeeRecord) 
 	if err != nil {
 		return err
 	}
+	if err := p.giveBack(ctx, h); err != nil {
+		return err
+	}
 	return p.save(ctx, h, next, ops...)
 }
 
@@ -154,7 +157,7 @@ func (p *Payee) act(ctx context.Context, h *held, a channel.Action, v channel.Vi
 		if h.record.Shared(v) {
 			return nil // together with the others in it: DueTogether
 		}
-		_, err := p.settle(ctx, h, a.Rate, v.Tip)
+		_, err := p.settle(ctx, h, a.Rate, a.Coins, v.Tip)
 		return err
 	default:
 		return fmt.Errorf("payee: no action %q", a.Kind)

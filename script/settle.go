@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
@@ -35,6 +36,36 @@ func (c Claim) receiverKey() *btcec.PublicKey { return c.Channel.senderKey(c.Sen
 // Errors: ErrBatch, ErrPayoutDust, ErrPayoutScript, ErrSignature, ErrSighashFlag,
 // ErrAmount, ErrDust, ErrWrongKey, ErrExecute. docs/protocol.md, section 4.2.
 func Settle(claims []Claim, payoutScript []byte, rate FeeRate) (tx *wire.MsgTx, fee int64, err error) {
+	return SettleWith(claims, payoutScript, rate, Extra{})
+}
+
+// Extra are inputs of the payee's own, which help a settlement to pay its fee: P2TR
+// outputs that are spent by their key. They come behind the channels' inputs; what they
+// hold goes to the payout. Sign adds their witnesses. docs/protocol.md, section 4.2.
+type Extra struct {
+	Prevouts map[wire.OutPoint]*wire.TxOut
+	Sign     func(tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) error
+}
+
+// add puts the inputs behind those that are there, in the order of their outpoints, each
+// with a stand-in for its signature; sum is what they hold, in sat.
+func (e Extra) add(tx *wire.MsgTx) (sum int64, err error) {
+	ops := make([]wire.OutPoint, 0, len(e.Prevouts))
+	for op, out := range e.Prevouts {
+		if out == nil || !txscript.IsPayToTaproot(out.PkScript) || !addMoney(&sum, out.Value) {
+			return 0, fmt.Errorf("%w: the fee input %s", ErrAmount, op)
+		}
+		ops = append(ops, op)
+	}
+	slices.SortFunc(ops, func(a, b wire.OutPoint) int { return strings.Compare(a.String(), b.String()) })
+	for _, op := range ops {
+		tx.AddTxIn(&wire.TxIn{PreviousOutPoint: op, Sequence: Sequence, Witness: wire.TxWitness{make([]byte, 64)}})
+	}
+	return sum, nil
+}
+
+// SettleWith is Settle with fee inputs. Errors: as Settle, and those of Extra.Sign.
+func SettleWith(claims []Claim, payoutScript []byte, rate FeeRate, extra Extra) (tx *wire.MsgTx, fee int64, err error) {
 	if err := checkPayout(payoutScript); err != nil {
 		return nil, 0, err
 	}
@@ -49,6 +80,10 @@ func Settle(claims []Claim, payoutScript []byte, rate FeeRate) (tx *wire.MsgTx, 
 	if err != nil {
 		return nil, 0, err
 	}
+	own, err := extra.add(tx)
+	if err != nil || !addMoney(&total, own) {
+		return nil, 0, fmt.Errorf("%w: fee inputs of %d sat: %v", ErrAmount, own, err)
+	}
 	size := estimate(tx, ordered)
 	if size > maxBatch {
 		return nil, 0, fmt.Errorf("%w: %d vB are more than %d", ErrBatch, size, maxBatch)
@@ -58,7 +93,7 @@ func Settle(claims []Claim, payoutScript []byte, rate FeeRate) (tx *wire.MsgTx, 
 	if payout.Value = total - fee; payout.Value < Dust(payoutScript) {
 		return nil, 0, fmt.Errorf("%w: %d sat less a fee of %d sat", ErrPayoutDust, total, fee)
 	}
-	if err := sign(tx, ordered); err != nil {
+	if err := sign(tx, ordered, extra); err != nil {
 		return nil, 0, err
 	}
 	return tx, fee, nil
@@ -188,8 +223,11 @@ func estimate(tx *wire.MsgTx, ordered []Claim) int64 {
 
 // sign adds the payee's signatures, each over the whole transaction, and
 // executes the result.
-func sign(tx *wire.MsgTx, ordered []Claim) error {
-	prevouts := make(map[wire.OutPoint]*wire.TxOut, len(ordered))
+func sign(tx *wire.MsgTx, ordered []Claim, extra Extra) error {
+	prevouts := make(map[wire.OutPoint]*wire.TxOut, len(ordered)+len(extra.Prevouts))
+	for op, out := range extra.Prevouts {
+		prevouts[op] = out
+	}
 	for _, c := range ordered {
 		prevouts[c.Channel.Outpoint] = c.Channel.Prevout()
 	}
@@ -205,6 +243,11 @@ func sign(tx *wire.MsgTx, ordered []Claim) error {
 			return err
 		}
 		if err := c.complete(tx.TxIn[i], bytes.Clone(c.HalfSig), sig); err != nil {
+			return err
+		}
+	}
+	if len(extra.Prevouts) > 0 {
+		if err := extra.Sign(tx, prevouts); err != nil {
 			return err
 		}
 	}

@@ -85,7 +85,7 @@ func (w *Wallet) ReleaseOrphans(ctx context.Context, blocks uint32, known func(t
 	}
 	orphans := map[string]int{}
 	for _, r := range held {
-		if r.Height+blocks <= tip.Height && !known(r.Txid) {
+		if r.Height+blocks <= tip.Height && !r.isLent() && !known(r.Txid) {
 			orphans[r.Txid]++
 		}
 	}
