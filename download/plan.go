@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"net/url"
 	"os"
 	"path"
@@ -76,7 +77,7 @@ func (b *Buyer) Plan(ctx context.Context, w Want, progress func(Event)) (*Plan, 
 		return nil, err
 	}
 	p.TotalMsat = p.Manifest.TotalMsat()
-	if p.Complete, err = b.complete(ctx, p, progress); err != nil {
+	if p.Complete, err = complete(ctx, p, progress); err != nil {
 		return nil, err
 	}
 	if p.Complete {
@@ -90,13 +91,20 @@ func (b *Buyer) Plan(ctx context.Context, w Want, progress func(Event)) (*Plan, 
 	return p, b.cost(ctx, p, &h.journal)
 }
 
+// getter fetches what is free.
+type getter interface {
+	Get(ctx context.Context, target string, header http.Header, limit int64) (body []byte, at string, err error)
+}
+
 // manifest fetches, verifies and compares the manifest.
-func (b *Buyer) manifest(ctx context.Context, p *Plan) error {
+func (b *Buyer) manifest(ctx context.Context, p *Plan) error { return manifest(ctx, b.cfg.Client, p) }
+
+func manifest(ctx context.Context, from getter, p *Plan) error {
 	target, err := withQuery(p.Want.URL, "manifest")
 	if err != nil {
 		return err
 	}
-	raw, at, err := b.cfg.Client.Get(ctx, target, nil, content.MaxManifestBytes)
+	raw, at, err := from.Get(ctx, target, nil, content.MaxManifestBytes)
 	if err != nil {
 		return err
 	}
@@ -142,7 +150,7 @@ func (p *Plan) place() (err error) {
 // complete reports whether the file is there already and whole: its bytes are
 // read and compared with the root. Errors: ErrExists where another file has the
 // name and may not be replaced.
-func (b *Buyer) complete(ctx context.Context, p *Plan, progress func(Event)) (whole bool, err error) {
+func complete(ctx context.Context, p *Plan, progress func(Event)) (whole bool, err error) {
 	info, err := os.Lstat(p.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

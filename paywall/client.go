@@ -61,8 +61,9 @@ type ClientConfig struct {
 // signed is decided and saved by the payer; the client only carries it. Its
 // methods may be called from many goroutines.
 type Client struct {
-	cfg ClientConfig
-	net *transport
+	cfg   ClientConfig
+	net   *transport
+	keyOf func(ctx context.Context, id string) ([32]byte, error) // what both ends of a channel share
 
 	mu     sync.Mutex
 	newest map[string]*Quoted  // by resource
@@ -74,6 +75,10 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if cfg.Payer == nil || cfg.Network == "" {
 		return nil, errors.New("paywall: a client needs a payer and a network")
 	}
+	return newClient(cfg, cfg.Payer.MACKey), nil
+}
+
+func newClient(cfg ClientConfig, keyOf func(context.Context, string) ([32]byte, error)) *Client {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -86,7 +91,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Client{cfg: cfg, net: newTransport(cfg.HTTP, cfg.Stall), newest: map[string]*Quoted{}, macs: map[string][32]byte{}}, nil
+	return &Client{cfg: cfg, net: newTransport(cfg.HTTP, cfg.Stall), keyOf: keyOf, newest: map[string]*Quoted{}, macs: map[string][32]byte{}}
 }
 
 func sleepTimer(ctx context.Context, d time.Duration) error {
@@ -179,7 +184,7 @@ func (c *Client) macKey(ctx context.Context, id string) ([32]byte, error) {
 	if ok {
 		return key, nil
 	}
-	key, err := c.cfg.Payer.MACKey(ctx, id)
+	key, err := c.keyOf(ctx, id)
 	if err != nil {
 		return key, err
 	}

@@ -109,7 +109,7 @@ func (s *Server) refuse(v *visit, err error) {
 	if v.res.Quote.Root != "" {
 		p.With("root", v.res.Quote.Root)
 	}
-	on := v.state(v.r.Context())
+	on := v.standing(v.r.Context())
 	if on != nil {
 		on = s.situate(v, p, *on, err)
 	}
@@ -131,8 +131,11 @@ func (s *Server) situate(v *visit, p *mpp.Problem, on payee.Receipt, err error) 
 	if p.Type == mpp.ProblemInsufficientBalance {
 		p.With("requiredCumulative", decimal(on.Required))
 	}
-	p.With("channelId", on.Channel).With("acceptedCumulative", decimal(on.Paid)).With("chargedMsat", decimal(on.Charged)).
-		With("owedMsat", decimal(on.Charged-min(on.Charged, on.Paid*1000)))
+	p.With("channelId", on.Channel).With("acceptedCumulative", decimal(on.Paid)).With("chargedMsat", decimal(on.Charged))
+	if v.order != nil {
+		return &on
+	}
+	p.With("owedMsat", decimal(on.Charged-min(on.Charged, on.Paid*1000)))
 	if free := v.charged(); len(free) > 0 {
 		p.With("chargedChunks", free) // served again free, also now
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/mpp/bitcoin"
 	"github.com/spillway/spillway/payee"
+	"github.com/spillway/spillway/payer"
 )
 
 // defaultTTL is how long a challenge lives.
@@ -105,7 +106,10 @@ type Resource struct {
 
 // ServerConfig is what a Server needs. Payee, Secret, Realm and Recipient must be set.
 type ServerConfig struct {
-	Payee   *payee.Payee
+	Payee *payee.Payee
+	// Peer, where it is set, is the payer whose duplex channels this provider sells in
+	// too: those that it funded elsewhere. docs/protocol.md, "Trading".
+	Peer    *payer.Payer
 	Network string
 	Secret  [32]byte // binds challenges
 	// Before are the secrets of the epochs before restores: an opening on an offer of
@@ -127,7 +131,7 @@ type Server struct {
 	bells    bells
 	requests requests
 	mu       sync.Mutex
-	keys     map[string]known
+	keys     map[string]known // channels of this provider, and "peer "+id of its payer
 }
 
 // known is what is kept in memory of a channel.

@@ -41,6 +41,7 @@ type visit struct {
 	key        string         // Idempotency-Key
 	proved     string         // the channel, once the MAC has proved whose it is
 	on         *payee.Receipt // where that channel stands
+	order      *order         // what a peer buys; nil: this provider is the payee
 }
 
 // run goes through a request in this order: form, our challenge, whose channel it
@@ -56,6 +57,9 @@ func (v *visit) run(ctx context.Context) (*Grant, error) {
 	case bitcoin.Open:
 		return v.open(ctx, p)
 	case bitcoin.Voucher:
+		if p.FromPayee {
+			return v.trade(ctx, p)
+		}
 		return v.voucher(ctx, p)
 	case bitcoin.Prepare:
 		return nil, v.prepare(ctx, p)
@@ -127,7 +131,7 @@ func (v *visit) fits() error {
 // is charged, taken or told before. Errors: payee.ErrUnknown, bitcoin.ErrMAC.
 func (v *visit) authenticate(ctx context.Context) error {
 	id := v.payload.Channel()
-	key, err := v.s.macKey(ctx, id)
+	key, err := v.s.macKey(id, func() ([32]byte, error) { return v.s.cfg.Payee.MACKey(ctx, id) })
 	if err != nil {
 		return err
 	}
@@ -139,14 +143,14 @@ func (v *visit) authenticate(ctx context.Context) error {
 }
 
 // macKey is a known channel's MAC key, derived once: neither end's key ever changes.
-func (s *Server) macKey(ctx context.Context, id string) ([32]byte, error) {
+func (s *Server) macKey(id string, derive func() ([32]byte, error)) ([32]byte, error) {
 	s.mu.Lock()
 	k, ok := s.keys[id]
 	s.mu.Unlock()
 	if ok {
 		return k.mac, nil
 	}
-	key, err := s.cfg.Payee.MACKey(ctx, id)
+	key, err := derive()
 	if err != nil {
 		return key, err
 	}
@@ -172,9 +176,12 @@ func (s *Server) rose(id string, paid uint64) bool {
 	return true
 }
 
-// state is where the proved channel stands; nil where none was proved, or it is
+// standing is where the proved channel stands; nil where none was proved, or it is
 // not known (any more).
-func (v *visit) state(ctx context.Context) *payee.Receipt {
+func (v *visit) standing(ctx context.Context) *payee.Receipt {
+	if v.order != nil {
+		return v.order.at
+	}
 	if v.on == nil && v.proved != "" {
 		if rec, err := v.s.cfg.Payee.Status(ctx, v.proved); err == nil {
 			v.on = &rec

@@ -35,6 +35,10 @@ func (s *Server) Keep(ctx context.Context, r *http.Request) {
 		return
 	}
 	p, ok := v.payload.(bitcoin.Voucher)
+	if ok && p.FromPayee {
+		s.keepTrade(ctx, v, p)
+		return
+	}
 	if !ok || v.authenticate(ctx) != nil {
 		return
 	}

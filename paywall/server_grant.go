@@ -15,6 +15,7 @@ type Grant struct {
 	Challenge string        // id of the challenge that was echoed
 	server    *Server
 	quote     Quote
+	order     *order // what a peer buys; nil: this provider is the payee
 }
 
 // Charge charges further chunks of the same resource on the same channel, before
@@ -23,11 +24,15 @@ type Grant struct {
 // waiting, where it is set, is told when a wait begins (true) and ends (false).
 // Errors: as payee.Payee.Pay, and the context's.
 func (g *Grant) Charge(ctx context.Context, items []payee.Item, waiting func(bool)) error {
-	bell := g.server.bells.listen(g.Receipt.Channel)
+	of := g.Receipt.Channel
+	if g.order != nil {
+		of = peerOf(of)
+	}
+	bell := g.server.bells.listen(of)
 	defer bell.leave()
 	for {
 		raised := bell.next()
-		rec, err := g.server.cfg.Payee.Pay(ctx, payee.Request{Channel: g.Receipt.Channel, Items: items, Credit: g.quote.CreditMsat})
+		rec, err := g.charge(ctx, items)
 		if err == nil {
 			g.Receipt = rec
 			return nil
@@ -47,6 +52,14 @@ func (g *Grant) Charge(ctx context.Context, items []payee.Item, waiting func(boo
 			waiting(false)
 		}
 	}
+}
+
+// charge charges items on the grant's channel, whichever side funded it.
+func (g *Grant) charge(ctx context.Context, items []payee.Item) (payee.Receipt, error) {
+	if g.order != nil {
+		return g.order.take(ctx, channel.Update{}, items)
+	}
+	return g.server.cfg.Payee.Pay(ctx, payee.Request{Channel: g.Receipt.Channel, Items: items, Credit: g.quote.CreditMsat})
 }
 
 // bells wake the streams of a channel when more is paid. Nothing is kept of a
