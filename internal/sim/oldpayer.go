@@ -190,7 +190,7 @@ func (a *audit) lose(b *buyer) {
 // this was one.
 func (a *audit) cameBack(r, was channel.PayerRecord) bool {
 	id := r.Terms.ID()
-	if r.Phase != channel.Prepared {
+	if len(r.Signature) > 0 { // its opening may have left
 		if other, used := a.back.keys[r.Terms.PayerKey]; used && other != id {
 			a.w.violate("the key of %.12s is that of %.12s", id, other)
 		}
