@@ -60,6 +60,7 @@ type row struct {
 	Returned      uint64 `json:"returned_msat,omitempty"` // duplex: what the payee paid back in all
 	Epoch         uint32 `json:"epoch,omitempty"`         // duplex: of the newest state
 	Imported      bool   `json:"imported,omitempty"`      // payer: read back from an export, only refunded
+	Stopped       string `json:"stopped,omitempty"`       // why: an invariant was violated
 }
 
 func payerRow(r channel.PayerRecord) row {
@@ -67,7 +68,7 @@ func payerRow(r channel.PayerRecord) row {
 		ID: r.Terms.ID(), Role: "payer", Peer: paywall.Origin(r.Origin), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Signed, Charged: r.Owed, Refundable: r.Refundable(),
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
-		Imported: r.Imported,
+		Imported: r.Imported, Stopped: stoppedFor(r.Stopped, r.Sound()),
 	}, r.Duplex)
 }
 
@@ -101,12 +102,15 @@ func payeeRow(r channel.PayeeRecord) row {
 		ID: r.Terms.ID(), Role: "payee", Peer: r.Terms.PayerKey.String(), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Paid, Charged: r.Charged, Refundable: r.Terms.Capacity - r.Paid,
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
+		Stopped: stoppedFor(r.Stopped, r.Sound()),
 	}, r.Duplex)
 }
 
 // sentence says what a channel's state means.
 func (r row) sentence() string {
 	switch phase := channel.Phase(r.Phase); {
+	case r.Stopped != "":
+		return r.stoppedSentence()
 	case r.Imported && (phase == channel.Funding || phase == channel.Open):
 		return fmt.Sprintf("Imported: nothing is signed in it any more; what the provider does not settle comes back by the refund from height %d on.", r.Expiry)
 	}
@@ -244,7 +248,7 @@ func (a *app) channelsList(ctx context.Context) error {
 	for _, r := range rows {
 		a.out.print("%s  %-5s  %-10s  paid %s of %s  %s", r.ID, r.Role, r.Phase,
 			money(r.Paid*1000), money(r.Capacity*1000), r.Peer)
-		if r.Imported {
+		if r.Imported || r.Stopped != "" {
 			a.out.print("    %s", r.sentence())
 		}
 		if r.Returned > 0 {

@@ -138,6 +138,10 @@ func explain(err error) *failure {
 	if errors.As(err, &f) {
 		return f
 	}
+	var stop *channel.StoppedError
+	if errors.As(err, &stop) {
+		return explainStopped(stop, err)
+	}
 	if f := explainRemote(err); f != nil {
 		return f
 	}

@@ -232,7 +232,7 @@ func (b *buyer) tellOpen(ctx context.Context, url string, failed error) {
 			continue
 		}
 		end := "close"
-		if !r.Accepted || r.Imported {
+		if !r.Accepted || r.Imported || r.Stopped != "" {
 			end = "refund"
 		}
 		b.app.out.say("Channel %s with this provider is open and holds %d sat that are not paid. Have them back with: spillway channels %s %s",
