@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"runtime/debug"
 	"time"
 
 	"github.com/spillway/spillway/script"
@@ -22,8 +23,19 @@ func Run(seed uint64, trace func(string, ...any)) Result { return RunPlan(seed, 
 // RunPlan plays those of a seed's events that are in the plan.
 func RunPlan(seed uint64, p Plan, trace func(string, ...any)) Result {
 	w := newWorld(seed, trace)
-	w.run(p.of(steps(seed, runSteps)))
+	w.guarded(p.of(steps(seed, runSteps)))
 	return w.result
+}
+
+// guarded is run; code that panics violates every rule.
+func (w *world) guarded(all []step) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.violate("panic: %v", p)
+			w.tell("%s", debug.Stack())
+		}
+	}()
+	w.run(all)
 }
 
 func (w *world) run(all []step) {

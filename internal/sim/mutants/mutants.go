@@ -2,7 +2,8 @@
 // that the simulator catches each of them.
 //
 // A breakage is a file NAME.mutant: a line that says what goes wrong, the source
-// file, a piece of it, and what stands there instead. It is never part of a
+// file, the first seed that catches it, a piece of the file, and what stands there
+// instead. It is never part of a
 // build: the compiler is handed the changed file beside the tree.
 package mutants
 
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -29,7 +31,11 @@ type Mutant struct {
 	File string // path in the module
 	Old  string // occurs once in File
 	New  string
+	Seed int64 // the first seed that catches it, as it was last seen; -1: none is known
 }
+
+// unknown is no seed.
+const unknown = -1
 
 // ErrForm: a file is no breakage, or does not fit the source any more.
 var ErrForm = errors.New("the breakage does not fit")
@@ -62,14 +68,32 @@ func ByName(name string) (Mutant, error) {
 	return parse(name, string(raw))
 }
 
+// parse reads a breakage: why, then members of its head, then the two pieces.
 func parse(name, text string) (Mutant, error) {
 	head, body, ok := strings.Cut(text, "\n--- old\n")
 	old, replacement, also := strings.Cut(body, "\n--- new\n")
-	why, file, named := strings.Cut(head, "\nfile: ")
-	if !ok || !also || !named || why == "" || old == "" {
+	m := Mutant{Name: name, Old: old, New: strings.TrimSuffix(replacement, "\n"), Seed: unknown}
+	for i, line := range strings.Split(head, "\n") {
+		what, value, _ := strings.Cut(line, ": ")
+		switch {
+		case i == 0:
+			m.Why = line
+		case what == "file":
+			m.File = value
+		case what == "seed":
+			seed, err := strconv.ParseInt(value, 10, 64)
+			if err != nil || seed < 0 {
+				return Mutant{}, fmt.Errorf("%w: %s: %q is no seed", ErrForm, name, value)
+			}
+			m.Seed = seed
+		default:
+			return Mutant{}, fmt.Errorf("%w: %s: %q", ErrForm, name, line)
+		}
+	}
+	if !ok || !also || m.Why == "" || m.File == "" || old == "" {
 		return Mutant{}, fmt.Errorf("%w: %s", ErrForm, name)
 	}
-	return Mutant{Name: name, Why: why, File: strings.TrimSpace(file), Old: old, New: strings.TrimSuffix(replacement, "\n")}, nil
+	return m, nil
 }
 
 // Apply returns the source of m.File with the breakage in it; root is the
@@ -101,7 +125,7 @@ func (m Mutant) Build(ctx context.Context, root, dir string) (string, error) {
 	if err := errors.Join(os.WriteFile(changed, source, 0o600), os.WriteFile(overlay, raw, 0o600)); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, "./internal/sim/cmd/sim")
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-overlay", overlay, "-o", program, "./internal/sim/cmd/sim")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s does not compile: %w\n%s", ErrForm, m.Name, err, out)
@@ -109,30 +133,38 @@ func (m Mutant) Build(ctx context.Context, root, dir string) (string, error) {
 	return program, nil
 }
 
-// Catch runs the seeds on the simulator with the breakage in it until one of
-// them reports a violation, and returns what it said; "" when none did.
-func (m Mutant) Catch(ctx context.Context, root, dir, seeds string, workers int) (string, error) {
-	program, err := m.Build(ctx, root, dir)
-	if err != nil {
-		return "", err
-	}
-	defer os.Remove(program)
+// Caught is what caught a breakage.
+type Caught struct {
+	Seed int64  // the first seed that did; -1: none of them
+	Said string // its violation
+}
+
+// Catch runs seeds, from:to, on the simulator with the breakage in it until one of
+// them reports a violation.
+func (m Mutant) Catch(ctx context.Context, program, seeds string, workers int) (Caught, error) {
 	var said, failed bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, "-first", "-seeds", seeds, "-workers", fmt.Sprint(workers))
+	cmd := exec.CommandContext(ctx, program, "-json", "-first", "-seeds", seeds, "-workers", fmt.Sprint(workers))
 	cmd.Stdout, cmd.Stderr = &said, &failed
-	err = cmd.Run()
+	none := Caught{Seed: unknown}
+	err := cmd.Run()
 	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return "", nil
-	case !errors.As(err, &exit) || exit.ExitCode() < 0:
-		return "", fmt.Errorf("%s: %w", m.Name, err)
-	case exit.ExitCode() != 1: // a panic is as loud as a violation
-		line, _, _ := strings.Cut(failed.String(), "\n")
-		return line, nil
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		return none, fmt.Errorf("%s: %w: %s", m.Name, err, failed.Bytes())
 	}
-	line, _, _ := strings.Cut(said.String(), "\n")
-	return line, nil
+	var result struct{ Violations []string }
+	if err := json.Unmarshal(said.Bytes(), &result); err != nil {
+		return none, fmt.Errorf("%s: %w: %.200s", m.Name, err, said.Bytes())
+	}
+	for _, v := range result.Violations {
+		var seed int64
+		if _, err := fmt.Sscanf(v, "seed %d,", &seed); err != nil {
+			return none, fmt.Errorf("%s: %q names no seed", m.Name, v)
+		}
+		if none.Seed == unknown || seed < none.Seed {
+			none = Caught{Seed: seed, Said: v}
+		}
+	}
+	return none, nil
 }
 
 // Root finds the module's folder from a folder inside it.

@@ -28,6 +28,8 @@ func run() int {
 	state := flag.String("state", "", "file that progress is kept in; a run with the same file goes on where the last one ended")
 	every := flag.Uint64("every", 500, "seeds between two saves of -state")
 	first := flag.Bool("first", false, "stop at the first violation")
+	mutant := flag.String("mutant", "", "run the range on the code with this breakage in it, until a seed catches it")
+	mutants := flag.Bool("mutants", false, "the same with each breakage in turn")
 	debug.SetGCPercent(400) // runs are short-lived garbage
 	cpu := flag.String("cpuprofile", "", "file that a profile of the processor's time is written to")
 	flag.Parse()
@@ -51,6 +53,9 @@ func run() int {
 		if _, err := fmt.Sscanf(strings.Replace(*seeds, ":", " ", 1), "%d %d", &r.From, &r.To); err != nil || r.From > r.To {
 			fmt.Fprintf(os.Stderr, "sim: -seeds is from:to, not %q\n", *seeds)
 			return 2
+		}
+		if *mutants || *mutant != "" {
+			return r.breakages(*mutant)
 		}
 		total, err = r.run()
 	}
