@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"flag"
 	"os"
 	"testing"
 
@@ -33,24 +34,26 @@ func company(t *testing.T) Company {
 }
 
 // all plays every story by processes in every kind of channel; else each is played in one.
-var all = os.Getenv("SPILLWAY_ALL_SCENARIOS") != ""
+var all = flag.Bool("all", false, "play every story by processes in every kind of channel")
 
-// Every story, played by processes, ends with the sums that it ends with in one.
+// Every story, played by processes, ends with the sums that it ends with in one, to
+// the satoshi, and leaves nothing behind.
 func TestApart(t *testing.T) {
+	sums := exactEnds(t)
 	for i, sc := range List() {
 		for k, kind := range sc.Channels {
-			if !all && k != i%len(sc.Channels) {
+			if !*all && k != i%len(sc.Channels) {
 				continue
 			}
 			t.Run(sc.Name+"/"+string(kind), func(t *testing.T) {
 				t.Parallel()
-				apartly(t, sc, kind)
+				apartly(t, sc, kind, sums)
 			})
 		}
 	}
 }
 
-func apartly(t *testing.T, sc Scenario, kind script.Construction) {
+func apartly(t *testing.T, sc Scenario, kind script.Construction, sums map[string]exact) {
 	c := company(t)
 	r, err := sc.PlayApart(t.Context(), kind, func(line string) { t.Log(line) }, c)
 	if err != nil {
@@ -64,6 +67,7 @@ func apartly(t *testing.T, sc Scenario, kind script.Construction) {
 		want = ladderEnd
 	}
 	want.check(t, r)
+	checkExact(t, sums, r)
 	left, err := os.ReadDir(c.Dir)
 	if err != nil || len(left) > 0 {
 		t.Errorf("%d folders are left: %v", len(left), err)

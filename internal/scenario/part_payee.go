@@ -90,8 +90,8 @@ func (s *seller) payBack(ctx context.Context, a payBackArgs) (any, error) {
 	return s.Refund(ctx, a.ID, "scenario", a.Msat)
 }
 
-// Arguments of what a payer asks for without HTTP 402: in a duplex channel, which
-// that protocol does not carry, and where one side cheats in a close.
+// Arguments of what a payer asks for without HTTP 402: everything where both sides
+// are in one process, and else a close in which one side cheats.
 type (
 	openArgs struct {
 		Offer   channel.Offer   `json:"offer"`

@@ -14,7 +14,6 @@ import (
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content/bao"
 	"github.com/spillway/spillway/keys"
-	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/wallet"
@@ -42,6 +41,8 @@ type shop interface {
 	chunk(ctx context.Context, id string, u channel.Update, chunk uint64) (slice, error)
 	// close closes a channel as an honest payer does.
 	close(ctx context.Context, b *buyer, id string) error
+	// back takes what the provider pays back.
+	back(ctx context.Context, b *buyer, id string) error
 	// ask does one thing of the driver's without HTTP 402. See seller.wire.
 	ask(ctx context.Context, do string, args, result any) error
 }
@@ -189,11 +190,17 @@ func (b *buyer) keepClose(ctx context.Context, id string) (any, error) {
 
 // takeBack takes what the provider of a duplex channel pays back.
 func (b *buyer) takeBack(ctx context.Context, id string) (any, error) {
-	var got payee.Returned
-	if err := b.shop.ask(ctx, "returned", id, &got); err != nil {
+	if err := b.shop.back(ctx, b, id); err != nil {
 		return nil, err
 	}
-	return got.State, b.TakeBack(ctx, id, got.Back, got.State)
+	r, err := b.Record(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if r.Duplex == nil {
+		return nil, channel.ErrUnsupported
+	}
+	return r.Duplex.Held, nil
 }
 
 // refund is T2, completed by the payer's own key whatever the height is.

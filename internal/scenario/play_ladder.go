@@ -70,6 +70,7 @@ func (s *Stage) newLadder() (*ladder, error) {
 		}
 	}
 	l.deal = &deal{id: t.ID(), terms: t, funding: info.Tx, given: true}
+	s.book.had.Payer += int64(t.Capacity)
 	s.channels = append(s.channels, l.deal)
 	s.book.note(entry{tx: info.Tx, by: Payer, role: roleFunding, taken: true})
 	for i := range key {

@@ -4,7 +4,7 @@ package scenario
 func vanishing() []Scenario {
 	return []Scenario{
 		{
-			Name: "provider-vanishes", Honest: Payer, Channels: everyWay, play: providerVanishes,
+			Name: "provider-vanishes", Honest: Payer, Forfeits: Payee, Channels: everyWay, play: providerVanishes,
 			Title: "the provider is never heard of again: the refund brings back everything that is unpaid",
 		},
 		{

@@ -18,6 +18,7 @@ type Result struct {
 	Owed     Amounts `json:"owed"`
 	Got      Amounts `json:"got"`
 	Fees     Amounts `json:"fees"`
+	Wallets  Wallets `json:"wallets"`
 	// Exposure is the most that was released and not paid at one time, Credit what
 	// the provider had chosen to risk, in msat.
 	Exposure     uint64        `json:"exposure_msat"`
@@ -90,11 +91,13 @@ func (s *Stage) voided(d *deal) error {
 func (s *Stage) judge(r *Result) error {
 	sum := r.Got.Payer + r.Got.Payee + r.Fees.Payer + r.Fees.Payee
 	s.want(sum == r.Owed.Payer+r.Owed.Payee, "%d sat were locked, and %d sat came out", r.Owed.Payer+r.Owed.Payee, sum)
-	if r.Honest != Payee {
-		s.want(r.Got.Payer >= r.Owed.Payer-r.Fees.Payer, "the payer got %d sat of %d sat, with fees of %d sat", r.Got.Payer, r.Owed.Payer, r.Fees.Payer)
+	due := r.due(s.sc.Forfeits)
+	s.want(r.Got.Payer == due.Payer, "the payer got %d sat of %d sat, with fees of %d sat", r.Got.Payer, r.Owed.Payer, r.Fees.Payer)
+	s.want(r.Got.Payee == due.Payee, "the provider got %d sat of %d sat, with fees of %d sat", r.Got.Payee, r.Owed.Payee, r.Fees.Payee)
+	if err := s.wallets(r); err != nil {
+		return err
 	}
 	if r.Honest != Payer {
-		s.want(r.Got.Payee >= r.Owed.Payee-r.Fees.Payee, "the provider got %d sat of %d sat, with fees of %d sat", r.Got.Payee, r.Owed.Payee, r.Fees.Payee)
 		s.want(r.Exposure <= r.Credit, "%d msat were released unpaid, and the credit is %d msat", r.Exposure, r.Credit)
 	}
 	for _, d := range s.channels {
@@ -103,6 +106,21 @@ func (s *Stage) judge(r *Result) error {
 		}
 	}
 	return s.rates()
+}
+
+// due is what each side has to get of the channels, to the satoshi: what it was owed
+// less the fees that it bears; whoever forfeits leaves all of it to the other.
+func (r *Result) due(forfeits Side) Amounts {
+	due := r.Owed
+	switch forfeits {
+	case Payee:
+		due = Amounts{Payer: r.Owed.Payer + r.Owed.Payee}
+	case Payer:
+		due = Amounts{Payee: r.Owed.Payer + r.Owed.Payee}
+	}
+	due.add(Payer, -r.Fees.Payer)
+	due.add(Payee, -r.Fees.Payee)
+	return due
 }
 
 // records holds what an honest side remembers against what happened.
@@ -150,20 +168,23 @@ func (s *Stage) rates() error {
 	return nil
 }
 
-// Table is who got what against what each was owed, for people.
+// Table is who got what of the channels against what each was owed, and what each
+// has on the chain in all, for people.
 func (r *Result) Table() []string {
-	line := func(who string, owed, got, fee int64) string {
+	line := func(who string, owed, got, fee, had, funding, has int64) string {
 		verdict := "to the satoshi"
 		if d := got + fee - owed; d > 0 {
-			verdict = fmt.Sprintf("%d sat more", d)
+			verdict = fmt.Sprintf("%s more, which the other left", sat(uint64(d)))
 		} else if d < 0 {
-			verdict = fmt.Sprintf("%d sat short", -d)
+			verdict = fmt.Sprintf("%s short", sat(uint64(-d)))
 		}
-		return fmt.Sprintf("%-9s %10d %10d %10d   %s", who, owed, got, fee, verdict)
+		return fmt.Sprintf("%-9s %11s %11s %9s  │ %11s %9s %11s  %s", who, digits(owed), digits(got), digits(fee), digits(had), digits(funding), digits(has), verdict)
 	}
+	w := r.Wallets
 	return []string{
-		fmt.Sprintf("%-9s %10s %10s %10s   %s", "", "owed sat", "got sat", "fee sat", "got + fee against owed"),
-		line("payer", r.Owed.Payer, r.Got.Payer, r.Fees.Payer),
-		line("provider", r.Owed.Payee, r.Got.Payee, r.Fees.Payee),
+		fmt.Sprintf("%-9s %-33s  │ %s", "in sat", "of what was locked", "on the chain, in all"),
+		fmt.Sprintf("%-9s %11s %11s %9s  │ %11s %9s %11s  %s", "", "was owed", "got", "paid fee", "had before", "fundings", "has now", "got + fee is what was owed?"),
+		line("payer", r.Owed.Payer, r.Got.Payer, r.Fees.Payer, w.Had.Payer, w.Funding.Payer, w.Has.Payer),
+		line("provider", r.Owed.Payee, r.Got.Payee, r.Fees.Payee, w.Had.Payee, w.Funding.Payee, w.Has.Payee),
 	}
 }

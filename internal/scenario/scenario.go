@@ -47,6 +47,7 @@ type Scenario struct {
 	Name     string
 	Title    string                // what is shown, in a line
 	Honest   Side                  // who keeps to the protocol
+	Forfeits Side                  // whose part the other side gets in the end; empty: both get what they are owed
 	Channels []script.Construction // the kinds of channel that it is played in; the first is the default
 
 	setup func(*setup)

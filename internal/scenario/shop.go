@@ -81,6 +81,14 @@ func sliceOf(root [32]byte, chunk uint64) bao.Slice {
 	return bao.Slice{Root: root, Size: fileChunks * chunkBytes, GroupBytes: groupBytes, Offset: chunk * chunkBytes, Length: chunkBytes}
 }
 
+func (c counter) back(ctx context.Context, b *buyer, id string) error {
+	var got payee.Returned
+	if err := c.ask(ctx, "returned", id, &got); err != nil {
+		return err
+	}
+	return b.TakeBack(ctx, id, got.Back, got.State)
+}
+
 func (c counter) close(ctx context.Context, b *buyer, id string) error {
 	if _, err := b.tryClose(ctx, id); err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,8 +23,9 @@ import (
 )
 
 // wall is a shop over HTTP 402: the client that ships, against the gateway that ships.
-// A duplex channel, which HTTP 402 does not carry yet, and what a cheat needs go over
-// the counter beside it, by HTTP as well.
+// Only a close in which one side cheats goes over the counter beside it, by HTTP as
+// well: the client would not do what a cheating payer does, nor the server answer what
+// a cheating provider answers.
 type wall struct {
 	counter
 	client *paywall.Client
@@ -44,8 +44,8 @@ func newShop(b *buyer, p part, root [32]byte) (shop, error) {
 	c := counter{kind: p, root: root, call: func(ctx context.Context, do string, args, result any) error {
 		return post(ctx, p.Provider+counterPath+do, args, result)
 	}}
-	if !slices.Contains(oneWay, p.Kind) {
-		return c, nil
+	if p.Kind == Ladder {
+		return c, nil // it has no driver; its two sides are brought together by the story
 	}
 	client, err := paywall.NewClient(paywall.ClientConfig{
 		Payer: b.Payer, Network: "regtest", Now: b.now, Rand: b.rand,
@@ -178,6 +178,16 @@ func (w *wall) manifest(ctx context.Context) error {
 	}
 	w.m = m
 	return nil
+}
+
+// back: what comes back travels with the answer to a payment, also to one that was
+// made before.
+func (w *wall) back(ctx context.Context, b *buyer, id string) error {
+	u, err := b.Newest(ctx, id)
+	if err != nil {
+		return err
+	}
+	return w.pay(ctx, id, u)
 }
 
 func (w *wall) close(ctx context.Context, _ *buyer, id string) error {

@@ -158,10 +158,16 @@ func (s *Stage) close(d *deal) error {
 }
 
 // sat writes an amount for people.
-func sat(n uint64) string {
-	text := fmt.Sprint(n)
+func sat(n uint64) string { return digits(int64(n)) + " sat" }
+
+// digits groups a number by thousands.
+func digits(n int64) string {
+	sign, text := "", fmt.Sprint(n)
+	if n < 0 {
+		sign, text = "-", text[1:]
+	}
 	for i := len(text) - 3; i > 0; i -= 3 {
 		text = text[:i] + "," + text[i:]
 	}
-	return text + " sat"
+	return sign + text
 }
