@@ -246,6 +246,18 @@ func (c *Client) Health(ctx context.Context) (h chain.Health, err error) {
 // behind is how many blocks a node may lag behind its own headers.
 const behind = 3
 
+// Waiting is how many transactions are in the node's mempool. Errors: chain.ErrUnavailable.
+func (c *Client) Waiting(ctx context.Context) (int, error) {
+	var m struct {
+		Size int `json:"size"`
+	}
+	if err := c.CheckNetwork(ctx); err != nil {
+		return 0, err
+	}
+	err := c.rpc.call(ctx, &m, "getmempoolinfo")
+	return m.Size, failed(err)
+}
+
 // Generate mines blocks that pay a script, on regtest. Errors: chain.ErrUnavailable.
 func (c *Client) Generate(ctx context.Context, blocks int, pkScript []byte) error {
 	if err := c.CheckNetwork(ctx); err != nil {

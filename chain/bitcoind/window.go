@@ -332,7 +332,8 @@ type chainInfo struct {
 }
 
 func (c *Client) info(ctx context.Context) (i chainInfo, err error) {
-	return i, failed(c.rpc.call(ctx, &i, "getblockchaininfo"))
+	err = c.rpc.call(ctx, &i, "getblockchaininfo")
+	return i, failed(err)
 }
 
 // decode reads a transaction in hex that must have this txid.

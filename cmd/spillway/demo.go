@@ -38,7 +38,8 @@ func (a *app) demoCommand() *cobra.Command {
 		Short: "The whole story in one process: fund, hold the refund, verify, pay, settle",
 		Long: `Sells a real file (this program itself where none is named) from a provider to a
 payer over one payment channel on an embedded Bitcoin regtest chain, over a real
-loopback connection, and shows every transaction.`,
+loopback connection, and shows every transaction. With --chain bitcoind://… it is
+played on your own regtest node, and mines on it.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file := ""
@@ -67,6 +68,7 @@ type story struct {
 	price    uint64 // sat
 	dir      string
 	devnet   *running
+	node     *demoNode // instead of devnet, where --chain names a bitcoind
 	provider *provider
 	buyer    *buyer
 	plan     *download.Plan
@@ -125,8 +127,11 @@ func demoFile(name string) (string, error) {
 	return filepath.Abs(name)
 }
 
-// chain starts the embedded chain.
+// chain starts the embedded chain, or connects to the node that --chain names.
 func (s *story) chain(ctx context.Context) (err error) {
+	if s.app.ownNode() {
+		return s.startNode(ctx)
+	}
 	s.app.out.say("1. A chain. Bitcoin's own consensus rules, in this process, on a regtest network: the coins are worth nothing, the rules are real.")
 	s.devnet, err = s.app.startDevnet("", "127.0.0.1:0", 0)
 	if err != nil {
@@ -144,7 +149,10 @@ func (s *story) chain(ctx context.Context) (err error) {
 func (s *story) side() *app {
 	a := &app{out: s.app.out, stdin: s.app.stdin}
 	a.flags = s.app.flags
-	a.flags.data, a.flags.chain, a.flags.passphraseFile = filepath.Join(s.dir, "data"), []string{s.devnet.url}, ""
+	a.flags.data, a.flags.passphraseFile = filepath.Join(s.dir, "data"), ""
+	if s.devnet != nil {
+		a.flags.chain = []string{s.devnet.url}
+	}
 	return a
 }
 
@@ -209,13 +217,28 @@ func (s *story) fund(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.buyer.fillFromFaucet(ctx, int64(s.plan.Capacity)+10_000); err != nil {
+	if err := s.coins(ctx, int64(s.plan.Capacity)+10_000); err != nil {
 		return err
 	}
-	s.app.out.say("3. A payer, with coins from the faucet, locks %s in a %s channel: a funding transaction that needs both keys.",
+	s.app.out.say("3. A payer, with coins worth nothing, locks %s in a %s channel: a funding transaction that needs both keys.",
 		money(s.plan.Capacity*1000), s.plan.Construction)
 	s.app.out.say("   Before it leaves, the payer holds its refund: everything comes back from height %d on (the tip is %d).", s.plan.Expiry, s.plan.Tip)
 	return nil
+}
+
+// coins gives the payer an amount in sat.
+func (s *story) coins(ctx context.Context, need int64) error {
+	if s.node == nil {
+		return s.buyer.fillFromFaucet(ctx, need)
+	}
+	pk, err := s.buyer.wallet.ReceiveScript(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.node.reward(ctx, pk, need); err != nil {
+		return err
+	}
+	return s.buyer.awaitCoins(ctx, need)
 }
 
 // buy buys the file; at the first chunk the early refund is tried.
@@ -293,6 +316,9 @@ func (s *story) close() error {
 	}
 	if s.devnet != nil {
 		failed = append(failed, s.devnet.Close())
+	}
+	if s.node != nil {
+		failed = append(failed, s.node.Close())
 	}
 	return errors.Join(append(failed, os.RemoveAll(s.dir))...)
 }
