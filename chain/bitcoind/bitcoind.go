@@ -61,7 +61,7 @@ type Config struct {
 	User, Password, Cookie string
 	// Network, when set, is checked against the node's genesis block before anything else is believed.
 	Network *chaincfg.Params
-	// Window is how many of the newest blocks are looked through; 0: DefaultWindow, and all of them on regtest.
+	// Window is how many of the newest blocks are looked through; 0: DefaultWindow, on regtest a million.
 	Window uint32
 	// Birthday is a height before which nothing of interest is on the chain: no older block is looked through, and
 	// the set of unspent outputs is not searched. 0: unknown.
@@ -123,7 +123,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	regtest := cfg.Network != nil && cfg.Network.Name == chaincfg.RegressionNetParams.Name
 	if cfg.Window == 0 && regtest {
-		cfg.Window = 1 << 31
+		cfg.Window = 1 << 20
 	}
 	if cfg.MempoolEvery == 0 && !regtest {
 		cfg.MempoolEvery = defaultMempool
