@@ -137,6 +137,26 @@ func TestPitfall12_StandardFlags(t *testing.T) {
 	}
 }
 
+// A spend of an output that only consensus allows is refused for its input, not for an
+// output, in bitcoind's word.
+func TestNonStandardInput(t *testing.T) {
+	n := open(t, devnet.Config{})
+	k, from := key(t, 1)
+	op := fund(t, n, from, 100_000)
+	mine(t, n, 1)
+	odd := pay(t, op, 100_000, k, from, []byte{txscript.OP_NOP, txscript.OP_NOP, txscript.OP_TRUE}, 500)
+	if _, err := n.MineBlock(odd); err != nil {
+		t.Fatal(err)
+	}
+	spend := wire.NewMsgTx(2)
+	spend.AddTxIn(&wire.TxIn{PreviousOutPoint: wire.OutPoint{Hash: odd.TxHash()}, Sequence: 0xfffffffd})
+	spend.AddTxOut(wire.NewTxOut(odd.TxOut[0].Value-1000, anyoneElse()))
+	var r *chain.RejectError
+	if err := n.Broadcast(t.Context(), spend); !errors.As(err, &r) || !strings.HasPrefix(r.Reason, "bad-txns-nonstandard-inputs (") {
+		t.Fatalf("the spend of a non-standard output: %v", err)
+	}
+}
+
 func TestMineBlockChecksConsensus(t *testing.T) {
 	n := open(t, devnet.Config{})
 	k, from := key(t, 1)

@@ -18,6 +18,7 @@ func reason(err error) string {
 		{"is not in the valid range", "version"},
 		{"is too small", "tx-size-small"},
 		{"before required maturity", "bad-txns-premature-spend-of-coinbase"},
+		{"has a non-standard input", "bad-txns-nonstandard-inputs"}, // before the next: its sentence names the form too
 		{"non-standard script form", "scriptpubkey"},
 	} {
 		if strings.Contains(err.Error(), w.in) {
