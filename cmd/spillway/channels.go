@@ -22,7 +22,7 @@ import (
 
 func (a *app) channelsCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "channels", Short: "List, show, close and refund channels", Args: cobra.NoArgs,
+		Use: "channels", Short: "List, show, close, hurry and refund channels", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.channelsList(cmd.Context()) },
 	}
 	one := func(use, short string, do func(context.Context, string) error) *cobra.Command {
@@ -36,7 +36,7 @@ func (a *app) channelsCommand() *cobra.Command {
 		a.closeCommand(),
 		one("refund", "Take back what was not paid, once the expiry has come", a.channelRefund),
 		one("resume", "Ask the provider where a channel stands, and take what it pays back", a.channelResume),
-		a.paybackCommand(), a.exportCommand(), a.importCommand(),
+		a.paybackCommand(), a.bumpCommand(), a.exportCommand(), a.importCommand(),
 	)
 	return cmd
 }
