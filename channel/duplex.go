@@ -39,6 +39,8 @@ type DuplexLimits struct {
 	Ahead   uint64 // msat, what the payer signs beyond the ledger: what is due before it comes
 }
 
+const msatPerSat = 1000
+
 // SenderOf is who sends in an epoch.
 func SenderOf(epoch uint32) script.Side {
 	if epoch%2 == 1 {
@@ -274,7 +276,7 @@ func (r Duplex) Charge(seller script.Side, price, credit uint64, v View) (Duplex
 	paid := r.Share() * 1000
 	owed := ledger - min(ledger, paid)
 	if seller == script.Payer {
-		owed = paid - min(paid, ledger)
+		owed = paid - min(paid, ledger+msatPerSat-1) // less than a satoshi cannot be paid, and is not owed
 	}
 	if price > 0 && owed > credit {
 		return r, next.insufficient(seller, credit)
@@ -291,7 +293,7 @@ func (r Duplex) insufficient(seller script.Side, credit uint64) *InsufficientErr
 		return e
 	}
 	e.Paid = r.Terms.Capacity - e.Paid
-	e.Required = max(e.Paid, r.Terms.Capacity-min(r.Terms.Capacity, CeilSat(min(r.Ledger+min(credit, MaxSat*1000), MaxSat*1000))))
+	e.Required = max(e.Paid, r.Terms.Capacity-min(r.Terms.Capacity, (r.Ledger+min(credit, MaxSat*1000)+msatPerSat-1)/msatPerSat))
 	return e
 }
 
