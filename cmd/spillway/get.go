@@ -23,6 +23,7 @@ import (
 // getFlags are the flags of get.
 type getFlags struct {
 	to, budget, prepay, channel, root string
+	trade                             string
 	keep, yes, noExport               bool
 	exports                           string
 }
@@ -37,13 +38,19 @@ is bought. Each chunk is verified before it is paid for; what
 is locked and not spent comes back. A purchase that stopped goes on when the
 same command is given again: nothing is paid twice.`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.get(cmd.Context(), f, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.trade != "" {
+				return a.getTrade(cmd.Context(), f, args)
+			}
+			return a.get(cmd.Context(), f, args)
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.to, "output", "o", "", "file or folder to write to (default: the file's name, here)")
 	fl.StringVar(&f.budget, "budget", "", "most that may be paid to the provider for each file, such as 100000sat")
 	fl.StringVar(&f.prepay, "max-prepay", "0sat", "most that may be paid before it was received and verified")
 	fl.StringVar(&f.channel, "channel", "", "taproot, multisig, multisig-p2sh or duplex (default: taproot)")
+	fl.StringVar(&f.trade, "trade", "", "pay over this duplex channel, which the other side opened at the provider that runs on this data folder")
 	fl.StringVar(&f.root, "root", "", "take only the content of this BLAKE3 root")
 	fl.BoolVar(&f.keep, "keep-channel", false, "leave the channel open for the next purchase")
 	fl.StringVar(&f.exports, "exports", "", "folder that a new channel's export is kept in (default: in the data folder)")

@@ -73,13 +73,16 @@ func (a *app) hashing() func(content.ScanProgress) {
 	}
 }
 
-// walletAnswers are what the operator's wallet commands ask of a provider that
+// walletAnswers are what the operator's wallet and trade commands ask of a provider that
 // runs, whose folder they cannot open.
-func (p *provider) walletAnswers() map[string]func(context.Context) (any, error) {
-	return map[string]func(context.Context) (any, error){
-		"GET /chain":          func(ctx context.Context) (any, error) { return p.app.chainStateOf(ctx, p.role.chain), nil },
-		"GET /wallet/balance": func(ctx context.Context) (any, error) { return p.role.holdings(ctx) },
-		"POST /wallet/address": func(ctx context.Context) (any, error) {
+func (p *provider) walletAnswers() map[string]func(context.Context, url.Values) (any, error) {
+	return map[string]func(context.Context, url.Values) (any, error){
+		"POST /trade": p.trade,
+		"GET /chain": func(ctx context.Context, _ url.Values) (any, error) {
+			return p.app.chainStateOf(ctx, p.role.chain), nil
+		},
+		"GET /wallet/balance": func(ctx context.Context, _ url.Values) (any, error) { return p.role.holdings(ctx) },
+		"POST /wallet/address": func(ctx context.Context, _ url.Values) (any, error) {
 			addr, _, err := p.role.wallet.Address(ctx)
 			return addr, err
 		},
@@ -102,7 +105,7 @@ type adminServer struct {
 
 // startAdmin opens the admin API on loopback and writes its address and token
 // to a file of mode 0600.
-func startAdmin(dir string, driver gateway.AdminDriver, more map[string]func(context.Context) (any, error), logger *slog.Logger) (*adminServer, error) {
+func startAdmin(dir string, driver gateway.AdminDriver, more map[string]func(context.Context, url.Values) (any, error), logger *slog.Logger) (*adminServer, error) {
 	var token [32]byte
 	if _, err := rand.Read(token[:]); err != nil {
 		return nil, err

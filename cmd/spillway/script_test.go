@@ -38,7 +38,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"json": cmdJSON, "random": cmdRandom, "provider": cmdProvider, "killget": cmdKillGet, "mine": cmdMine, "same": cmdSame, "exitcode": cmdExit, "damage": cmdDamage,
-			"proxy": cmdProxy, "words": cmdWords, "await": cmdAwait, "tower": cmdTower, "tamper": cmdTamper,
+			"proxy": cmdProxy, "sums": cmdSums, "words": cmdWords, "await": cmdAwait, "tower": cmdTower, "peer": cmdPeer, "tamper": cmdTamper,
 		},
 	})
 }
@@ -54,6 +54,7 @@ func startChain(env *testscript.Env) error {
 		return err
 	}
 	env.Values[nodeKey{}], env.Values[providerKey{}], env.Values[towerKey{}] = d.node, &process{}, &process{}
+	env.Values[peerKey{}] = map[string]*process{}
 	env.Setenv("SPILLWAY_CHAIN", d.url)
 	env.Defer(func() {
 		if p := env.Values[providerKey{}].(*process); p.cmd != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/download"
 	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/internal/towerhttp"
 	"github.com/spillway/spillway/payee"
@@ -37,6 +38,7 @@ type serveFlags struct {
 	chunks                                uint64
 	credit                                uint64
 	insecure                              bool
+	trade                                 bool
 	tower                                 towerUse
 }
 
@@ -60,6 +62,7 @@ offered; files that change are hashed again.`,
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate file for TLS")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "key file for TLS")
 	fl.BoolVar(&f.insecure, "insecure-http", false, "listen beyond loopback without TLS all the same")
+	fl.BoolVar(&f.trade, "trade", false, "sell also over duplex channels that this data folder's payer opened at other providers")
 	f.tower.flags(cmd)
 	return cmd
 }
@@ -111,6 +114,8 @@ type provider struct {
 	server   *http.Server
 	admin    *adminServer
 	tower    *towerhttp.Keeper // nil: no tower is used
+	peer     *buyer            // nil: nothing is sold over channels that were opened elsewhere
+	trades   *download.Trades  // what is bought of those who opened channels here
 	stop     context.CancelFunc
 	work     sync.WaitGroup
 	served   chan error
@@ -204,8 +209,11 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	if err != nil {
 		return err
 	}
+	if err := p.openTrade(ctx, f.trade); err != nil {
+		return err
+	}
 	wall, err := paywall.NewServer(paywall.ServerConfig{
-		Payee: p.payee, Network: a.flags.network, Secret: secret, Before: before, Realm: "spillway-" + p.identity[:16], Recipient: p.identity, Log: a.out.logger(),
+		Payee: p.payee, Peer: p.peerPayer(), Network: a.flags.network, Secret: secret, Before: before, Realm: "spillway-" + p.identity[:16], Recipient: p.identity, Log: a.out.logger(),
 	})
 	if err != nil {
 		return err
@@ -331,6 +339,9 @@ func (p *provider) Close() error {
 	}
 	if p.files != nil {
 		failed = append(failed, p.files.Close())
+	}
+	if p.peer != nil {
+		failed = append(failed, p.peer.Close())
 	}
 	return errors.Join(append(failed, p.role.Close())...)
 }

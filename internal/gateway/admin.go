@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"github.com/spillway/spillway/channel"
@@ -38,12 +39,12 @@ type Returned struct {
 //	POST /channels/settle?id=   settles one channel now, answers the broadcast
 //	POST /channels/payback?id=&msat=&key=   pays a duplex channel's payer back, once for each key
 //
-// and what more holds, by pattern.
-func Admin(driver AdminDriver, token string, log *slog.Logger, more map[string]func(context.Context) (any, error)) http.Handler {
+// and what more holds, by pattern, asked with the query.
+func Admin(driver AdminDriver, token string, log *slog.Logger, more map[string]func(context.Context, url.Values) (any, error)) http.Handler {
 	mux := http.NewServeMux()
 	for pattern, ask := range more {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			v, err := ask(r.Context())
+			v, err := ask(r.Context(), r.URL.Query())
 			reply(w, r, log, v, err)
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -33,9 +34,9 @@ func adminAsk(h http.Handler, method, target, from, authorization string) *httpt
 func TestAdminIsForTheOperator(t *testing.T) {
 	s := newSeller(t, edgetest.Config{})
 	asked := 0
-	h := gateway.Admin(s.Payee, token, slog.New(slog.DiscardHandler), map[string]func(context.Context) (any, error){
-		"GET /more":  func(context.Context) (any, error) { asked++; return "yes", nil },
-		"GET /fails": func(context.Context) (any, error) { return nil, errors.New("broken") },
+	h := gateway.Admin(s.Payee, token, slog.New(slog.DiscardHandler), map[string]func(context.Context, url.Values) (any, error){
+		"GET /more":  func(_ context.Context, _ url.Values) (any, error) { asked++; return "yes", nil },
+		"GET /fails": func(_ context.Context, _ url.Values) (any, error) { return nil, errors.New("broken") },
 	})
 	const here = "127.0.0.1:5"
 	good := "Bearer " + token
