@@ -118,11 +118,11 @@ func (a *app) tellScenario(r *scenario.Result) {
 	for _, line := range r.Table() {
 		a.out.print("%s", line)
 	}
-	verdict := "The honest side got what it was owed."
-	if !r.OK {
-		verdict = "It did not end as it has to."
+	unpaid := ""
+	if r.Credit > 0 {
+		unpaid = fmt.Sprintf(", unpaid at most %s of a credit of %s", money(r.Exposure), money(r.Credit))
 	}
-	a.out.print("\nreleased %s, unpaid at most %s of a credit of %s. %s", money(r.Delivered), money(r.Exposure), money(r.Credit), verdict)
+	a.out.print("\nReleased: %s%s. %s", money(r.Delivered), unpaid, r.Verdict())
 }
 
 // alike is how many transactions at the beginning of a list can be told in one line:
@@ -159,5 +159,5 @@ func where(t scenario.Transaction) string {
 		reason, _, _ := strings.Cut(t.Refused, " (")
 		return "refused: " + reason
 	}
-	return "replaced, or undone"
+	return "replaced by another"
 }

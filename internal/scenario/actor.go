@@ -29,8 +29,8 @@ type actor interface {
 	kill() error
 	// died reports whether it was killed, or killed itself; it waits for that.
 	died() bool
-	// name is what a person can find it by; "": it has no process of its own.
-	name() string
+	// pid is its process; 0: it has none of its own.
+	pid() int
 }
 
 // handler carries out one kind of order.

@@ -59,8 +59,8 @@ func (i *insider) kill() error {
 	return nil
 }
 
-func (i *insider) died() bool   { return i.disk.dead }
-func (i *insider) name() string { return "" }
+func (i *insider) died() bool { return i.disk.dead }
+func (i *insider) pid() int   { return 0 }
 
 func (c *inside) open(ctx context.Context, _ part) (actor, chain.Backend, error) {
 	node, err := devnet.New(devnet.Config{Now: c.now})
@@ -195,7 +195,7 @@ func (c *apart) close() error {
 	var failed []error
 	for _, x := range c.all {
 		if err := x.kill(); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", x.name(), err))
+			failed = append(failed, fmt.Errorf("process %d: %w", x.pid(), err))
 		}
 	}
 	if c.dir != "" {

@@ -29,8 +29,12 @@ func (h *hand) start() (err error) {
 	}
 	p := h.stage.part()
 	p.Role = h.side
-	h.actor, err = h.stage.cast.start(h.stage.ctx, p)
-	return err
+	if h.actor, err = h.stage.cast.start(h.stage.ctx, p); err != nil {
+		h.actor = nil
+		return err
+	}
+	h.stage.began(h.side, h.actor)
+	return nil
 }
 
 // fall ends the side without warning.
@@ -70,8 +74,8 @@ func (h *hand) look() error {
 // who names the side, with its process where it has one.
 func (h *hand) who() string {
 	name := "the " + person(h.side)
-	if h.actor != nil && h.actor.name() != "" {
-		name += " (" + h.actor.name() + ")"
+	if h.actor != nil && h.actor.pid() != 0 {
+		name += fmt.Sprintf(" (process %d)", h.actor.pid())
 	}
 	return name
 }

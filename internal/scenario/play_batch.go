@@ -45,7 +45,7 @@ func evictedBatch(s *Stage) error {
 			return err
 		}
 	}
-	s.tell("Three payers open a %s channel each in one block, with one expiry, %d, and buy five chunks: %s in all.", s.kind, first.terms.Expiry, sat(3*first.paid()))
+	s.tell("Three %s channels are opened in one block, with one expiry, %d, and five chunks are bought in each: %s in all.", s.kind, first.terms.Expiry, sat(3*first.paid()))
 	if err := s.until(first.margin(), s.payee); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func evictedBatch(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	s.tell("The first payer would throw it out with its refund, at six times the rate. Before the expiry no node takes that: %s. Nor has anybody signed a close.", reason)
+	s.tell("The payer of the first channel would throw it out with its refund, at six times the rate. Before the expiry no node takes that: %s. Nor has anybody signed a close.", reason)
 	who := s.payee.who()
 	if err := s.payee.fall(); err != nil {
 		return err
@@ -108,6 +108,6 @@ func evictedBatch(s *Stage) error {
 		}
 		s.want(n == 1 && tx.TxHash() != refund.TxHash(), "channel %s waits with %d others", d.id, n-1)
 	}
-	s.tell("%s is back, and at its first look, before another block, each channel is settled alone: two at the rate that they had, the first at one that outbids the refund. From the expiry on nothing is settled together any more.", s.payee.who())
+	s.tell("%s is back, and at its first look, before another block, each channel is settled alone: two at the rate that they had, the first at one that outbids the refund. From the expiry on nothing is settled together any more.", capital(s.payee.who()))
 	return s.bury(s.payee)
 }

@@ -295,7 +295,7 @@ func feeSpike(s *Stage) error {
 	if err := s.event("$", "spike over"); err != nil {
 		return err
 	}
-	s.tell("Miners take nothing below %s, and the provider's node estimates %s. With each block its settlement pays more; the %dth takes it.", floor, estimate, blocks)
+	s.tell("Miners take nothing below %s, and the provider's node estimates %s. The nearer the deadline, the more its settlement pays; after %d blocks a miner takes it.", perByte(floor), perByte(estimate), blocks)
 	return s.inTime(d)
 }
 
@@ -330,7 +330,7 @@ func stuckClose(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	s.tell("Miners take nothing below %s. The provider has waited for its margin at most, and has settled what it holds, in the place of the close.", floor)
+	s.tell("Miners take nothing below %s. The provider has waited for its margin at most, and has settled what it holds, in the place of the close.", perByte(floor))
 	reason, err := s.refused(Payer, roleRefund, tx)
 	if err != nil {
 		return err
@@ -341,6 +341,25 @@ func stuckClose(s *Stage) error {
 	}
 	return s.inTime(d)
 }
+
+// offered is the fee (sat) of what waits to end a channel.
+func (s *Stage) offered(d *deal) (int64, error) {
+	spend, err := s.chain.Spend(s.ctx, wire.OutPoint(d.terms.Outpoint))
+	if err != nil {
+		return 0, err
+	}
+	if spend == nil {
+		return 0, errors.New("nothing waits to end the channel")
+	}
+	info, err := s.chain.Tx(s.ctx, spend.Txid)
+	if err != nil {
+		return 0, err
+	}
+	return s.fee(info.Tx)
+}
+
+// perByte writes a fee rate of whole satoshis for people.
+func perByte(r script.FeeRate) string { return fmt.Sprintf("%d sat/vB", r/perVB) }
 
 // inTime checks that a channel's end was mined while the refund could not be.
 func (s *Stage) inTime(d *deal) error {
@@ -377,7 +396,11 @@ func censoredFor(s *Stage, blocks int) error {
 	if err := s.event("c", "censorship ends"); err != nil {
 		return err
 	}
-	s.tell("For %d blocks it is left out. With each of them the provider offers more, and never more than what is at stake.", blocks)
+	offered, err := s.offered(d)
+	if err != nil {
+		return err
+	}
+	s.tell("For %d blocks it is left out. The longer that takes, the more the provider offers, and never more than what is at stake: %s of %s by now.", blocks, sat(uint64(offered)), sat(d.paid()))
 	if err := s.pass(int(s.policy.Reorg), s.payee); err != nil {
 		return err
 	}

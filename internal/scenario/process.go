@@ -151,5 +151,5 @@ func (x *process) kill() error {
 	return nil
 }
 
-// name implements actor.
-func (x *process) name() string { return fmt.Sprintf("process %d", x.cmd.Process.Pid) }
+// pid implements actor.
+func (x *process) pid() int { return x.cmd.Process.Pid }

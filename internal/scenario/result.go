@@ -27,11 +27,18 @@ type Result struct {
 	Verified     uint64        `json:"verified_msat"`
 	Transactions []Transaction `json:"transactions"`
 	Steps        []string      `json:"steps"`
-	Failed       []string      `json:"failed,omitempty"` // what did not hold
+	Processes    []Process     `json:"processes,omitempty"` // that played, in the order of their starts
+	Failed       []string      `json:"failed,omitempty"`    // what did not hold
 	OK           bool          `json:"ok"`
 
 	// Picture is the chain with what happened on it, for people.
 	Picture []string `json:"-"`
+}
+
+// Process is one that played a part, and is gone when there is a result.
+type Process struct {
+	Role Side `json:"role"`
+	PID  int  `json:"pid"`
 }
 
 // result counts what everybody got, and judges.
@@ -61,7 +68,7 @@ func (s *Stage) result() (*Result, error) {
 	}
 	s.tell("At height %d it is over. The payer has %s and paid %s of fees, the provider has %s and paid %s.", tip,
 		sat(uint64(r.Got.Payer)), sat(uint64(r.Fees.Payer)), sat(uint64(r.Got.Payee)), sat(uint64(r.Fees.Payee)))
-	r.Steps = s.steps
+	r.Steps, r.Processes = s.steps, s.processes
 	if r.Transactions, err = s.transactions(); err != nil {
 		return nil, err
 	}
@@ -171,20 +178,46 @@ func (s *Stage) rates() error {
 // Table is who got what of the channels against what each was owed, and what each
 // has on the chain in all, for people.
 func (r *Result) Table() []string {
+	const row = "%-8s %13s %13s %7s  │ %14s %8s %14s  %s"
 	line := func(who string, owed, got, fee, had, funding, has int64) string {
 		verdict := "to the satoshi"
 		if d := got + fee - owed; d > 0 {
-			verdict = fmt.Sprintf("%s more, which the other left", sat(uint64(d)))
+			verdict = sat(uint64(d)) + " more"
 		} else if d < 0 {
-			verdict = fmt.Sprintf("%s short", sat(uint64(-d)))
+			verdict = sat(uint64(-d)) + " short"
 		}
-		return fmt.Sprintf("%-9s %11s %11s %9s  │ %11s %9s %11s  %s", who, digits(owed), digits(got), digits(fee), digits(had), digits(funding), digits(has), verdict)
+		return fmt.Sprintf(row, who, digits(owed), digits(got), digits(fee), digits(had), digits(funding), digits(has), verdict)
 	}
 	w := r.Wallets
 	return []string{
-		fmt.Sprintf("%-9s %-33s  │ %s", "in sat", "of what was locked", "on the chain, in all"),
-		fmt.Sprintf("%-9s %11s %11s %9s  │ %11s %9s %11s  %s", "", "was owed", "got", "paid fee", "had before", "fundings", "has now", "got + fee is what was owed?"),
+		fmt.Sprintf("%-8s %-35s  │ %s", "in sat", "of what the channels held", "in all, on the chain"),
+		fmt.Sprintf(row, "", "owed", "got", "fee", "had before", "fundings", "has now", "got + fee against owed"),
 		line("payer", r.Owed.Payer, r.Got.Payer, r.Fees.Payer, w.Had.Payer, w.Funding.Payer, w.Has.Payer),
 		line("provider", r.Owed.Payee, r.Got.Payee, r.Fees.Payee, w.Had.Payee, w.Funding.Payee, w.Has.Payee),
 	}
+}
+
+// Verdict says in a sentence how it ended for whoever keeps to the protocol.
+func (r *Result) Verdict() string {
+	if !r.OK {
+		return "It did not end as it has to."
+	}
+	if r.Honest == Both {
+		return "Both kept to the rules, and each got what it was owed, less the fees that it bears."
+	}
+	if r.Honest == Payee && r.Owed.Payee == 0 && r.Got.Payee == 0 {
+		return "The provider kept to the rules, and was owed nothing."
+	}
+	owed, got, fee := r.Owed.Payer, r.Got.Payer, r.Fees.Payer
+	if r.Honest == Payee {
+		owed, got, fee = r.Owed.Payee, r.Got.Payee, r.Fees.Payee
+	}
+	text := fmt.Sprintf("The %s kept to the rules and got what it was owed: %s", person(r.Honest), sat(uint64(owed)))
+	if more := got + fee - owed; more > 0 {
+		text += fmt.Sprintf(", and %s that the other left", sat(uint64(more)))
+	}
+	if fee > 0 {
+		text += fmt.Sprintf("; %s of it went to miners", sat(uint64(fee)))
+	}
+	return text + "."
 }

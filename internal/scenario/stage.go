@@ -53,11 +53,12 @@ type Stage struct {
 	payer *buyerHand
 	payee *sellerHand
 
-	steps    []string
-	marks    []mark
-	book     book
-	channels []*deal
-	foul     []string // what did not hold
+	steps     []string
+	processes []Process
+	marks     []mark
+	book      book
+	channels  []*deal
+	foul      []string // what did not hold
 }
 
 // newStage sets the chain up and brings both sides onto the stage, the payer with its
@@ -88,6 +89,7 @@ func (s *Stage) enter() (err error) {
 	if s.node, s.chain, err = s.cast.open(s.ctx, s.part()); err != nil {
 		return err
 	}
+	s.began(Node, s.node)
 	s.payee = &sellerHand{hand{stage: s, side: Payee}}
 	s.payer = &buyerHand{hand{stage: s, side: Payer}}
 	for _, h := range s.hands() {
@@ -103,11 +105,18 @@ func (s *Stage) enter() (err error) {
 		return err
 	}
 	s.book.owns(Payee, s.payout)
-	if s.payer.actor.name() != "" {
-		s.say(fmt.Sprintf("The chain is %s, %s and %s are others; they talk over loopback, and each has a folder of its own.",
-			s.node.name(), s.payee.who(), s.payer.who()))
+	if len(s.processes) > 0 {
+		s.say(fmt.Sprintf("    The chain is process %d, the provider process %d, the payer process %d. Each has a", s.node.pid(), s.payee.actor.pid(), s.payer.actor.pid()))
+		s.say("    folder of its own; they talk over HTTP, and are told from here what to do.")
 	}
 	return s.coins(s.setup.coins)
+}
+
+// began notes a process that plays a part.
+func (s *Stage) began(role Side, a actor) {
+	if a.pid() != 0 {
+		s.processes = append(s.processes, Process{role, a.pid()})
+	}
 }
 
 // hands are those on both sides.
