@@ -29,8 +29,7 @@ func (c *Client) Tx(ctx context.Context, txid chainhash.Hash) (info chain.TxInfo
 	if err := c.CheckNetwork(ctx); err != nil {
 		return info, err
 	}
-	info, err = c.quickly(ctx, txid)
-	if err == nil || !errors.Is(err, chain.ErrNotFound) {
+	if info, err = c.atOnce(ctx, txid); err == nil || !errors.Is(err, chain.ErrNotFound) {
 		return info, err
 	}
 	give, err := c.take(ctx)
@@ -47,11 +46,8 @@ func (c *Client) Tx(ctx context.Context, txid chainhash.Hash) (info chain.TxInfo
 		} else if p != nil {
 			return p.info(), nil
 		}
-		if info, err = c.unspentBefore(ctx, txid); err == nil || !errors.Is(err, chain.ErrNotFound) {
-			return info, err
-		}
 		// It may have gone from the mempool into a block, or back, between two of these questions.
-		if info, err = c.quickly(ctx, txid); err == nil || !errors.Is(err, chain.ErrNotFound) {
+		if info, err = c.atOnce(ctx, txid); err == nil || !errors.Is(err, chain.ErrNotFound) {
 			return info, err
 		}
 		tip, err := c.Tip(ctx)
@@ -63,6 +59,16 @@ func (c *Client) Tx(ctx context.Context, txid chainhash.Hash) (info chain.TxInfo
 		}
 	}
 	return info, fmt.Errorf("%w: transaction %s", chain.ErrNotFound, txid)
+}
+
+// atOnce finds a transaction without reading blocks: in the mempool, in the node's index, or by an output that is
+// unspent, as that of an open channel is. Errors: chain.ErrNotFound, ErrBeyond.
+func (c *Client) atOnce(ctx context.Context, txid chainhash.Hash) (chain.TxInfo, error) {
+	info, err := c.quickly(ctx, txid)
+	if errors.Is(err, chain.ErrNotFound) {
+		info, err = c.byCoin(ctx, txid)
+	}
+	return info, err
 }
 
 // quickly finds what is in the mempool or in the node's index of transactions. Errors: chain.ErrNotFound.
@@ -116,9 +122,9 @@ type txOut struct {
 // firstOutputs is how many of a transaction's outputs are tried to find it by one that is unspent.
 const firstOutputs = 4
 
-// unspentBefore finds a transaction of a block before the window by one of its outputs. Errors: chain.ErrNotFound,
-// ErrBeyond where the node has pruned the block.
-func (c *Client) unspentBefore(ctx context.Context, txid chainhash.Hash) (info chain.TxInfo, err error) {
+// byCoin finds a transaction in a block by one of its outputs. Errors: chain.ErrNotFound, ErrBeyond where the node has
+// pruned the block.
+func (c *Client) byCoin(ctx context.Context, txid chainhash.Hash) (info chain.TxInfo, err error) {
 	for i := range firstOutputs {
 		var out *txOut
 		if err := c.rpc.call(ctx, &out, "gettxout", txid.String(), i, false); err != nil {
@@ -234,10 +240,7 @@ func (c *Client) stillNobody(ctx context.Context, op wire.OutPoint) (bool, error
 	if c.win.base == 0 {
 		return true, nil
 	}
-	info, err := c.quickly(ctx, op.Hash)
-	if errors.Is(err, chain.ErrNotFound) {
-		info, err = c.unspentBefore(ctx, op.Hash)
-	}
+	info, err := c.atOnce(ctx, op.Hash)
 	switch {
 	case errors.Is(err, chain.ErrNotFound):
 		return true, nil

@@ -6,6 +6,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/btcsuite/btcd/btcec/v2"
@@ -113,6 +116,67 @@ func TestWindow(t *testing.T) {
 		if got, err := c.UTXOs(t.Context(), a.script); err != nil || len(got) != 2 {
 			t.Fatalf("index %v: after a deep reorg: %+v, %v", index, got, err)
 		}
+	}
+}
+
+// TestOpenChannelReadsNoBlocks: what an open channel asks at every look is known at once, also without an index.
+func TestOpenChannelReadsNoBlocks(t *testing.T) {
+	n := bitcoindtest.Start(t, "-txindex=0")
+	n.MineCoins(3)
+	a := newHolder(t, 7)
+	op := n.Pay(a.script, 70_000)
+	n.Mine(30)
+	read := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if bytes.Contains(raw, []byte(`"getblock"`)) {
+			read++
+		}
+		r2, err := http.NewRequestWithContext(r.Context(), http.MethodPost, n.URL(), bytes.NewReader(raw))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		r2.Header = r.Header
+		resp, err := http.DefaultTransport.RoundTrip(r2)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		w.WriteHeader(resp.StatusCode)
+		if _, err := io.Copy(w, resp.Body); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	defer s.Close()
+	c := client(t, n, func(cfg *bitcoind.Config) { cfg.URL = s.URL })
+	look := func(confirmed bool, spends bool) {
+		t.Helper()
+		info, err := c.Tx(t.Context(), op.Hash)
+		if err != nil || info.Confirmed != confirmed {
+			t.Fatalf("%+v, %v", info, err)
+		}
+		if s, err := c.Spend(t.Context(), op); err != nil || (s != nil) != spends {
+			t.Fatalf("%+v, %v", s, err)
+		}
+	}
+	look(true, false)
+	if err := n.Send(a.spend(t, op, 70_000, a.script)); err != nil {
+		t.Fatal(err)
+	}
+	look(true, true)
+	if read > 0 {
+		t.Fatalf("%d blocks were read", read)
+	}
+	n.Mine(1)
+	look(true, true)
+	if read == 0 || read > 2 { // the newest block has the spend
+		t.Fatalf("%d blocks were read for a spend in the newest", read)
 	}
 }
 
