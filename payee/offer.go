@@ -134,7 +134,7 @@ func (p *Payee) offer(ctx context.Context, price Price, nonce channel.Nonce, tip
 	if slices.Contains(o.Constructions, script.Duplex) {
 		o.Step, o.PayeeRest = pol.Margin, p.cfg.Payout
 	}
-	o.MinDeposit = p.minDeposit(price)
+	o.MinDeposit = p.minDeposit(price, rate)
 	o.Confirmations = pol.Confirmations(o.MinDeposit)
 	if price.Chunk > freshAbove(rate) {
 		pool, _, err := p.readPool(ctx)
@@ -148,10 +148,11 @@ func (p *Payee) offer(ctx context.Context, price Price, nonce channel.Nonce, tip
 	return o, nil
 }
 
-// minDeposit is F at the stress rate plus dust, or exactly the price where every
-// chunk is worth at least dust and F.
-func (p *Payee) minDeposit(price Price) uint64 {
-	stress := p.minimum(p.cfg.Policy.StressRate)
+// minDeposit is F at the stress rate, or at the going rate where that is higher, plus
+// dust; or exactly the price where every chunk is worth at least dust and F. A channel
+// that could not be closed at the rates of the day is never built up.
+func (p *Payee) minDeposit(price Price, rate script.FeeRate) uint64 {
+	stress := p.minimum(max(p.cfg.Policy.StressRate, rate))
 	least := stress + uint64(script.Dust(p.cfg.Payout))
 	if exact := channel.CeilSat(price.Total); exact > 0 && price.Least >= stress*1000 {
 		least = min(least, exact)

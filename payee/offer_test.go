@@ -80,3 +80,24 @@ func TestOffersShareALook(t *testing.T) {
 		t.Errorf("on regtest the chain was asked %d times", c.asked)
 	}
 }
+
+// TestPitfall32_NotWorthClosing: no channel is opened that could not pay its own
+// settlement, at the stress rate or at the rate of the day where that is higher; and one
+// whose rates rose later is settled at what it can pay, by itself or with others.
+func TestPitfall32_NotWorthClosing(t *testing.T) {
+	p := pairtest.New(t)
+	calm := p.Offer()
+	p.Chain.SetFeeRate(3 * p.Policy.StressRate)
+	dear := p.Offer()
+	if dear.MinimumCharge < 3*(calm.MinDeposit-660)-660 || dear.MinDeposit < dear.MinimumCharge+330 || calm.MinDeposit < calm.MinimumCharge+330 {
+		t.Fatalf("deposits from %d sat and %d sat, for minimum charges of %d sat and %d sat", calm.MinDeposit, dear.MinDeposit, calm.MinimumCharge, dear.MinimumCharge)
+	}
+	p.Chain.SetFeeRate(script.FeeRatePerVB(1))
+	ids := due(t, p, 3_000, script.Taproot)
+	p.Chain.SetFeeRate(script.FeeRatePerVB(1_000))
+	wantNil(t, p.StepPayee())
+	r := recordOf(t, p, ids[0])
+	if tx := spender(t, p, ids[0]); tx == nil || r.Settlement.Fee < 3_000-332 || r.Settlement.Fee > 3_000-330 {
+		t.Fatalf("settled as %+v", r.Settlement)
+	}
+}
