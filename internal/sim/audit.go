@@ -37,15 +37,16 @@ type audit struct {
 	verified  map[string]uint64 // msat of what the buyer has verified, by channel
 	acked     map[string]uint64 // sat, the highest amount that the payee acknowledged
 	delivered map[goods]bool
-	worth     map[string]uint64 // msat of what was delivered, by channel
-	due       map[string]uint64 // sat, paid when the output's spend was mined
-	highest   script.FeeRate    // that was ever asked for
-	reorged   time.Time         // the last reorg
-	block     time.Time         // the last block
-	late      bool              // what is looked at was saved a while ago
-	forgotten bool              // the payee's old copy was read
-	old       [][]byte          // settlements that the payee once made
-	back      comeback          // of payers that lost their disks
+	worth     map[string]uint64    // msat of what was delivered, by channel
+	spent     map[string]time.Time // when an output's spend was seen first, by channel
+	due       map[string]uint64    // sat, paid when the output's spend was mined
+	highest   script.FeeRate       // that was ever asked for
+	reorged   time.Time            // the last reorg
+	block     time.Time            // the last block
+	late      bool                 // what is looked at was saved a while ago
+	forgotten bool                 // the payee's old copy was read
+	old       [][]byte             // settlements that the payee once made
+	back      comeback             // of payers that lost their disks
 }
 
 // goods is one chunk on one channel.
@@ -59,6 +60,7 @@ func newAudit(w *world) *audit {
 		w: w, payer: map[string]channel.PayerRecord{}, payee: map[string]channel.PayeeRecord{}, owner: map[string]*buyer{}, pages: map[string][]byte{},
 		back:     comeback{lost: map[string]bool{}, peak: map[string]uint64{}, closes: map[string]*channel.PayerClose{}, keys: map[channel.Key]string{}},
 		verified: map[string]uint64{}, acked: map[string]uint64{}, delivered: map[goods]bool{}, worth: map[string]uint64{}, due: map[string]uint64{},
+		spent: map[string]time.Time{},
 	}
 }
 
@@ -212,6 +214,8 @@ func (a *audit) savedPayer(p *process, r channel.PayerRecord) {
 	}
 	a.payer[id] = r
 	a.stopped(r.Stop(), was.Stopped)
+	a.over(p, r.Terms, r.Phase, was.Phase)
+	a.funded(r, was)
 	if a.cameBack(r, was) {
 		return
 	}
@@ -290,6 +294,7 @@ func (a *audit) savedPayee(r channel.PayeeRecord) {
 	was, known := a.payee[id]
 	a.payee[id] = r
 	a.stopped(r.Stop(), was.Stopped)
+	a.over(w.seller.process, r.Terms, r.Phase, was.Phase)
 	mine, ours := a.payer[id]
 	switch {
 	case !ours:
@@ -357,6 +362,9 @@ func (a *audit) charged(r, was channel.PayeeRecord) {
 	}
 	if tip := w.chain.Height(); w.now.Sub(a.block) > fresh+time.Second && tip >= r.Terms.Expiry-r.Terms.Margin {
 		w.violate("the payee delivers on %.12s at height %d, its expiry is %d", id, tip, r.Terms.Expiry)
+	}
+	if a.long(id) {
+		w.violate("the payee delivers on %.12s, whose output is spent", id)
 	}
 	info, err := w.chain.Tx(w.ctx, r.Terms.Outpoint.Hash)
 	if err != nil || !info.Confirmed {
@@ -470,7 +478,11 @@ func (a *audit) broadcast(p *process, tx *wire.MsgTx) {
 		}
 	} else {
 		for _, r := range a.payer {
-			if r.Refund != nil && r.Refund.Txid == id || r.Close != nil && r.Close.Txid == id {
+			if r.Refund != nil && r.Refund.Txid == id {
+				a.races(p, r)
+				return
+			}
+			if r.Close != nil && r.Close.Txid == id {
 				return
 			}
 		}
@@ -505,6 +517,7 @@ func (a *audit) sent(b *buyer, req *http.Request) {
 
 // answered: what the payee acknowledges is saved.
 func (a *audit) answered(s *seller, ans *answer) {
+	a.agreed(ans.body.Bytes())
 	values := ans.header.Values(mpp.HeaderReceipt)
 	if len(values) == 0 {
 		return

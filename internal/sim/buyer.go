@@ -55,6 +55,7 @@ type buyer struct {
 	paid   bool              // the last payment of the channel that is left got through
 	gone   bool              // it vanished, or has all it wants
 	coins  uint64
+	deaf   bool // a cheat that does not take answers
 
 	exports map[string][]byte // of its channels, kept apart from its disk
 	pending []string          // channels whose exports are to be read back

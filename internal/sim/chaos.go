@@ -180,6 +180,7 @@ func (w *world) block(keep func(*wire.MsgTx) bool) {
 	}
 	w.looks()
 	w.recover(true)
+	w.audit.resent()
 	if !w.staked() {
 		w.trouble = trouble{}
 	}

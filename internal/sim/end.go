@@ -51,6 +51,7 @@ func (a *audit) undone(int) {
 // check holds what is true between two events against the invariants.
 func (a *audit) check() {
 	a.highest = max(a.highest, a.rate())
+	a.spends()
 	tip := a.w.chain.Height()
 	a.w.crowd.unpaid()
 	if !a.w.strict() {
@@ -131,7 +132,13 @@ func (a *audit) endOf(id string, r channel.PayerRecord) {
 	case r.Phase == channel.Prepared:
 		return
 	case !spent || height == 0:
-		if w.story.wild || b.vanished() || r.Phase == channel.Abandoned {
+		if r.Phase == channel.Abandoned && !w.story.wild && !b.vanished() {
+			if info, err := w.chain.Tx(w.ctx, r.Terms.Outpoint.Hash); err == nil && info.Confirmed {
+				w.violate("%.12s was given up, and holds %d sat", id, r.Terms.Capacity)
+			}
+			return
+		}
+		if w.story.wild || b.vanished() {
 			return
 		}
 		w.violate("%.12s is %s and its output is not spent", id, r.Phase)

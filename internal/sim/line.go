@@ -45,6 +45,9 @@ func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.deaf {
+		return nil, errLine
+	}
 	return http.ReadResponse(bufio.NewReader(w.dribble(answer)), req)
 }
 

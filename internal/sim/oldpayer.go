@@ -25,9 +25,7 @@ func (w *world) oldPayer() {
 	}
 	switch n := w.rng.IntN(6); {
 	case n < 2:
-		snap := b.disk.inner.Backup()
-		b.copied, b.copiedParts = &snap, maps.Clone(b.parts)
-		w.tell("the disk of %s is copied", b.name)
+		b.copyDisk()
 	case n == 2:
 		b.exportAgain()
 	case b.returns >= maxReturns:
@@ -38,6 +36,12 @@ func (w *world) oldPayer() {
 		w.fault("payer-from-old-copy")
 		b.loseDisk(b.copied)
 	}
+}
+
+func (b *buyer) copyDisk() {
+	snap := b.disk.inner.Backup()
+	b.copied, b.copiedParts = &snap, maps.Clone(b.parts)
+	b.w.tell("the disk of %s is copied", b.name)
 }
 
 // keep is where a payer's exports go, in the runs that are about them.
@@ -168,7 +172,7 @@ func (a *audit) lose(b *buyer) {
 	for id, r := range a.payer {
 		switch {
 		case a.owner[id] != b:
-		case r.Phase == channel.Prepared:
+		case r.Phase == channel.Prepared && b.exports[id] == nil:
 			delete(a.payer, id) // its opening has not left
 		case r.Phase == channel.Abandoned && b.exports[id] == nil: // it never did
 			a.back.lost[id] = true
@@ -190,6 +194,9 @@ func (a *audit) lose(b *buyer) {
 // this was one.
 func (a *audit) cameBack(r, was channel.PayerRecord) bool {
 	id := r.Terms.ID()
+	if b := a.owner[id]; r.Phase == channel.Prepared && !a.late && a.w.story.play == oldPayer && a.w.rng.IntN(4) == 0 {
+		b.copyDisk() // the copy knows of nothing that is about to leave
+	}
 	if len(r.Signature) > 0 { // its opening may have left
 		if other, used := a.back.keys[r.Terms.PayerKey]; used && other != id {
 			a.w.violate("the key of %.12s is that of %.12s", id, other)

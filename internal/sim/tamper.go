@@ -299,6 +299,13 @@ func (w *world) doubleSpend(id string, r channel.PayerRecord) {
 // channel, and pays for none: the audit sees what is charged and delivered for it.
 func (b *buyer) greedy(id string, r channel.PayerRecord) {
 	w := b.w
+	if w.rng.IntN(3) == 0 { // it has the payee sign a close, and keeps that to itself
+		b.deaf = true
+		_, err := b.client.Close(w.ctx, id, "", b.expect())
+		b.deaf = false
+		w.fault("withheld-close")
+		w.tell("%s asks for a close of %.12s and keeps it: %v", b.name, id, err)
+	}
 	for range 1 + w.rng.IntN(4) {
 		f := w.seller.files[w.rng.IntN(len(w.seller.files))]
 		i := w.rng.Uint64N(f.chunks)
