@@ -47,7 +47,7 @@ func (e *InputError) Unwrap() error { return e.Err }
 const (
 	amountHint = "write a number and a unit, like 1000sat, 250msat or 0.5btc"
 	sizeHint   = "write a number and a unit, like 500000, 64KiB, 1MiB or 10MB"
-	priceHint  = "write an amount per size or per file, like 1sat/64KiB, 250msat/MiB or 0.01btc/file"
+	priceHint  = "write an amount per size or per file, like 1sat/64KiB, 250msat/MiB or 0.01btc/file; or free"
 )
 
 // amountUnits in msat, sizeUnits in bytes; the spelling is exact.

@@ -40,6 +40,7 @@ type CatalogueConfig struct {
 	Identity ed25519.PrivateKey // signs the manifests
 	Price    PriceSpec
 	Chunk    ChunkSpec
+	Prices   *PriceList         // terms of single files; nil: all have Price and Chunk
 	Workers  int                // hash in parallel; 0: one per processor
 	Progress func(ScanProgress) // told what Refresh does, where set
 	Logger   *slog.Logger       // slog.Default where nil
@@ -83,7 +84,8 @@ type Catalogue struct {
 	entries map[string]*Entry
 	sorted  []*Entry // nil where entries changed since
 	version uint64   // how often entries changed
-	whole   bool     // a Refresh has ended
+	prices  *PriceList
+	whole   bool // a Refresh has ended
 	busy    map[string]*update
 }
 
@@ -101,13 +103,10 @@ func NewCatalogue(cfg CatalogueConfig) (*Catalogue, error) {
 	if len(cfg.Identity) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("catalogue: %w: not an Ed25519 private key", ErrManifestSignature)
 	}
-	if _, _, err := cfg.Price.Apply(1, 1); errors.Is(err, ErrZero) || cfg.Price.Msat == 0 {
-		return nil, fmt.Errorf("catalogue: price: %w", ErrZero)
-	}
-	if _, err := cfg.Chunk.For(1); err != nil {
+	if err := (Terms{Price: cfg.Price, Chunk: cfg.Chunk}).check(); err != nil {
 		return nil, fmt.Errorf("catalogue: %w", err)
 	}
-	c := &Catalogue{cfg: cfg, log: cfg.Logger, entries: map[string]*Entry{}, busy: map[string]*update{}}
+	c := &Catalogue{cfg: cfg, prices: cfg.Prices, log: cfg.Logger, entries: map[string]*Entry{}, busy: map[string]*update{}}
 	if c.log == nil {
 		c.log = slog.Default()
 	}
@@ -274,7 +273,7 @@ func (c *Catalogue) refreshOne(ctx context.Context, f found, p *ScanProgress, ch
 	p.Name = f.name
 	c.report(*p)
 	old, _ := c.Lookup(f.name)
-	if old == nil || old.stamp != f.stamp || old.path() != f.path() {
+	if old == nil || old.stamp != f.stamp || old.path() != f.path() || old.terms != c.Terms(f.name) {
 		start := *p
 		e, err := c.hash(ctx, f, func(done uint64) {
 			now := start
@@ -384,11 +383,9 @@ func (c *Catalogue) hashNow(ctx context.Context, f found, progress func(uint64))
 	if err != nil {
 		return nil, err
 	}
-	chunk, err := c.cfg.Chunk.For(uint64(s.Size))
+	terms := c.Terms(f.name)
+	chunk, err := terms.sellable(uint64(s.Size))
 	if err != nil {
-		return nil, err
-	}
-	if err := c.sellable(uint64(s.Size), chunk); err != nil {
 		return nil, err
 	}
 	var root [32]byte
@@ -404,24 +401,11 @@ func (c *Catalogue) hashNow(ctx context.Context, f found, progress func(uint64))
 	if err != nil {
 		return nil, err
 	}
-	return c.newEntry(f, s, root)
+	return c.newEntry(f, s, root, terms)
 }
 
-// sellable refuses a file that the price does not fit, before it is hashed:
-// ErrTooCheap, and those of PriceSpec.Apply.
-func (c *Catalogue) sellable(size, chunk uint64) error {
-	each, _, err := c.cfg.Price.Apply(size, chunk)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotOffered, err)
-	}
-	if n := chunkCount(size, chunk); n > 0 && each == 0 {
-		return fmt.Errorf("%w: %w: %v for %d chunks; make the chunks larger or the price higher", ErrNotOffered, ErrTooCheap, c.cfg.Price, n)
-	}
-	return nil
-}
-
-func (c *Catalogue) newEntry(f found, s stamp, root Hash) (*Entry, error) {
-	m, err := NewManifest(f.name, uint64(s.Size), root, c.cfg.Chunk, c.cfg.Price)
+func (c *Catalogue) newEntry(f found, s stamp, root Hash, terms Terms) (*Entry, error) {
+	m, err := terms.Manifest(f.name, uint64(s.Size), root)
 	if err != nil {
 		return nil, err
 	}
@@ -429,7 +413,7 @@ func (c *Catalogue) newEntry(f found, s stamp, root Hash) (*Entry, error) {
 		return nil, err
 	}
 	f.stamp = s
-	return &Entry{found: f, manifest: m, cache: &c.cache, handles: &c.handles}, nil
+	return &Entry{found: f, manifest: m, terms: terms, cache: &c.cache, handles: &c.handles}, nil
 }
 
 // realPath returns p absolute, with its links resolved.

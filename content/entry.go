@@ -17,6 +17,7 @@ import (
 type Entry struct {
 	found
 	manifest Manifest
+	terms    Terms
 	cache    *cache
 	handles  *handles
 }

@@ -13,8 +13,12 @@ import (
 	"lukechampine.com/blake3"
 )
 
-// ManifestVersion is the version of the manifests made and understood here.
-const ManifestVersion = 1
+// The versions of manifests that are made and understood here. A file whose first
+// chunks are free has the second; every other one the first, unchanged.
+const (
+	ManifestVersion = 1
+	VersionFree     = 2
+)
 
 // What can be wrong with a manifest.
 var (
@@ -70,7 +74,7 @@ func unhex(dst []byte, s string) error {
 // Manifest describes a file for sale (docs/protocol.md, Prices). Sizes are in
 // bytes, prices in msat.
 type Manifest struct {
-	Version       int         // ManifestVersion
+	Version       int         // ManifestVersion, or VersionFree where FreeChunks is not 0
 	Name          string      // path in the catalogue, with slashes, as CheckName demands
 	Size          uint64      // at most MaxSize
 	Root          Hash        // plain BLAKE3 of the file
@@ -78,6 +82,7 @@ type Manifest struct {
 	GroupBytes    uint32      // GroupFor(ChunkBytes)
 	ChunkMsat     uint64      // price of each chunk but the last
 	LastChunkMsat uint64      // price of the last chunk
+	FreeChunks    uint64      // so many chunks at the beginning cost nothing; less than all
 	Provider      ProviderKey // who signed
 	Signature     Signature   // over every field above
 }
@@ -86,22 +91,13 @@ type Manifest struct {
 // group sizes and its prices worked out. Errors: those of ChunkSpec.For,
 // PriceSpec.Apply and CheckName.
 func NewManifest(name string, size uint64, root Hash, chunk ChunkSpec, price PriceSpec) (Manifest, error) {
-	m := Manifest{Version: ManifestVersion, Name: name, Size: size, Root: root}
-	var err error
-	if m.ChunkBytes, err = chunk.For(size); err != nil {
-		return Manifest{}, err
-	}
-	m.GroupBytes = GroupFor(m.ChunkBytes)
-	if m.ChunkMsat, m.LastChunkMsat, err = price.Apply(size, m.ChunkBytes); err != nil {
-		return Manifest{}, err
-	}
-	return m, m.Validate()
+	return Terms{Price: price, Chunk: chunk}.Manifest(name, size, root)
 }
 
 // Validate checks everything but the signature: ErrManifestVersion, ErrName,
 // or ErrManifest with what is wrong.
 func (m Manifest) Validate() error {
-	if m.Version != ManifestVersion {
+	if m.Version != ManifestVersion && m.Version != VersionFree {
 		return fmt.Errorf("%w: %d", ErrManifestVersion, m.Version)
 	}
 	if err := CheckName(m.Name); err != nil {
@@ -117,6 +113,9 @@ func (m Manifest) Validate() error {
 		return invalid("group size does not follow from the chunk size")
 	}
 	n := m.Chunks()
+	if (m.Version == VersionFree) != (m.FreeChunks > 0) || m.FreeChunks > 0 && m.FreeChunks >= n {
+		return invalid("its free chunks do not fit its version, or are all that it has")
+	}
 	if _, ok := totalMsat(n, m.ChunkMsat, m.LastChunkMsat); !ok || m.ChunkMsat > MaxMsat {
 		return invalid("price above 21 million btc")
 	}
@@ -149,6 +148,9 @@ func (m Manifest) Digest() [32]byte {
 	b = binary.BigEndian.AppendUint32(b, m.GroupBytes)
 	b = binary.BigEndian.AppendUint64(b, m.ChunkMsat)
 	b = binary.BigEndian.AppendUint64(b, m.LastChunkMsat)
+	if m.Version == VersionFree {
+		b = binary.BigEndian.AppendUint64(b, m.FreeChunks)
+	}
 	b = append(b, m.Provider[:]...)
 	return sha256.Sum256(b)
 }
@@ -198,7 +200,7 @@ func (m Manifest) ChunkRange(i uint64) (off, length uint64) {
 // chunk.
 func (m Manifest) ChunkPrice(i uint64) uint64 {
 	switch n := m.Chunks(); {
-	case i >= n:
+	case i >= n, i < m.FreeChunks:
 		return 0
 	case i == n-1:
 		return m.LastChunkMsat
@@ -208,8 +210,17 @@ func (m Manifest) ChunkPrice(i uint64) uint64 {
 
 // TotalMsat returns the price of the whole file in msat.
 func (m Manifest) TotalMsat() uint64 {
-	total, _ := totalMsat(m.Chunks(), m.ChunkMsat, m.LastChunkMsat)
+	total, _ := totalMsat(m.Chunks()-m.FreeChunks, m.ChunkMsat, m.LastChunkMsat)
 	return total
+}
+
+// FreeBytes returns how many bytes at the beginning cost nothing: all of a file
+// that is given away.
+func (m Manifest) FreeBytes() uint64 {
+	if m.TotalMsat() == 0 {
+		return m.Size
+	}
+	return m.FreeChunks * m.ChunkBytes
 }
 
 // ChunksTouched returns the first and the last chunk that the bytes a to b,
@@ -227,6 +238,9 @@ func (m Manifest) RangeMsat(first, last uint64) (uint64, error) {
 	n := m.Chunks()
 	if first > last || last >= n {
 		return 0, fmt.Errorf("%w: chunks %d-%d of %d", ErrRange, first, last, n)
+	}
+	if first = max(first, m.FreeChunks); first > last {
+		return 0, nil
 	}
 	if last < n-1 {
 		return (last - first + 1) * m.ChunkMsat, nil

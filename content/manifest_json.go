@@ -22,6 +22,7 @@ type manifestJSON struct {
 	GroupBytes    uint32 `json:"groupBytes"`
 	ChunkMsat     string `json:"chunkMsat"`
 	LastChunkMsat string `json:"lastChunkMsat"`
+	FreeChunks    uint64 `json:"freeChunks,omitempty"`
 	Provider      string `json:"provider"`
 	Signature     string `json:"signature"`
 }
@@ -33,6 +34,7 @@ func (m Manifest) MarshalJSON() ([]byte, error) {
 		ChunkBytes: m.ChunkBytes, GroupBytes: m.GroupBytes,
 		ChunkMsat:     strconv.FormatUint(m.ChunkMsat, 10),
 		LastChunkMsat: strconv.FormatUint(m.LastChunkMsat, 10),
+		FreeChunks:    m.FreeChunks,
 		Provider:      m.Provider.String(), Signature: m.Signature.String(),
 	})
 }
@@ -50,7 +52,7 @@ func (m *Manifest) UnmarshalJSON(b []byte) error {
 	}
 	r := fieldReader{fields: fields}
 	version := r.number("version", 31)
-	if r.err == nil && version != ManifestVersion {
+	if r.err == nil && version != ManifestVersion && version != VersionFree {
 		return fmt.Errorf("%w: %d", ErrManifestVersion, version)
 	}
 	got := Manifest{
@@ -61,6 +63,9 @@ func (m *Manifest) UnmarshalJSON(b []byte) error {
 		GroupBytes:    uint32(r.number("groupBytes", 32)),
 		ChunkMsat:     r.amount("chunkMsat"),
 		LastChunkMsat: r.amount("lastChunkMsat"),
+	}
+	if version == VersionFree {
+		got.FreeChunks = r.number("freeChunks", 53)
 	}
 	r.hex("root", got.Root[:])
 	r.hex("provider", got.Provider[:])

@@ -136,7 +136,7 @@ func TestManifestValidate(t *testing.T) {
 		change func(*content.Manifest)
 		want   error
 	}{
-		"version":             {func(m *content.Manifest) { m.Version = 2 }, content.ErrManifestVersion},
+		"version":             {func(m *content.Manifest) { m.Version = 3 }, content.ErrManifestVersion},
 		"name":                {func(m *content.Manifest) { m.Name = "../f" }, content.ErrName},
 		"size":                {func(m *content.Manifest) { m.Size = content.MaxSize + 1 }, content.ErrManifest},
 		"no chunk size":       {func(m *content.Manifest) { m.ChunkBytes = 0 }, content.ErrManifest},
@@ -215,8 +215,8 @@ func TestReadManifestIsStrict(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := content.ReadManifest(strings.NewReader(replace(`"version":1`, `"version":2`))); !errors.Is(err, content.ErrManifestVersion) {
-		t.Errorf("version 2: %v", err)
+	if _, err := content.ReadManifest(strings.NewReader(replace(`"version":1`, `"version":3`))); !errors.Is(err, content.ErrManifestVersion) {
+		t.Errorf("version 3: %v", err)
 	}
 }
 

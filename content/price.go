@@ -18,18 +18,24 @@ const (
 )
 
 // PriceSpec is a price as a provider states it: Msat for every PerBytes bytes,
-// or Msat for the whole file.
+// or Msat for the whole file, which is free where that is nothing.
 type PriceSpec struct {
 	Msat     uint64
 	PerBytes uint64 // bytes; 0 where File
 	File     bool
 }
 
-// ParsePrice reads a price like 1sat/64KiB, 250msat/MiB or 1btc/file. Errors
-// are *InputError, as for amounts and sizes, and ErrZero.
+// Free is the price of a file that is given away.
+var Free = PriceSpec{File: true}
+
+// ParsePrice reads a price like 1sat/64KiB, 250msat/MiB or 1btc/file, or the word
+// free. Errors are *InputError, as for amounts and sizes, and ErrZero.
 func ParsePrice(s string) (PriceSpec, error) {
 	fail := func(err error) (PriceSpec, error) {
 		return PriceSpec{}, &InputError{What: "price", Input: s, Err: err, Hint: priceHint}
+	}
+	if s == "free" {
+		return Free, nil
 	}
 	amount, per, ok := strings.Cut(s, "/")
 	if !ok {
@@ -61,6 +67,9 @@ func ParsePrice(s string) (PriceSpec, error) {
 
 // String writes the price so that ParsePrice reads the same.
 func (p PriceSpec) String() string {
+	if p == Free {
+		return "free"
+	}
 	if p.File {
 		return FormatMsat(p.Msat) + "/file"
 	}
@@ -74,6 +83,12 @@ func (p PriceSpec) String() string {
 // An empty file has no chunks and is free. Errors: ErrTooLarge where the file
 // would cost more than MaxMsat, ErrZero for a chunk or a unit of no bytes.
 func (p PriceSpec) Apply(size, chunkBytes uint64) (chunkMsat, lastMsat uint64, err error) {
+	return p.apply(size, chunkBytes, 0)
+}
+
+// apply is Apply where so many chunks at the beginning are free: a price by the
+// file is divided among the others.
+func (p PriceSpec) apply(size, chunkBytes, free uint64) (chunkMsat, lastMsat uint64, err error) {
 	if chunkBytes == 0 || (!p.File && p.PerBytes == 0) {
 		return 0, 0, fmt.Errorf("price %v by chunks of %d bytes: %w", p, chunkBytes, ErrZero)
 	}
@@ -82,8 +97,9 @@ func (p PriceSpec) Apply(size, chunkBytes uint64) (chunkMsat, lastMsat uint64, e
 		return 0, 0, nil
 	}
 	if p.File {
-		chunkMsat = p.Msat / n
-		lastMsat = p.Msat - chunkMsat*(n-1)
+		paid := n - min(free, n-1)
+		chunkMsat = p.Msat / paid
+		lastMsat = p.Msat - chunkMsat*(paid-1)
 	} else {
 		var ok1, ok2 bool
 		chunkMsat, ok1 = proportion(p.Msat, chunkBytes, p.PerBytes)

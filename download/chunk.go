@@ -216,8 +216,14 @@ func (r *run) fetch(ctx context.Context, gap content.Range, update channel.Updat
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	r.charged = receipt.ChargedMsat
+	return r.receive(ctx, gap, resp)
+}
+
+// receive verifies the slice that an answer brings, and writes it.
+func (r *run) receive(ctx context.Context, gap content.Range, resp *http.Response) (err error) {
+	m := &r.p.Manifest
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	if tag := resp.Header.Get("ETag"); tag != "" && tag != tagOf(m) {
 		return fmt.Errorf("%w: it sends %s", ErrOtherContent, tag)
 	}
@@ -233,7 +239,7 @@ func (r *run) fetch(ctx context.Context, gap content.Range, update channel.Updat
 		return cause
 	}
 	if errors.Is(err, bao.ErrTrailing) {
-		r.b.cfg.Log.Warn("the provider sent more than a slice; what was asked for is verified", "url", target)
+		r.b.cfg.Log.Warn("the provider sent more than a slice; what was asked for is verified", "url", r.p.URL)
 		return nil
 	}
 	return err

@@ -74,6 +74,7 @@ type need struct {
 	least uint64 // msat of the cheapest chunk of the file
 	most  uint64 // msat of the dearest of those that are left
 	any   bool   // bytes are missing
+	paid  bool   // some of them in chunks that have a price
 }
 
 // needOf works out what is left, where a channel's paid chunks are free. A chunk
@@ -91,6 +92,7 @@ func needOf(m *content.Manifest, verified, paid *content.Ranges) need {
 		if err != nil {
 			continue // gaps lie within the file
 		}
+		n.paid = n.paid || m.ChunkPrice(last) > 0
 		first = max(first, next)
 		next = last + 1
 		if paid == nil {
@@ -102,7 +104,7 @@ func needOf(m *content.Manifest, verified, paid *content.Ranges) need {
 				continue
 			}
 			n.msat += price
-			n.most = max(n.most, m.ChunkPrice(r.Start), m.ChunkPrice(r.End-1))
+			n.most = max(n.most, m.ChunkPrice(min(max(r.Start, m.FreeChunks), r.End-1)), m.ChunkPrice(r.End-1))
 		}
 	}
 	return n

@@ -210,6 +210,11 @@ func (b *Buyer) cost(ctx context.Context, p *Plan, j *journal) error {
 		return err
 	}
 	p.Tip = tip.Height
+	if free := needOf(&p.Manifest, j.Verified, nil); !free.paid && (free.any || p.TotalMsat == 0) { // no channel is needed
+		p.Missing = free.bytes
+		p.Spent, err = b.spent(ctx, j, "")
+		return err
+	}
 	r, err := b.chooseUnblocked(ctx, p, j)
 	if err != nil {
 		return err

@@ -22,19 +22,20 @@ type run struct {
 	expect   paywall.Expect
 	progress func(Event)
 
-	j       *held
-	sink    Sink
-	id      string          // the channel; "": none yet
-	opened  string          // the channel that this run opened
-	avoid   map[string]bool // channels that this run does not go on in
-	evicted int             // channels that were given up in this run
-	charged uint64          // msat, what the provider's newest receipt says
-	chunk   uint64          // that comes in
-	begun   bool            // there is one
-	have    uint64          // bytes that were there when the run began
-	savedAt uint64          // offset in the chunk up to which the journal was saved
-	target  string          // URL of the slice that was asked for last
-	key     string          // and its Idempotency-Key
+	j         *held
+	sink      Sink
+	id        string          // the channel; "": none yet
+	opened    string          // the channel that this run opened
+	avoid     map[string]bool // channels that this run does not go on in
+	evicted   int             // channels that were given up in this run
+	charged   uint64          // msat, what the provider's newest receipt says
+	chunk     uint64          // that comes in
+	begun     bool            // there is one
+	have      uint64          // bytes that were there when the run began
+	savedAt   uint64          // offset in the chunk up to which the journal was saved
+	freeSaved uint64          // offset up to which chunks that cost nothing were saved
+	target    string          // URL of the slice that was asked for last
+	key       string          // and its Idempotency-Key
 
 	payments uint64 // updates that paid for chunks
 	reread   bool   // the part file was found damaged once
@@ -119,15 +120,25 @@ func (r *run) buy(ctx context.Context) error {
 	if len(r.verified().Missing(0, m.Size)) == 0 {
 		return r.lastIfDue(ctx)
 	}
-	if err := r.ensure(ctx); err != nil {
-		return err
-	}
+	ready := false
 	for {
 		gaps := r.verified().Missing(0, m.Size)
 		if len(gaps) == 0 {
 			return r.lastIfDue(ctx)
 		}
 		n := gaps[0].Start / m.ChunkBytes
+		if m.ChunkPrice(n) == 0 {
+			if err := r.takeFree(ctx, n); err != nil {
+				return err
+			}
+			continue
+		}
+		if !ready {
+			if err := r.ensure(ctx); err != nil {
+				return err
+			}
+			ready = true
+		}
 		err := r.buyChunk(ctx, n)
 		switch {
 		case err == nil:
@@ -289,7 +300,7 @@ func (r *run) keep(ctx context.Context) error {
 	v := r.verified()
 	m := &r.p.Manifest
 	off, length := m.ChunkRange(r.chunk)
-	if r.begun && v.Contains(off, off+length) && !r.paidFor(r.chunk) {
+	if r.begun && v.Contains(off, off+length) && !r.paidFor(r.chunk) && m.ChunkPrice(r.chunk) > 0 {
 		cut := &content.Ranges{}
 		for _, have := range v.List() {
 			end := off + length

@@ -20,6 +20,11 @@ func (r *run) settle(ctx context.Context) (*Result, error) {
 		res.Bought, res.Reused = 0, r.p.Manifest.Size
 	}
 	if len(r.j.Uses) == 0 {
+		if r.j.rev > 0 { // all of it was given away
+			if err := r.b.drop(ctx, r.j); err != nil {
+				return nil, err
+			}
+		}
 		r.event(Event{Phase: Done, Bytes: r.p.Manifest.Size})
 		return res, nil
 	}

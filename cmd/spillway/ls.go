@@ -114,7 +114,7 @@ func lookFile(ctx context.Context, u url.URL) (*shownList, error) {
 	at = strings.TrimSuffix(at, "?manifest")
 	file := shownFile{
 		Name: m.Name, Size: m.Size, Root: m.Root.String(), URL: at, ChunkBytes: m.ChunkBytes, Chunks: m.Chunks(),
-		ChunkMsat: m.ChunkMsat, LastMsat: m.LastChunkMsat, TotalMsat: m.TotalMsat(),
+		ChunkMsat: m.ChunkMsat, LastMsat: m.LastChunkMsat, TotalMsat: m.TotalMsat(), FreeBytes: m.FreeBytes(),
 	}
 	return &shownList{
 		URL: at, Provider: m.Provider.String(), Complete: true, Folders: []shownFolder{}, Files: []shownFile{file},

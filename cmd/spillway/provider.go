@@ -47,12 +47,18 @@ func (p *provider) announce(name string) {
 		return // gone again
 	}
 	m := e.Manifest()
-	p.app.out.say("  %s%s  %s, %s at %s, %s in all", p.url, (&url.URL{Path: "/" + m.Name}).EscapedPath(),
-		size(m.Size), count(m.Chunks(), "chunk"), money(m.ChunkMsat), money(m.TotalMsat()))
+	price := fmt.Sprintf("%s at %s, %s in all", count(m.Chunks(), "chunk"), money(m.ChunkMsat), money(m.TotalMsat()))
+	switch {
+	case m.TotalMsat() == 0:
+		price = "free"
+	case m.FreeChunks > 0:
+		price += ", the first " + size(m.FreeBytes()) + " free"
+	}
+	p.app.out.say("  %s%s  %s, %s", p.url, (&url.URL{Path: "/" + m.Name}).EscapedPath(), size(m.Size), price)
 	if m.ChunkBytes < content.SmallChunk && m.Chunks() > 1 {
 		p.app.out.say("    its chunks are small: neighbours' bytes travel with each of them unpaid")
 	}
-	file := map[string]any{"name": m.Name, "size": m.Size, "root": m.Root.String(), "chunks": m.Chunks(), "total_msat": m.TotalMsat()}
+	file := map[string]any{"name": m.Name, "size": m.Size, "root": m.Root.String(), "chunks": m.Chunks(), "total_msat": m.TotalMsat(), "free_bytes": m.FreeBytes()}
 	if err := p.app.out.event("file", file); err != nil {
 		p.app.out.say("output: %v", err)
 	}

@@ -53,6 +53,7 @@ func (a *app) printQuote(p *download.Plan) error {
 		"url": p.URL, "size": m.Size, "root": m.Root.String(), "chunk_bytes": m.ChunkBytes, "chunk_msat": m.ChunkMsat, "total_msat": p.TotalMsat,
 		"minimum_charge_sat": o.MinimumCharge, "credit_msat": o.Credit, "capacity_sat": p.Capacity, "expiry_height": o.Expiry, "channel_types": types,
 		"funding_fee_sat": p.FundingFee, "funding_fee_most_sat": p.FundingMost,
+		"free_bytes": m.FreeBytes(),
 	})
 }
 

@@ -35,6 +35,7 @@ const maxConnections = 2048
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	price, chunk, listen, tlsCert, tlsKey string
+	prices                                string
 	chunks                                uint64
 	credit                                uint64
 	insecure                              bool
@@ -54,7 +55,8 @@ offered; files that change are hashed again.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.serve(cmd.Context(), f, args) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.price, "price", "1sat/64KiB", "price: AMOUNT/SIZE or AMOUNT/file")
+	fl.StringVar(&f.price, "price", "1sat/64KiB", "price: AMOUNT/SIZE, AMOUNT/file or free")
+	fl.StringVar(&f.prices, "prices", "", "file with the prices of single files: GLOB PRICE [chunk SIZE] [preview SIZE] a line")
 	fl.StringVar(&f.chunk, "chunk", "1MiB", "size of a chunk, the unit that is delivered, verified and paid")
 	fl.Uint64Var(&f.chunks, "chunks", 0, "divide each file into this many chunks instead")
 	fl.Uint64Var(&f.credit, "credit", 1, "chunks that may be delivered before they are paid; 0: payment first")
@@ -109,6 +111,7 @@ type provider struct {
 	role     *role
 	payee    *payee.Payee
 	files    *content.Catalogue
+	prices   *prices
 	identity string
 	url      string
 	server   *http.Server
@@ -180,8 +183,15 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 		return err
 	}
 	p.identity = hex.EncodeToString(identity[32:])
+	if p.prices, err = openPrices(f.prices); err != nil {
+		return err
+	}
+	exclude := []string{a.flags.data}
+	if f.prices != "" {
+		exclude = append(exclude, f.prices) // what is asked for is no goods
+	}
 	p.files, err = content.NewCatalogue(content.CatalogueConfig{
-		Paths: paths, Exclude: []string{a.flags.data}, CacheDir: filepath.Join(r.dir, "outboards"),
+		Prices: p.prices.list, Paths: paths, Exclude: exclude, CacheDir: filepath.Join(r.dir, "outboards"),
 		Identity: identity, Price: price, Chunk: chunk, Progress: a.hashing(), Logger: a.out.logger(),
 	})
 	var path *fs.PathError
@@ -278,35 +288,6 @@ func (p *provider) run(l net.Listener) {
 		defer p.work.Done()
 		p.served <- p.server.Serve(l)
 	}()
-}
-
-// refresh looks at the files again every few seconds.
-func (p *provider) refresh(ctx context.Context) {
-	tick := time.NewTicker(3 * time.Second)
-	defer tick.Stop()
-	told := map[string]string{} // by path, why it is not offered
-	failed := ""
-	for {
-		changes, err := p.files.Refresh(ctx)
-		if text := fmt.Sprint(err); err != nil && ctx.Err() == nil && text != failed {
-			failed = text
-			p.app.out.say("catalogue: %v", err)
-		} else if err == nil {
-			failed = ""
-			told = p.skipped(changes.Skipped, told)
-		}
-		for _, name := range append(changes.Added, changes.Changed...) {
-			p.announce(name)
-		}
-		for _, name := range changes.Removed {
-			p.app.out.say("no longer offered: %s", name)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
 }
 
 // skipped tells once of each file that is not offered, and returns what is told.

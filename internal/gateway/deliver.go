@@ -23,12 +23,16 @@ type delivery struct {
 	reader *content.Reader
 	span   span
 	stream *stream
-	grant  *paywall.Grant
+	grant  *paywall.Grant // nil: it is given away
+	to     string         // the channel that it is on, or the address that it is given to
 }
 
 // admit runs the payment for the chunks of a delivery that are charged before its
 // first byte. false: the answer has been written.
 func (d *delivery) admit(w http.ResponseWriter, r *http.Request, items []payee.Item, cancel context.CancelCauseFunc) bool {
+	if isFree(d.m, d.span.first, d.span.last) {
+		return d.giveAway(w, r, cancel)
+	}
 	grant, ok := d.g.cfg.Paywall.Admit(w, r, paywall.Resource{
 		Quote: d.g.Quote(d.m), Items: items, Worth: worth(r),
 		Hold: func(channel string) bool {
@@ -36,7 +40,9 @@ func (d *delivery) admit(w http.ResponseWriter, r *http.Request, items []payee.I
 			return d.stream != nil
 		},
 	})
-	d.grant = grant
+	if d.grant = grant; ok {
+		d.to = grant.Receipt.Channel
+	}
 	return ok
 }
 
@@ -61,7 +67,7 @@ func (g *Gateway) deliver(w http.ResponseWriter, r *http.Request, o offer, s spa
 		return
 	}
 	if err := send(ctx, d); err != nil {
-		g.cfg.Log.Debug("a delivery broke off", "channel", d.grant.Receipt.Channel, "path", r.URL.Path, "error", err)
+		g.cfg.Log.Debug("a delivery broke off", "channel", d.to, "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -69,9 +75,9 @@ func (g *Gateway) deliver(w http.ResponseWriter, r *http.Request, o offer, s spa
 // chunks sends plain bytes, chunk after chunk, each charged before its first byte,
 // and pauses while the credit is used up.
 func (d *delivery) chunks(ctx context.Context, w http.ResponseWriter) error {
-	out := d.sender(ctx, w, d.span.b-d.span.a+1)
+	out, charged := d.sender(ctx, w, d.span.b-d.span.a+1), firstPaid(d.m, d.span.first, d.span.last)
 	for i := d.span.first; i <= d.span.last; i++ {
-		if i > d.span.first {
+		if i > charged {
 			if err := d.charge(ctx, i); err != nil {
 				return err
 			}
@@ -117,7 +123,7 @@ func (s *sender) at() (key sentKey, length uint64) {
 	pos := s.d.span.a + min(uint64(float64(s.written)/float64(s.total)*float64(bytes)), bytes-1)
 	chunk := pos / s.d.m.ChunkBytes
 	_, length = s.d.m.ChunkRange(chunk)
-	return sentKey{s.d.grant.Receipt.Channel, s.d.m.Root, chunk}, length
+	return sentKey{s.d.to, s.d.m.Root, chunk}, length
 }
 
 // Write implements io.Writer.
@@ -147,7 +153,7 @@ func (s *sender) Write(p []byte) (done int, err error) {
 
 // wait waits for a part of n bytes at the slow rate and returns its length.
 func (s *sender) wait(n int) (int, error) {
-	slow := s.d.g.sent.limit(s.d.grant.Receipt.Channel)
+	slow := s.d.g.sent.limit(s.d.to)
 	n = min(n, slow.Burst())
 	if err := slow.WaitN(s.ctx, n); err != nil {
 		return 0, fmt.Errorf("sent slowly: %w", err)

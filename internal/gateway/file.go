@@ -71,6 +71,8 @@ func (g *Gateway) file(w http.ResponseWriter, r *http.Request, entry *content.En
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Link", fmt.Sprintf(`<%s?manifest>; rel="describedby"`, r.URL.EscapedPath()))
 	switch {
+	case r.Method == http.MethodPost && m.TotalMsat() == 0:
+		g.cfg.Paywall.AdmitAlone(w, r, worth(r))
 	case r.Method == http.MethodPost:
 		g.cfg.Paywall.Admit(w, r, paywall.Resource{Quote: g.Quote(&m), Worth: worth(r)})
 	case !reads:
@@ -131,6 +133,10 @@ func (g *Gateway) head(w http.ResponseWriter, r *http.Request, m *content.Manife
 		w.WriteHeader(http.StatusOK)
 		return
 	}
+	if m.TotalMsat() == 0 {
+		g.cfg.Paywall.AdmitAlone(w, r, worth(r))
+		return
+	}
 	g.cfg.Paywall.Admit(w, r, paywall.Resource{Quote: g.Quote(m), Worth: worth(r)})
 }
 
@@ -179,7 +185,7 @@ func (g *Gateway) slice(w http.ResponseWriter, r *http.Request, o offer, text st
 		g.unsatisfiable(w, r, m, "slice=a-b are bytes of the file, inclusive: "+err.Error())
 		return
 	}
-	g.deliver(w, r, o, s, items(m, s.first, s.last), func(ctx context.Context, d *delivery) error {
+	g.deliver(w, r, o, s, paid(items(m, s.first, s.last)), func(ctx context.Context, d *delivery) error {
 		w.Header().Set("Content-Type", SliceType)
 		w.Header().Set("Content-Length", strconv.FormatUint(size, 10))
 		return d.reader.WriteSlice(ctx, d.sender(ctx, w, size), s.a, s.b-s.a+1)
@@ -205,7 +211,8 @@ func (g *Gateway) plain(w http.ResponseWriter, r *http.Request, o offer) {
 		g.unsatisfiable(w, r, m, err.Error())
 		return
 	}
-	g.deliver(w, r, o, s, items(m, s.first, s.first), func(ctx context.Context, d *delivery) error {
+	first := firstPaid(m, s.first, s.last)
+	g.deliver(w, r, o, s, items(m, first, first), func(ctx context.Context, d *delivery) error {
 		h := w.Header()
 		attachment(h, m)
 		h.Set("Content-Length", strconv.FormatUint(b-a+1, 10))

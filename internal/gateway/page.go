@@ -24,6 +24,7 @@ type listed struct {
 	ChunkMsat  uint64 `json:"chunk_msat"`
 	LastMsat   uint64 `json:"last_chunk_msat"`
 	TotalMsat  uint64 `json:"total_msat"`
+	FreeBytes  uint64 `json:"free_bytes"` // at the beginning
 	HumanSize  string `json:"-"`
 	HumanPrice string `json:"-"`
 	Command    string `json:"-"`
@@ -81,7 +82,7 @@ func listing(entries []*content.Entry) []listed {
 		m := e.Manifest()
 		files = append(files, listed{
 			Name: m.Name, Size: m.Size, Root: m.Root.String(), URL: escaped(m.Name),
-			ChunkBytes: m.ChunkBytes, Chunks: m.Chunks(), ChunkMsat: m.ChunkMsat, LastMsat: m.LastChunkMsat, TotalMsat: m.TotalMsat(),
+			ChunkBytes: m.ChunkBytes, Chunks: m.Chunks(), ChunkMsat: m.ChunkMsat, LastMsat: m.LastChunkMsat, TotalMsat: m.TotalMsat(), FreeBytes: m.FreeBytes(),
 			HumanSize: content.FormatBytes(m.Size), HumanPrice: content.FormatMsat(m.TotalMsat()),
 		})
 	}
