@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/content/bao"
+	"github.com/spillway/spillway/internal/durable"
 )
 
 // Report is the diagnostic report about wrong bytes. It proves nothing to others:
@@ -59,16 +58,8 @@ func (r *run) wrong(n uint64, asked content.Range, err error) error {
 // writeReport puts a report beside the part file, whole or not at all.
 func writeReport(part string, raw []byte) (string, error) {
 	path := part + ".wrong.json"
-	f, err := os.CreateTemp(filepath.Dir(path), ".report-*")
-	if err != nil {
+	if err := durable.Write(path, append(raw, '\n')); err != nil {
 		return "", err
-	}
-	_, err = f.Write(append(raw, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return path, nil
 }

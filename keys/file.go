@@ -7,10 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"filippo.io/age"
+
+	"github.com/spillway/spillway/internal/durable"
 )
 
 // maxFile bounds a seed file and a passphrase, in bytes.
@@ -153,27 +154,11 @@ func read(path string) (raw []byte, err error) {
 	return raw, err
 }
 
-// create writes a new file of mode 0600: beside its place, synced, and then given
-// its name, which must be free.
-func create(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, ".seed-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Link(tmp.Name(), path) // a rename would overwrite
-	}
+// create writes a new file of mode 0600, whose name must be free. Errors: ErrExists.
+func create(path string, data []byte) error {
+	err := durable.Create(path, data)
 	if errors.Is(err, fs.ErrExist) {
-		err = fmt.Errorf("%w: %s", ErrExists, path)
+		return fmt.Errorf("%w: %s", ErrExists, path)
 	}
-	if err = errors.Join(err, os.Remove(tmp.Name())); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return err
 }

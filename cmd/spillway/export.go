@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/durable"
 	"github.com/spillway/spillway/payer"
 )
 
@@ -101,7 +102,7 @@ func writeExport(path string, e payer.Export, raw []byte) error {
 		return &failure{exit: exitUsage, code: "file-exists", message: path + " is the export of another channel, or a newer one",
 			money: noMoney, next: "Name another file."}
 	}
-	return localFile(writeDurable(path, raw))
+	return localFile(durable.Write(path, raw))
 }
 
 // localFile is an error of a file that was to be written.
@@ -114,32 +115,6 @@ func localFile(err error) error {
 		return localError(err)
 	}
 	return err
-}
-
-// writeDurable writes a file of mode 0600 in one step: beside its place, synced, and
-// then given its name; the folder is synced too.
-func writeDurable(path string, raw []byte) (err error) {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, ".spillway-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(raw)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, removeIfThere(tmp.Name()))
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // readExport reads an export. Errors: those of payer.DecodeExport, of the file.
@@ -168,7 +143,7 @@ func (b *buyer) keepExport(_ context.Context, e payer.Export) error {
 	if err := os.MkdirAll(b.exports, 0o700); err != nil {
 		return localError(err)
 	}
-	if err := syncDir(filepath.Dir(b.exports)); err != nil {
+	if err := durable.Dir(filepath.Dir(b.exports)); err != nil {
 		return localError(err)
 	}
 	raw, err := e.Encode()
@@ -218,7 +193,7 @@ func (b *buyer) tidyExports(ctx context.Context) error {
 		switch {
 		case path == "":
 		case r.Phase.Final():
-			failed = append(failed, removeIfThere(path))
+			failed = append(failed, durable.Remove(path))
 		default:
 			failed = append(failed, b.renewExport(ctx, path, r))
 		}
@@ -239,7 +214,7 @@ func (b *buyer) renewExport(ctx context.Context, path string, r channel.PayerRec
 	if err != nil {
 		return err
 	}
-	return writeDurable(path, raw)
+	return durable.Write(path, raw)
 }
 
 func (a *app) channelsImport(ctx context.Context, paths []string) (err error) {

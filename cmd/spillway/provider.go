@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/internal/durable"
 	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/store"
 )
@@ -127,7 +127,7 @@ func startAdmin(dir string, driver gateway.AdminDriver, more map[string]func(con
 		return nil, err
 	}
 	s := &adminServer{path: filepath.Join(dir, adminFile), done: make(chan error, 1)}
-	if err := writeDurable(s.path, raw); err != nil {
+	if err := durable.Write(s.path, raw); err != nil {
 		return nil, errors.Join(localError(err), l.Close())
 	}
 	s.server = &http.Server{Handler: gateway.Admin(driver, info.Token, logger, more), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
@@ -135,18 +135,11 @@ func startAdmin(dir string, driver gateway.AdminDriver, more map[string]func(con
 	return s, nil
 }
 
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // Close ends the admin API.
 func (s *adminServer) Close() error {
 	err := s.server.Close()
 	<-s.done
-	return errors.Join(err, removeIfThere(s.path))
+	return errors.Join(err, durable.Remove(s.path))
 }
 
 // askProvider asks the provider that runs on this data folder.

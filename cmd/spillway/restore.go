@@ -7,6 +7,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"github.com/spillway/spillway/internal/durable"
 	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
@@ -47,7 +48,7 @@ func (r *role) challengeSecrets(ctx context.Context) (now [32]byte, before [][32
 
 // dropSeed takes back a seed that was put just now into a folder of another one.
 func dropSeed(dir string) error {
-	return errors.Join(removeIfThere(filepath.Join(dir, plainSeed)), removeIfThere(filepath.Join(dir, sealedSeed)))
+	return errors.Join(durable.Remove(filepath.Join(dir, plainSeed)), durable.Remove(filepath.Join(dir, sealedSeed)))
 }
 
 // noSeedYet says that a folder that was restored from a backup lacks its seed.
