@@ -231,7 +231,7 @@ func (p *Payer) export(ctx context.Context, ch *script.Channel, r channel.PayerR
 		Terms: r.Terms, KeyIndex: r.KeyIndex, Origin: r.Origin, Payee: r.Payee, Newest: r.Newest(),
 		FundingTx: r.FundingTx, RefundScript: r.RefundScript, RefundSig: r.RefundSig, RefundTx: raw,
 	}
-	if r.Phase == channel.Prepared { // nothing was signed yet; everything to the payer is
+	if len(e.Newest.Signature) == 0 { // nothing was signed yet; everything to the payer is
 		if e.Newest, err = p.firstUpdate(r); err != nil {
 			return Export{}, err
 		}

@@ -52,9 +52,8 @@ func (p *Payer) Import(ctx context.Context, e Export) (Imported, error) {
 
 // take looks at the chain and saves an export that was checked.
 func (p *Payer) take(ctx context.Context, e Export, ch *script.Channel) (none Imported, err error) {
-	if _, err := p.read(ctx, e.Terms.ID()); err == nil {
-		return none, fmt.Errorf("%w: %s", ErrExportKnown, e.Terms.ID())
-	} else if !errors.Is(err, ErrUnknown) {
+	rev, err := p.unknown(ctx, e)
+	if err != nil {
 		return none, err
 	}
 	v, _, err := watch.Look(ctx, p.cfg.Chain, wire.OutPoint(e.Terms.Outpoint), e.FundingTx)
@@ -74,11 +73,28 @@ func (p *Payer) take(ctx context.Context, e Export, ch *script.Channel) (none Im
 	if next.RefundScript, err = p.cfg.Wallet.ReceiveScript(ctx); err != nil {
 		return none, err
 	}
-	err = p.begin(ctx, next)
+	err = p.begin(ctx, next, rev)
 	if errors.Is(err, store.ErrConflict) {
 		return none, fmt.Errorf("%w: %s: %w", ErrExportKnown, e.Terms.ID(), err)
 	}
 	return Imported{Record: next, View: v}, err
+}
+
+// unknown refuses an export of a channel that is here already. One of which nothing
+// had left, by the record, is as good as unknown: exports are made before anything
+// leaves, so the record is from an old copy of this store. rev is its revision; 0:
+// there is none. Errors: ErrExportKnown, of the store.
+func (p *Payer) unknown(ctx context.Context, e Export) (rev uint64, err error) {
+	h, err := p.read(ctx, e.Terms.ID())
+	switch {
+	case errors.Is(err, ErrUnknown):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case h.record.Phase == channel.Prepared || h.record.Phase == channel.Abandoned && !h.record.FundingSent && len(h.record.Signature) == 0:
+		return h.rev, nil
+	}
+	return 0, fmt.Errorf("%w: %s", ErrExportKnown, e.Terms.ID())
 }
 
 // record is the record of an exported channel, before the chain was asked. Where T1

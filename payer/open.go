@@ -105,7 +105,7 @@ func (p *Payer) bindFunding(ctx context.Context, q OpenRequest, r channel.PayerR
 		return r, err
 	}
 	r.Terms, r.FundingTx = t, raw
-	return r, p.begin(ctx, r)
+	return r, p.begin(ctx, r, 0)
 }
 
 // RefundRequest is the unsigned refund of a multisig channel, for `prepare`.

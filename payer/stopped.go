@@ -55,9 +55,10 @@ func (p *Payer) alarm(stop *channel.StoppedError, v *channel.ViolationError, fai
 	}
 }
 
-// begin saves a record for the first time. Nothing is there yet that could be stopped:
+// begin saves a record for the first time, or (rev is its revision then) in the place
+// of one of which nothing had left. Nothing is there yet that could be stopped:
 // where an invariant is violated nothing is saved. Errors: channel.ErrStopped, of the store.
-func (p *Payer) begin(ctx context.Context, r channel.PayerRecord) error {
+func (p *Payer) begin(ctx context.Context, r channel.PayerRecord, rev uint64) error {
 	err := r.Begins()
 	var v *channel.ViolationError
 	if errors.As(err, &v) {
@@ -69,7 +70,7 @@ func (p *Payer) begin(ctx context.Context, r channel.PayerRecord) error {
 	if err != nil {
 		return err
 	}
-	return p.cfg.Store.Commit(ctx, store.Op{Bucket: bucketChannel, Key: r.Terms.ID(), Value: value})
+	return p.cfg.Store.Commit(ctx, store.Op{Bucket: bucketChannel, Key: r.Terms.ID(), Value: value, Expect: rev})
 }
 
 // commit saves a record that was checked, compare-and-swap on its revision.
