@@ -2,10 +2,12 @@ package scenario
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spillway/spillway/chain"
@@ -159,8 +161,8 @@ func (c *apart) run(ctx context.Context, p part) (*process, error) {
 
 func (c *apart) start(ctx context.Context, p part) (actor, error) {
 	p.Dir, p.Chain, p.Provider = c.folder(p.Role), c.node.url+"/"+string(p.Role), c.provider
-	if p.Role == Payee && c.provider != "" {
-		p.Listen = c.provider[len("http://"):]
+	if p.Role == Payee {
+		p.Listen = c.door()
 	}
 	x, err := c.run(ctx, p)
 	if err != nil {
@@ -170,6 +172,17 @@ func (c *apart) start(ctx context.Context, p part) (actor, error) {
 		c.provider = x.url
 	}
 	return x, nil
+}
+
+// door is where the provider listens: over all its lives at one address, and on a
+// loopback address of this story's own, so that nobody else is given the port while
+// the provider is down.
+func (c *apart) door() string {
+	if c.provider != "" {
+		return strings.TrimPrefix(c.provider, "http://")
+	}
+	h := sha256.Sum256([]byte(c.dir))
+	return fmt.Sprintf("127.%d.%d.%d:0", 1+h[0]%250, h[1], 1+h[2]%250)
 }
 
 func (c *apart) folder(role Side) string { return filepath.Join(c.dir, string(role)) }

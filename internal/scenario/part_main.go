@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -189,11 +190,15 @@ func dieForGood() error {
 
 // listen serves on loopback until the process ends.
 func (h *stagehand) listen(handler http.Handler) (string, error) {
+	const anywhere = "127.0.0.1:0"
 	address := h.Listen
 	if address == "" {
-		address = "127.0.0.1:0"
+		address = anywhere
 	}
 	l, err := net.Listen("tcp", address)
+	if err != nil && strings.HasSuffix(address, ":0") { // not every system has all of 127.0.0.0/8
+		l, err = net.Listen("tcp", anywhere)
+	}
 	if err != nil {
 		return "", err
 	}
