@@ -30,6 +30,7 @@ func TestBitcoind(t *testing.T) {
 	}
 	for _, script := range scripts {
 		t.Run(filepath.Base(script), func(t *testing.T) {
+			t.Parallel()
 			n := bitcoindtest.Start(t, "-txindex=0")
 			n.MineCoins(3)
 			ctx, stop := context.WithCancel(t.Context())
@@ -49,6 +50,15 @@ func TestBitcoind(t *testing.T) {
 
 func playOnBitcoind(t *testing.T, n *bitcoindtest.Node, script string) {
 	judge := newJudge(t, n)
+	other, err := (&app{out: &output{stdout: io.Discard, stderr: io.Discard, quiet: true}}).startDevnet("", "127.0.0.1:0", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := other.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	testscript.Run(t, testscript.Params{
 		Files: []string{script},
 		Setup: func(env *testscript.Env) error {
@@ -57,6 +67,7 @@ func playOnBitcoind(t *testing.T, n *bitcoindtest.Node, script string) {
 			env.Setenv("SPILLWAY_CHAIN", "bitcoind://"+judge.host+"?cookie="+n.CookieFile())
 			env.Setenv("NODE", n.Host())
 			env.Setenv("JUDGE", judge.host)
+			env.Setenv("OTHER", other.url) // a regtest chain that has other blocks
 			env.Setenv("COOKIE", n.CookieFile())
 			p := &process{}
 			env.Values[providerKey{}] = p
