@@ -149,6 +149,7 @@ func (c *Client) send(ctx context.Context, a ask) (*http.Response, error) {
 		}
 		a.key = key
 	}
+	a.expect.ended = true
 	for again := true; ; again = false {
 		q, err := c.challengeFor(ctx, a)
 		if err != nil {

@@ -36,6 +36,9 @@ type Expect struct {
 	// Check has a say about the price; nil takes any. Its error comes back as
 	// it is: wrap ErrPriceChanged where that is what happened.
 	Check func(*Quoted) error
+	// ended takes a challenge that has ended by this side's clock: on a channel that is
+	// there the payee judges, by its own. What is owed can be paid whoever's is wrong.
+	ended bool
 }
 
 func (e Expect) check(q *Quoted) error {
@@ -111,6 +114,9 @@ func (c *Client) challengeOf(resp *http.Response, at string, e Expect) (*Quoted,
 		if ch.Method != bitcoin.Method || ch.Intent != bitcoin.Intent {
 			continue
 		}
+		if ch.Expired(c.cfg.Now()) && !e.ended {
+			return nil, misbehaved("its challenge ended at %s already; is the clock right?", ch.Expires)
+		}
 		q, err := c.read(ch, at)
 		if err != nil {
 			return nil, err
@@ -124,12 +130,9 @@ func (c *Client) challengeOf(resp *http.Response, at string, e Expect) (*Quoted,
 	return nil, fmt.Errorf("%w: it does not take payments over bitcoin channels", ErrNotProvider)
 }
 
-// read decodes a challenge and checks all that does not depend on what is bought:
-// currency, network, recipient's form, expiry of the challenge.
+// read decodes a challenge and checks all that depends neither on what is bought nor on
+// the clock: currency, network, recipient's form.
 func (c *Client) read(ch mpp.Challenge, at string) (*Quoted, error) {
-	if ch.Expired(c.cfg.Now()) {
-		return nil, misbehaved("its challenge ended at %s already; is the clock right?", ch.Expires)
-	}
 	if ch.Digest != "" {
 		return nil, misbehaved("its challenge is bound to a body that was not sent")
 	}

@@ -103,3 +103,8 @@ func tradeReceipt(a ask, resp *http.Response) (bitcoin.Receipt, error) {
 	}
 	return r, nil
 }
+
+// Quote asks for the price of a resource without paying. Errors: as Client.Quote.
+func (t *Trader) Quote(ctx context.Context, target string, e Expect) (*Quoted, error) {
+	return t.client.Quote(ctx, target, e)
+}

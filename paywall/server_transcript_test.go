@@ -17,6 +17,7 @@ import (
 	"github.com/spillway/spillway/internal/gateway/edgetest"
 	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/mpp/bitcoin"
+	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/script"
@@ -51,13 +52,14 @@ func TestTranscripts(t *testing.T) {
 		"multisig":      {script.Multisig, nil},
 		"multisig-p2sh": {script.MultisigP2SH, nil},
 		"ahead":         {script.Taproot, &none},
+		"duplex":        {script.Duplex, nil},
 	} {
 		for _, restarts := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s restarts=%v", name, restarts), func(t *testing.T) {
 				path := filepath.Join("testdata", "purchase-"+name+".txt")
 				want, err := os.ReadFile(path)
 				must(t, err)
-				p := &purchase{Stand: edgetest.New(t, edgetest.Config{Credit: run.credit}), kind: run.kind, challenges: map[string]*paywall.Quoted{}}
+				p := &purchase{Stand: edgetest.New(t, edgetest.Config{Credit: run.credit, Payee: allKinds(run.kind)}), kind: run.kind, challenges: map[string]*paywall.Quoted{}}
 				got := p.replay(string(want), restarts)
 				if *update && !restarts {
 					must(t, os.WriteFile(path, []byte(got), 0o644))
@@ -66,6 +68,17 @@ func TestTranscripts(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// allKinds puts duplex channels on offer where they are what is bought in, long enough
+// to be reversed.
+func allKinds(kind script.Construction) func(*payee.Config) {
+	if kind != script.Duplex {
+		return nil
+	}
+	return func(c *payee.Config) {
+		c.Constructions, c.Policy.Duration = []script.Construction{script.Taproot, script.Duplex}, 400
 	}
 }
 
@@ -119,7 +132,7 @@ func (p *purchase) payload(action, amount string) bitcoin.Payload {
 	case "voucher":
 		return p.VoucherOf(p.id)
 	case "resume":
-		return bitcoin.Resume{ChannelID: p.id}
+		return p.ResumeOf(p.id)
 	case "close":
 		if amount == "" {
 			return bitcoin.Close{ChannelID: p.id, FinalTx: p.final}
@@ -128,8 +141,12 @@ func (p *purchase) payload(action, amount string) bitcoin.Payload {
 		p.closing, err = p.Payer.BeginClose(ctx, p.id)
 		must(p.T, err)
 		c := bitcoin.Close{ChannelID: p.id, CumulativeAmount: p.closing.Update.Amount, Signature: p.closing.Update.Signature}
-		if p.kind == script.Taproot {
+		if !(channel.Terms{Construction: p.kind}).Cosigned() {
 			c.PayerNonce = p.closing.Nonce[:]
+		}
+		if p.kind == script.Duplex {
+			v := p.Voucher(p.id, p.closing.Update)
+			c.Epoch, c.LockHeight, c.ChargedMsat = v.Epoch, v.LockHeight, p.closing.Ledger
 		}
 		return c
 	}
@@ -170,6 +187,12 @@ func (p *purchase) show(r *edgetest.Reply) {
 	}
 	if c := r.Receipt; c != nil {
 		line += fmt.Sprintf(" receipt: accepted %d, charged %d msat, required %d, units %d", c.AcceptedCumulative, c.ChargedMsat, c.RequiredCumulative, c.Units)
+		if c.BackMsat > 0 {
+			line += fmt.Sprintf(", back %d msat", c.BackMsat)
+		}
+		if u := c.Update; u != nil {
+			line += fmt.Sprintf(", update %d/%d", u.CumulativeAmount, u.Epoch)
+		}
 		if c.ChannelID != p.id || c.Reference == "" || c.ChallengeID == "" {
 			p.T.Errorf("a receipt for %s, challenge %q", c.ChannelID, c.ChallengeID)
 		}
@@ -244,8 +267,20 @@ func (p *purchase) step(what string) {
 		must(p.T, a.UnmarshalJSON(p.last.Body))
 		_, err := p.Payer.TakeSettlement(ctx, p.id, a.Tx)
 		must(p.T, err)
+	case "the provider pays 1000 sat back":
+		_, err := p.Payee.Refund(ctx, p.id, "order", 1_000_000)
+		must(p.T, err)
+	case "the payer takes what came back":
+		var a bitcoin.ResumeAnswer
+		must(p.T, a.UnmarshalJSON(p.last.Body))
+		must(p.T, p.Payer.ResumedDuplex(ctx, p.id, channel.Resumed{
+			Held: channel.Update{Amount: a.CumulativeAmount, Signature: a.Signature, Epoch: a.Epoch}, Back: a.BackMsat,
+			Sent: channel.Update{Amount: a.Update.CumulativeAmount, Signature: a.Update.Signature, Epoch: a.Update.Epoch},
+		}))
+	case "the close is mined: 2000 sat less the fee for the payee, the rest for the payer":
+		p.split(2000)
 	case "the close is mined: 3000 sat less the fee for the payee, the rest for the payer":
-		p.mined()
+		p.split(3000)
 	default:
 		p.T.Fatalf("no step %q", what)
 	}
@@ -283,8 +318,9 @@ func (s sliceSink) WriteAt(b []byte, off int64) (int, error) {
 	return copy(s[off:], b), nil
 }
 
-// mined looks at how the channel's capacity was split on the chain.
-func (p *purchase) mined() {
+// split looks at how the channel's capacity was split on the chain: share is the
+// payee's, before the fee.
+func (p *purchase) split(share int64) {
 	p.T.Helper()
 	p.Mine(1)
 	r, err := p.Payer.Record(ctx, p.id)
@@ -297,16 +333,16 @@ func (p *purchase) mined() {
 	}
 	info, err := p.Chain.Tx(ctx, spend.Txid)
 	must(p.T, err)
-	var payee, rest int64
+	var earned, rest int64
 	for _, out := range info.Tx.TxOut {
 		switch {
 		case bytes.Equal(out.PkScript, p.Payout):
-			payee += out.Value
+			earned += out.Value
 		case bytes.Equal(out.PkScript, r.Terms.RestScript):
 			rest += out.Value
 		}
 	}
-	if rest != 47_000 || payee <= 2_000 || payee >= 3_000 {
-		p.T.Fatalf("the payee has %d sat, the payer %d sat", payee, rest)
+	if rest != 50_000-share || earned <= share-1_000 || earned >= share {
+		p.T.Fatalf("the payee has %d sat, the payer %d sat", earned, rest)
 	}
 }

@@ -195,7 +195,32 @@ func (s *Stand) VoucherOf(id string) bitcoin.Voucher {
 	s.T.Helper()
 	u, err := s.Payer.Newest(s.T.Context(), id)
 	s.Must(err)
-	return bitcoin.Voucher{ChannelID: id, CumulativeAmount: u.Amount, Signature: u.Signature}
+	return s.Voucher(id, u)
+}
+
+// Voucher is an update as it travels.
+func (s *Stand) Voucher(id string, u channel.Update) bitcoin.Voucher {
+	s.T.Helper()
+	r, err := s.Payer.Record(s.T.Context(), id)
+	s.Must(err)
+	v := bitcoin.Voucher{ChannelID: id, CumulativeAmount: u.Amount, Signature: u.Signature, Epoch: u.Epoch}
+	if u.Epoch > 0 {
+		v.LockHeight, _ = r.Terms.Lock(u.Epoch)
+	}
+	return v
+}
+
+// ResumeOf is the question where a channel stands.
+func (s *Stand) ResumeOf(id string) bitcoin.Resume {
+	s.T.Helper()
+	r, err := s.Payer.Record(s.T.Context(), id)
+	s.Must(err)
+	p := bitcoin.Resume{ChannelID: id}
+	if r.Duplex != nil {
+		p.Epoch, p.ChargedMsat = max(r.Duplex.Sent.Epoch, r.Duplex.Held.Epoch), r.Owed
+		p.LockHeight, _ = r.Terms.Lock(p.Epoch)
+	}
+	return p
 }
 
 // VoucherFor is a voucher of any amount (sat), signed as the payer would.
@@ -210,7 +235,7 @@ func (s *Stand) OpenChannel(kind script.Construction) string {
 	s.T.Helper()
 	q := s.Quote("/f.bin")
 	id := s.Build(q, kind)
-	if kind != script.Taproot {
+	if (channel.Terms{Construction: kind}).Cosigned() {
 		s.SignRefundOf(q, id)
 	}
 	r := s.Do(Ask{Method: "POST", Path: "/f.bin", Credential: s.Seal(q.Challenge, s.OpenOf(id), "")})
