@@ -20,9 +20,16 @@ const perVB = script.FeeRate(1000)
 // errKept: what a cheater tried worked.
 var errKept = errors.New("the chain took what it should have refused")
 
-// refused broadcasts a cheater's transaction, which the chain has to refuse; the
-// reason is the chain's own, in a word.
-func (s *Stage) refused(by Side, role string, tx *wire.MsgTx) (reason string, err error) {
+// Words of the chain's, why it refuses a transaction.
+const (
+	nonFinal = "non-final"                      // its lock is above the tip
+	spent    = "bad-txns-inputs-missingorspent" // a block has another spend of its inputs
+	tooCheap = "insufficient fee"               // it does not pay for what it would replace
+)
+
+// refused broadcasts a cheater's transaction, which the chain has to refuse for this
+// reason; it is the chain's own, in a word.
+func (s *Stage) refused(by Side, role string, tx *wire.MsgTx, why string) (reason string, err error) {
 	var reject *chain.RejectError
 	switch err := s.broadcast(by, role, tx); {
 	case err == nil:
@@ -32,6 +39,7 @@ func (s *Stage) refused(by Side, role string, tx *wire.MsgTx) (reason string, er
 		return "", err
 	}
 	reason, _, _ = strings.Cut(reject.Reason, " (")
+	s.want(reason == why, "the chain refused %s of the %s's: %s, not: %s", role, by, reason, why)
 	return reason, nil
 }
 

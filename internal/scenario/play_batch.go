@@ -66,7 +66,7 @@ func evictedBatch(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	reason, err := s.refused(Payer, roleRefund, refund)
+	reason, err := s.refused(Payer, roleRefund, refund, nonFinal)
 	if err != nil {
 		return err
 	}

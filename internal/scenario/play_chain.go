@@ -231,7 +231,7 @@ func reorgSettlement(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	reason, err := s.refused(Payer, roleRefund, refund)
+	reason, err := s.refused(Payer, roleRefund, refund, nonFinal)
 	if err != nil {
 		return err
 	}
@@ -331,7 +331,7 @@ func stuckClose(s *Stage) error {
 		return err
 	}
 	s.tell("Miners take nothing below %s. The provider has waited for its margin at most, and has settled what it holds, in the place of the close.", perByte(floor))
-	reason, err := s.refused(Payer, roleRefund, tx)
+	reason, err := s.refused(Payer, roleRefund, tx, spent)
 	if err != nil {
 		return err
 	}

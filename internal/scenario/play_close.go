@@ -102,7 +102,7 @@ func withholdsClose(s *Stage) error {
 	if err := s.draw(); err != nil {
 		return err
 	}
-	reason, err := s.refused(Payer, roleSettlement, kept)
+	reason, err := s.refused(Payer, roleSettlement, kept, tooCheap)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func withholdsClose(s *Stage) error {
 	if err := s.mine(1); err != nil {
 		return err
 	}
-	if reason, err = s.refused(Payer, roleSettlement, kept); err != nil {
+	if reason, err = s.refused(Payer, roleSettlement, kept, spent); err != nil {
 		return err
 	}
 	s.tell("And a block later: %s. Either would have paid the provider the same, before fees.", reason)

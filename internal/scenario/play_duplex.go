@@ -72,7 +72,7 @@ func replay(s *Stage) error {
 	if err := s.until(lock2 - 1); err != nil {
 		return err
 	}
-	reason, err := s.refused(Payer, roleOldState, tx)
+	reason, err := s.refused(Payer, roleOldState, tx, nonFinal)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func idleReceiver(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	reason, err := s.refused(Payee, roleOldState, tx)
+	reason, err := s.refused(Payee, roleOldState, tx, spent)
 	if err != nil {
 		return err
 	}

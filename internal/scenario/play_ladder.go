@@ -149,7 +149,7 @@ func (s *Stage) race(l *ladder, stale *wire.MsgTx, lock90, lock99 uint32) error 
 	if err != nil {
 		return err
 	}
-	early, err := s.refused(Payee, roleSettlement, latest)
+	early, err := s.refused(Payee, roleSettlement, latest, nonFinal)
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (s *Stage) race(l *ladder, stale *wire.MsgTx, lock90, lock99 uint32) error 
 	if err := s.broadcast(Payee, roleSettlement, latest); err != nil {
 		return err
 	}
-	reason, err := s.refused(Payer, roleOldState, stale)
+	reason, err := s.refused(Payer, roleOldState, stale, nonFinal)
 	if err != nil {
 		return err
 	}

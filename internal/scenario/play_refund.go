@@ -31,7 +31,7 @@ func refundEarly(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	reason, err := s.refused(Payer, roleRefund, tx)
+	reason, err := s.refused(Payer, roleRefund, tx, nonFinal)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func refundRace(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	reason, err := s.refused(Payer, roleRefund, early)
+	reason, err := s.refused(Payer, roleRefund, early, nonFinal)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func refundRace(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	if reason, err = s.refused(Payer, roleRefund, late); err != nil {
+	if reason, err = s.refused(Payer, roleRefund, late, spent); err != nil {
 		return err
 	}
 	s.tell("A block later the payer offers 50 sat/vB for the second refund. It is too late: %s.", reason)

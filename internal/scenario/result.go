@@ -138,7 +138,7 @@ func (s *Stage) records(d *deal) error {
 			return err
 		}
 		s.want(r.Phase.Final(), "the payer's channel stays %s", r.Phase)
-		s.want(r.Signed*1000 <= d.verified, "the payer signed %d sat for %d msat that it had verified", r.Signed, d.verified)
+		s.want(r.Signed*1000 == d.verified, "the payer signed %d sat for %d msat that it had verified", r.Signed, d.verified)
 	}
 	if s.sc.Honest != Payer && s.kind != Ladder {
 		r, err := s.payee.Record(s.ctx, d.id)
