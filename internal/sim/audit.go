@@ -58,7 +58,7 @@ type goods struct {
 func newAudit(w *world) *audit {
 	return &audit{
 		w: w, payer: map[string]channel.PayerRecord{}, payee: map[string]channel.PayeeRecord{}, owner: map[string]*buyer{}, pages: map[string][]byte{},
-		back:     comeback{lost: map[string]bool{}, peak: map[string]uint64{}, closes: map[string]*channel.PayerClose{}, keys: map[channel.Key]string{}},
+		back:     comeback{lost: map[string]bool{}, peak: map[string]uint64{}, closes: map[string]*channel.PayerClose{}, over: map[string]bool{}, keys: map[channel.Key]string{}},
 		verified: map[string]uint64{}, acked: map[string]uint64{}, delivered: map[goods]bool{}, worth: map[string]uint64{}, due: map[string]uint64{},
 		spent: map[string]time.Time{},
 	}
@@ -466,7 +466,7 @@ func (a *audit) broadcast(p *process, tx *wire.MsgTx) {
 	hash := tx.TxHash()
 	id := hash.String()
 	for _, r := range a.payer {
-		if r.Terms.Outpoint.Hash == hash && r.Phase != channel.Prepared {
+		if r.Terms.Outpoint.Hash == hash && (r.Phase != channel.Prepared || a.back.knew(r)) {
 			return // T1, whose refund is saved
 		}
 	}

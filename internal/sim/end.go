@@ -129,7 +129,7 @@ func (a *audit) endOf(id string, r channel.PayerRecord) {
 	tx, height, spent := w.chain.Spender(wire.OutPoint(r.Terms.Outpoint))
 	p, known := a.payee[id]
 	switch {
-	case r.Phase == channel.Prepared:
+	case r.Phase == channel.Prepared && !a.back.over[id]:
 		return
 	case !spent || height == 0:
 		if r.Phase == channel.Abandoned && !w.story.wild && !b.vanished() {
@@ -138,12 +138,12 @@ func (a *audit) endOf(id string, r channel.PayerRecord) {
 			}
 			return
 		}
-		if w.story.wild || b.vanished() {
+		if w.story.wild || b.vanished() || a.back.over[id] {
 			return
 		}
 		w.violate("%.12s is %s and its output is not spent", id, r.Phase)
 		return
-	case b.vanished():
+	case b.vanished(), a.back.over[id]:
 	case r.SpentBy != tx.TxHash().String() && !w.story.wild:
 		w.violate("the payer's ledger says that %.12s is spent by %.12s, it is %.12s", id, r.SpentBy, tx.TxHash().String())
 	}
