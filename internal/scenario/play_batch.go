@@ -58,7 +58,7 @@ func evictedBatch(s *Stage) error {
 	if err != nil {
 		return err
 	}
-	s.tell("At height %d all three are due. The provider settles them in one transaction of %d vB with one payout, for %s: apart they would take a third more.", first.margin(), script.VSize(tx), sat(uint64(fee)))
+	s.tell("At height %d all three are due. The provider settles them in one transaction of %d vB with one payout instead of three, for %s.", first.margin(), script.VSize(tx), sat(uint64(fee)))
 	if err := s.event("b", "batch sent"); err != nil {
 		return err
 	}
@@ -71,30 +71,9 @@ func evictedBatch(s *Stage) error {
 		return err
 	}
 	s.tell("The payer of the first channel would throw it out with its refund, at six times the rate. Before the expiry no node takes that: %s. Nor has anybody signed a close.", reason)
-	who := s.payee.who()
-	if err := s.payee.fall(); err != nil {
+	if err := s.evict(first, refund); err != nil {
 		return err
 	}
-	for height := first.margin(); height < first.terms.Expiry; height++ {
-		if err := s.censor(); err != nil {
-			return err
-		}
-	}
-	s.tell("Now the worst comes together: %s is killed, so that nobody raises the fee, and miners leave the settlement out up to the expiry.", who)
-	if err := s.broadcast(Payer, roleRefund, refund); err != nil {
-		return err
-	}
-	if _, n, err = s.batchOf(s.channels[1]); err != nil {
-		return err
-	}
-	s.want(n == 0, "the refund did not evict the settlement of the others")
-	if err := s.event("!", "batch evicted"); err != nil {
-		return err
-	}
-	if err := s.draw(); err != nil {
-		return err
-	}
-	s.tell("At height %d the refund is valid, takes one channel back, and with it the settlement of all three is out of every mempool.", first.terms.Expiry)
 	if err := s.payee.start(); err != nil {
 		return err
 	}
@@ -108,6 +87,37 @@ func evictedBatch(s *Stage) error {
 		}
 		s.want(n == 1 && tx.TxHash() != refund.TxHash(), "channel %s waits with %d others", d.id, n-1)
 	}
-	s.tell("%s is back, and at its first look, before another block, each channel is settled alone: two at the rate that they had, the first at one that outbids the refund. From the expiry on nothing is settled together any more.", capital(s.payee.who()))
+	s.tell("%s is back, and at its first look, before another block, each channel is settled alone, the first of them at a rate that outbids the refund. From the expiry on nothing is settled together any more.", capital(s.payee.who()))
 	return s.bury(s.payee)
+}
+
+// evict keeps the settlement out of the chain up to the expiry, with the provider
+// away, and has the refund of one of its channels throw it out.
+func (s *Stage) evict(first *deal, refund *wire.MsgTx) error {
+	who := s.payee.who()
+	if err := s.payee.fall(); err != nil {
+		return err
+	}
+	for height := first.margin(); height < first.terms.Expiry; height++ {
+		if err := s.censor(); err != nil {
+			return err
+		}
+	}
+	s.tell("Now the worst comes together: %s is killed, so that nobody raises the fee, and miners leave the settlement out up to the expiry.", who)
+	if err := s.broadcast(Payer, roleRefund, refund); err != nil {
+		return err
+	}
+	_, n, err := s.batchOf(s.channels[1])
+	if err != nil {
+		return err
+	}
+	s.want(n == 0, "the refund did not evict the settlement of the others")
+	if err := s.event("!", "batch evicted"); err != nil {
+		return err
+	}
+	if err := s.draw(); err != nil {
+		return err
+	}
+	s.tell("At height %d the refund is valid, takes one channel back, and with it the settlement of all three is out of every mempool.", first.terms.Expiry)
+	return nil
 }

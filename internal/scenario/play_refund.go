@@ -86,6 +86,12 @@ func refundRace(s *Stage) error {
 			return err
 		}
 	}
+	return s.raceAtExpiry(first, second)
+}
+
+// raceAtExpiry has the provider away until the first of two channels can be refunded,
+// and the second one a block later.
+func (s *Stage) raceAtExpiry(first, second *deal) error {
 	who := s.payee.who()
 	if err := s.payee.fall(); err != nil {
 		return err
