@@ -23,7 +23,8 @@ func recent(old, fresh []Charge) []Charge {
 // the payer of a duplex channel counts less (ledger, msat) than was charged: those
 // chunks are taken off the ledger, newest first, until it is the payer's. Each was
 // charged once and is taken off once. More than one credit, or one chunk where that
-// is dearer, is never taken off at a time: an honest payer lacks no more.
+// is dearer, is never taken off: an honest payer lacks no more. What was charged
+// before that counts as arrived from then on.
 // docs/protocol.md, "Paying back".
 func (r PayeeRecord) Withdraw(ledger uint64, gone func(Charge) bool) (next PayeeRecord, off []Charge) {
 	if r.Duplex == nil || r.Restored || r.Phase != Open && r.Phase != Funding {
@@ -31,12 +32,10 @@ func (r PayeeRecord) Withdraw(ledger uint64, gone func(Charge) bool) (next Payee
 	}
 	d := r.duplex()
 	most := max(r.Terms.Credit, r.MaxPrice)
-	var kept []Charge
 	var sum uint64
 	for i := len(d.Recent) - 1; i >= 0; i-- {
 		c := d.Recent[i]
 		if c.Price > d.Ledger || d.Ledger-c.Price < ledger || c.Price > most-sum || !gone(c) {
-			kept = append(kept, c)
 			continue
 		}
 		d.Ledger -= c.Price
@@ -46,9 +45,6 @@ func (r PayeeRecord) Withdraw(ledger uint64, gone func(Charge) bool) (next Payee
 	if len(off) == 0 {
 		return r, nil
 	}
-	d.Recent = nil
-	for i := len(kept) - 1; i >= 0; i-- {
-		d.Recent = append(d.Recent, kept[i])
-	}
+	d.Recent = nil // what was charged before is settled: a second claim is a lie
 	return r.with(d), off
 }
