@@ -120,7 +120,7 @@ func (a *duoAudit) savedPayer(r channel.PayerRecord) {
 		w.violate("the duplex payer counts %d items, it verified %d", a.next, a.verified)
 	case !a.late && ledger >= 0 && r.Owed != uint64(ledger) && r.Owed > was.Owed:
 		w.violate("the duplex payer's ledger is %d msat, for %d items got, %d sold and %d msat back", r.Owed, a.next, a.sold, d.Back)
-	case r.Owed < was.Owed && d.Back == before.Back && !a.late && a.out(r.Signed, r.Owed) > int64(a.d.trusted):
+	case r.Owed < was.Owed && d.Back == before.Back && !a.late && a.out(r.Signed, r.Owed) >= int64(a.d.trusted)+1000: // less than a satoshi is not owed
 		w.violate("the duplex payer sells up to a share of %d sat at a ledger of %d msat: more than a credit of %d msat", r.Signed, r.Owed, a.d.trusted)
 	case was.Phase.Final() && r.Phase != was.Phase:
 		w.violate("the duplex payer's channel went from %s back to %s", was.Phase, r.Phase)
