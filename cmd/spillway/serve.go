@@ -206,7 +206,7 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	}
 	p.payee, err = payee.New(payee.Config{
 		Store: r.store, Keys: r.keys, Chain: r.chain, Network: a.flags.network, Payout: payout, Policy: a.policy(),
-		Constructions: []script.Construction{script.Taproot, script.Multisig, script.MultisigP2SH, script.Duplex}, Offered: p.offered,
+		Constructions: kinds, Offered: p.offered,
 		Dearest: p.dearest, Coins: r.wallet, Now: time.Now, Rand: rand.Reader, Log: a.out.logger(), Alarm: a.stopAlarm,
 	})
 	if err != nil {
@@ -229,7 +229,7 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 		return err
 	}
 	g, err := gateway.New(gateway.Config{
-		Catalogue: p.files, Paywall: wall, Provider: p.identity, Network: a.flags.network, CreditChunks: f.credit, Log: a.out.logger(),
+		Catalogue: p.files, Paywall: wall, Provider: p.identity, Network: a.flags.network, CreditChunks: f.credit, Constructions: kindNames(), Log: a.out.logger(),
 	})
 	if err != nil {
 		return err
@@ -239,6 +239,16 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 		p.server.ErrorLog.SetOutput(io.Discard)
 	}
 	return nil
+}
+
+// kinds are the kinds of channel on offer.
+var kinds = []script.Construction{script.Taproot, script.Multisig, script.MultisigP2SH, script.Duplex}
+
+func kindNames() (names []string) {
+	for _, k := range kinds {
+		names = append(names, string(k))
+	}
+	return names
 }
 
 // dearest is the price of the dearest chunk on sale, in msat.

@@ -26,6 +26,8 @@ type Config struct {
 	Paywall   *paywall.Server
 	Provider  string // identity, hex
 	Network   string
+	// Constructions are the kinds of channel that are on offer, for people.
+	Constructions []string
 	// CreditChunks is how many chunks may be charged before they are paid.
 	CreditChunks uint64
 	// MaxRequests is how many requests are served at once; default 1,024.

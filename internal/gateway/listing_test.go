@@ -79,8 +79,8 @@ func TestManyFiles(t *testing.T) {
 			t.Errorf("%s: %d files after a change", path, n)
 		}
 	}
-	page := s.Do(edgetest.Ask{Method: "GET", Path: "/", Header: http.Header{"Accept": {"text/html"}}})
-	if rows := bytes.Count(page.Body, []byte("<tr><td>")); rows != 1000 || !bytes.Contains(page.Body, []byte("And 201 more")) {
+	page := s.Do(edgetest.Ask{Method: "GET", Path: "/d/", Header: http.Header{"Accept": {"text/html"}}})
+	if rows := bytes.Count(page.Body, []byte(`<tr class="file">`)); rows != 1000 || !bytes.Contains(page.Body, []byte("And 201 more")) {
 		t.Errorf("%d rows", rows)
 	}
 	_, now := list("/")

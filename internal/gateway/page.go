@@ -1,11 +1,10 @@
 package gateway
 
 import (
-	"bytes"
 	"encoding/json"
-	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/spillway/spillway/content"
@@ -27,7 +26,9 @@ type listed struct {
 	FreeBytes  uint64 `json:"free_bytes"` // at the beginning
 	HumanSize  string `json:"-"`
 	HumanPrice string `json:"-"`
+	Detail     string `json:"-"`
 	Command    string `json:"-"`
+	Free       bool   `json:"-"`
 }
 
 // catalogue answers at the root and at folders: the files below; to a POST, what a
@@ -73,7 +74,7 @@ func (g *Gateway) list(folder string) ([]byte, error) {
 	if folder != "" && len(entries) == 0 {
 		return nil, nil
 	}
-	return json.Marshal(map[string]any{"provider": g.cfg.Provider, "network": g.cfg.Network, "files": listing(entries), "complete": g.cfg.Catalogue.Complete()})
+	return json.Marshal(map[string]any{"provider": g.cfg.Provider, "network": g.cfg.Network, "channel_types": g.cfg.Constructions, "files": listing(entries), "complete": g.cfg.Catalogue.Complete()})
 }
 
 func listing(entries []*content.Entry) []listed {
@@ -83,7 +84,7 @@ func listing(entries []*content.Entry) []listed {
 		files = append(files, listed{
 			Name: m.Name, Size: m.Size, Root: m.Root.String(), URL: escaped(m.Name),
 			ChunkBytes: m.ChunkBytes, Chunks: m.Chunks(), ChunkMsat: m.ChunkMsat, LastMsat: m.LastChunkMsat, TotalMsat: m.TotalMsat(), FreeBytes: m.FreeBytes(),
-			HumanSize: content.FormatBytes(m.Size), HumanPrice: content.FormatMsat(m.TotalMsat()),
+			HumanSize: bytesFor(m.Size), HumanPrice: priceFor(m.TotalMsat()), Detail: detail(&m), Free: m.TotalMsat() == 0,
 		})
 	}
 	return files
@@ -118,52 +119,17 @@ func (l *lists) get(folder string, version uint64, make func() ([]byte, error)) 
 	return raw, err
 }
 
-// pageStyle is the style of the catalogue's page.
-const pageStyle = `body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid #ddd}
-td.n,th.n{text-align:right;white-space:nowrap}code{background:#f2f2f2;padding:.1rem .3rem;word-break:break-all}
-@media (prefers-color-scheme:dark){body{color:#ddd;background:#181818}code{background:#2a2a2a}th,td{border-color:#333}}`
-
-var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Files for sale</title>
-<style>` + pageStyle + `</style>
-<h1>Files for sale</h1>
-<p>Paid chunk by chunk with bitcoin ({{.Network}}), each chunk after it has arrived and was verified. What is not spent comes back.</p>
-<table><thead><tr><th>File<th class="n">Size<th class="n">Price<th>Buy</thead><tbody>
-{{range .Files}}<tr><td>{{.Name}}<td class="n">{{.HumanSize}}<td class="n">{{.HumanPrice}}<td><code>{{.Command}}</code>
-{{else}}<tr><td colspan="4">Nothing is offered yet.
-{{end}}</tbody></table>
-{{if not .Complete}}<p>The files are still being read: more may come.</p>
-{{end}}{{with .More}}<p>And {{.}} more: all of them are listed by <code>spillway ls</code>.</p>
-{{end}}<p>Provider <code>{{.Provider}}</code></p>
-</html>
-`))
-
-// maxRows is how many files a page shows.
-const maxRows = 1000
-
-func (g *Gateway) page(w http.ResponseWriter, r *http.Request, folder string) {
-	entries := g.cfg.Catalogue.List(folder)
-	if folder != "" && len(entries) == 0 {
-		g.noFolder(w, r)
-		return
+// detail says how a file's price is divided.
+func detail(m *content.Manifest) string {
+	if m.TotalMsat() == 0 || m.Chunks() == 1 {
+		return ""
 	}
-	files := listing(entries[:min(len(entries), maxRows)])
-	base := g.cfg.Paywall.Base(r)
-	for i, f := range files {
-		files[i].Command = "spillway get " + web.ShellWord(base+f.URL)
+	text := strconv.FormatUint(m.Chunks()-m.FreeChunks, 10) + " × " + priceFor(max(m.ChunkMsat, 1))
+	if m.Chunks()-m.FreeChunks == 1 {
+		text = ""
 	}
-	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, map[string]any{
-		"Files": files, "More": len(entries) - len(files), "Complete": g.cfg.Catalogue.Complete(), "Provider": g.cfg.Provider, "Network": g.cfg.Network,
-	}); err != nil {
-		fail(w, r, http.StatusInternalServerError, "the page cannot be written")
-		return
+	if m.FreeChunks > 0 {
+		text = strings.TrimPrefix(text+", ", ", ") + "first " + bytesFor(m.FreeBytes()) + " free"
 	}
-	web.Headers(w.Header(), pageStyle)
-	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
-	if r.Method != http.MethodHead {
-		write(w, b.Bytes())
-	}
+	return text
 }
