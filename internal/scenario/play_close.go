@@ -47,7 +47,11 @@ func stallsClose(s *Stage) error {
 	if err := s.event("?", "no answer"); err != nil {
 		return err
 	}
-	s.tell("It asks three times more, each time with a new nonce. The provider does not answer.")
+	if d.terms.Cosigned() {
+		s.tell("It asks three times. The provider does not answer, and settles nothing.")
+	} else {
+		s.tell("It asks three times more, each time with a new nonce. The provider does not answer.")
+	}
 	if err := s.draw(); err != nil {
 		return err
 	}
