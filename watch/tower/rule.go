@@ -141,15 +141,16 @@ func (e Entry) late(v View) bool {
 }
 
 // outbids is the lowest rung that replaces a spend in the mempool: a higher rate,
-// and a fee that pays for both (BIP125). 0 where the spend's fee is not known: then
-// the node refuses what is too little. The highest where none does: a node may think
-// otherwise.
+// and a fee that pays for it, for what hangs on it and for itself (BIP125). 0 where
+// the spend's fee is not known: then the node refuses what is too little. The highest
+// where none does: a node may think otherwise.
 func (e Entry) outbids(s *channel.SpendView) int {
 	if s.VSize <= 0 || s.Fee < 0 || s.Fee > channel.MaxSat {
 		return 0
 	}
+	evicted := s.Fee + min(max(s.ChildFee, 0), channel.MaxSat)
 	for i, r := range e.Rungs {
-		if r.Fee >= s.Fee+r.VSize && r.Fee*1000/r.VSize > s.Fee*1000/s.VSize {
+		if r.Fee >= evicted+r.VSize && r.Fee*1000/r.VSize > s.Fee*1000/s.VSize {
 			return i
 		}
 	}

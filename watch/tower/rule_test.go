@@ -58,6 +58,8 @@ func TestDecide(t *testing.T) {
 		{"a good state at what is due", 992, mined, mempool("x", 0, 400, 200), 5000, 0, Decision{Do: Wait}},
 		{"a good state above all rungs", 999, mined, mempool("x", 0, 2000, 200), 5000, 0, Decision{Do: Wait}},
 		{"a good state of unknown rate", 993, mined, mempool("x", 0, 0, 0), 5000, 0, Decision{Climb, 2, Stuck}},
+		{"an older state with a child that pins it", 700, mined, &channel.SpendView{Txid: "x", Fee: 100, VSize: 200, ChildFee: 1000, ChildVSize: 1000}, 4999, 0,
+			Decision{Climb, 3, OlderState}},
 		{"a refund", 1000, mined, mempool("x", 1000, 100, 138), 0, 0, Decision{Climb, 3, RefundSeen}},
 		{"a mined refund", 1001, mined, &channel.SpendView{Txid: "x", Height: 1001}, 0, 0, Decision{Do: Wait}},
 		{"a mined rung", 990, mined, &channel.SpendView{Txid: "a", Height: 988}, 0, 0, Decision{Do: Wait}},

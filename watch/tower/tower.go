@@ -130,7 +130,7 @@ func (t *Tower) Watched(ctx context.Context) ([]watch.Target, error) {
 	for i, s := range stored {
 		targets[i].ID = s.Key
 		if e, err := t.decode(s); err == nil {
-			targets[i].Outpoint, targets[i].FundingTx = wire.OutPoint(e.Channel), e.Funding
+			targets[i].Outpoint, targets[i].FundingTx, targets[i].Rest = wire.OutPoint(e.Channel), e.Funding, e.Rest
 		}
 	}
 	return targets, nil
