@@ -66,7 +66,10 @@ type settleable struct {
 	lock  uint32
 }
 
-const bucketDuo = "sim/duo"
+const (
+	bucketDuo  = "sim/duo"
+	bucketSold = "payer/charged" // channel/resource/page → bits of what the payer sold
+)
 
 // newDuo makes the pair and starts it.
 func newDuo(w *world) *duo {

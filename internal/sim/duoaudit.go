@@ -3,7 +3,9 @@ package sim
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"math/bits"
+	"strings"
 
 	"github.com/btcsuite/btcd/wire/v2"
 
@@ -23,7 +25,7 @@ type duoAudit struct {
 	charged   uint64            // of the payee's goods, as marked on its disk
 	pages     map[string][]byte
 	bought    uint64 // of the payer's goods, as the payee's journal says
-	sold      uint64 // of them, as the payer's journal says
+	sold      uint64 // of them, as marked on its disk
 	next      uint64 // of the payee's goods, as the payer's journal says
 	verified  uint64 // of them
 	due       [2]channel.Update
@@ -46,9 +48,10 @@ func newDuoAudit(d *duo) *duoAudit {
 func (a *duoAudit) reread(p *process, open store.Store) {
 	a.late = true
 	defer func() { a.late = false }()
-	buckets := []string{bucketDuo, bucketPayer, bucketPayee, bucketPages}
+	buckets := []string{bucketDuo, bucketPages, bucketSold, bucketPayer, bucketPayee}
 	if p == a.d.other && a.forgotten {
-		a.forgotten, a.payee, a.pages, a.charged, a.bought = false, channel.PayeeRecord{}, map[string][]byte{}, 0, 0
+		a.forgotten, a.payee, a.charged, a.bought = false, channel.PayeeRecord{}, 0, 0
+		maps.DeleteFunc(a.pages, func(key string, _ []byte) bool { return strings.HasPrefix(key, bucketPages) })
 	}
 	for _, bucket := range buckets {
 		entries, err := open.List(a.d.w.ctx, bucket, "")
@@ -69,20 +72,13 @@ func (a *duoAudit) saved(p *process, ops []store.Op) {
 			switch op.Key {
 			case "next":
 				a.next = n
-			case "sold":
-				a.sold = n
 			case "bought":
 				a.bought = n
 			}
 		case bucketPages:
-			for i, b := range op.Value {
-				var before byte
-				if i < len(a.pages[op.Key]) {
-					before = a.pages[op.Key][i]
-				}
-				a.charged += uint64(bits.OnesCount8(b &^ before))
-			}
-			a.pages[op.Key] = bytes.Clone(op.Value)
+			a.charged += a.marked(op)
+		case bucketSold:
+			a.sold += a.marked(op)
 		}
 	}
 	for _, op := range ops {
@@ -97,6 +93,19 @@ func (a *duoAudit) saved(p *process, ops []store.Op) {
 			a.savedPayee(r)
 		}
 	}
+}
+
+// marked is how many items a page says are charged that were not before.
+func (a *duoAudit) marked(op store.Op) (n uint64) {
+	before := a.pages[op.Bucket+op.Key]
+	for i, b := range op.Value {
+		if i < len(before) {
+			b &^= before[i]
+		}
+		n += uint64(bits.OnesCount8(b))
+	}
+	a.pages[op.Bucket+op.Key] = bytes.Clone(op.Value)
+	return n
 }
 
 func (a *duoAudit) savedPayer(r channel.PayerRecord) {

@@ -119,16 +119,9 @@ func (d *duo) buyBack() {
 		return
 	}
 	d.send(d.other, d.one, "a request of the payee's", func() {
-		sold, ok := d.journal(d.one, "sold")
-		if !ok {
-			return
-		}
-		sale := payer.Sale{Update: state.State, Credit: d.trusted}
-		if next >= sold { // it is not charged yet
-			sale.Price, sale.Ops = d.sale, []store.Op{note("sold", next+1)}
-		}
-		r, err := d.payer.Sell(w.ctx, d.id, sale)
-		w.tell("the duplex payee asks for item %d with epoch %d, %d sat: share %d sat, ledger %d msat, %v", next, state.State.Epoch, state.State.Amount, r.Signed, r.Owed, err)
+		order := payer.Order{Update: state.State, Credit: d.trusted, Items: []payee.Item{{Resource: [32]byte{0xd1}, Chunk: next, Price: d.sale}}}
+		r, err := d.payer.SellItems(w.ctx, d.id, order)
+		w.tell("the duplex payee asks for item %d with epoch %d, %d sat: the payer holds %d sat, ledger %d msat, %v", next, state.State.Epoch, state.State.Amount, r.Held, r.Ledger, err)
 		if err != nil {
 			return
 		}
