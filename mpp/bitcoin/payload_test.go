@@ -108,6 +108,32 @@ func TestDuplexMACText(t *testing.T) {
 	}
 }
 
+// The bytes of a duplex channel's actions as they travel, frozen.
+func TestDuplexWire(t *testing.T) {
+	sig := strings.Repeat("01", 65)
+	for name, want := range map[string]string{
+		"voucher duplex":                   `{"action":"voucher","channelId":"` + testID + `","cumulativeAmount":"1000","epoch":3,"lockHeight":1222,"mac":"MAC","signature":"` + sig + `"}`,
+		"voucher of the payee":             `{"action":"voucher","channelId":"` + testID + `","cumulativeAmount":"1000","epoch":2,"from":"payee","lockHeight":1258,"mac":"MAC","signature":"` + sig + `"}`,
+		"voucher of the payee, before any": `{"action":"voucher","channelId":"` + testID + `","cumulativeAmount":"0","from":"payee","mac":"MAC"}`,
+		"resume duplex":                    `{"action":"resume","channelId":"` + testID + `","chargedMsat":"7000","epoch":2,"lockHeight":1258,"mac":"MAC"}`,
+		"close duplex": `{"action":"close","channelId":"` + testID + `","chargedMsat":"2999500","cumulativeAmount":"3000","epoch":1,"lockHeight":1294,"mac":"MAC","payerNonce":"` +
+			strings.Repeat("00", 66) + `","signature":"` + sig + `"}`,
+	} {
+		p := samples()[name]
+		raw, err := Seal(p, [32]byte{1}, "id", "idem")
+		if err != nil {
+			t.Fatal(err)
+		}
+		mac := MAC([32]byte{1}, "id", p.Action(), p.Cumulative(), "idem")
+		if got := strings.Replace(string(raw), mac, "MAC", 1); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
+		}
+	}
+	if got := MAC([32]byte{1}, "id", ActionVoucher, "payee/1000/2", "idem"); got != "56cbe268ca7dac2ed212de08420dd3716dee1cdb1c155fa8e6c48942692a45f4" {
+		t.Errorf("the MAC of a payee's voucher is %s", got)
+	}
+}
+
 // A state without its epoch, or an epoch without its lock, is no voucher.
 func TestDuplexHalfAnEpoch(t *testing.T) {
 	for _, c := range []struct {
