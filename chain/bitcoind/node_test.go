@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/chaincfg/v2"
@@ -178,6 +179,32 @@ func TestOpenChannelReadsNoBlocks(t *testing.T) {
 	if read == 0 || read > 2 { // the newest block has the spend
 		t.Fatalf("%d blocks were read for a spend in the newest", read)
 	}
+}
+
+// TestMempoolIsLookedAtAfterSending: what a client sent itself it lists at once, whatever the pause between two looks;
+// what others sent comes after the pause.
+func TestMempoolIsLookedAtAfterSending(t *testing.T) {
+	n := bitcoindtest.Start(t)
+	n.MineCoins(3)
+	a, b, now := newHolder(t, 7), newHolder(t, 8), time.Unix(1_800_000_000, 0)
+	op := n.Pay(a.script, 70_000)
+	n.Mine(1)
+	c := client(t, n, func(cfg *bitcoind.Config) { cfg.MempoolEvery, cfg.Now = time.Hour, func() time.Time { return now } })
+	coins := func(want int) {
+		t.Helper()
+		if got, err := c.UTXOs(t.Context(), b.script); err != nil || len(got) != want {
+			t.Fatalf("%d coins, want %d: %v", len(got), want, err)
+		}
+	}
+	coins(0)
+	if err := c.Broadcast(t.Context(), a.spend(t, op, 70_000, b.script)); err != nil {
+		t.Fatal(err)
+	}
+	coins(1)
+	n.Pay(b.script, 10_000)
+	coins(1)
+	now = now.Add(time.Hour)
+	coins(2)
 }
 
 // TestRestart: a node that starts again has another cookie.

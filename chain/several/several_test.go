@@ -324,9 +324,17 @@ func TestPitfall39_Spend(t *testing.T) {
 		if s := look(); s == nil || s.Confirmed || s.Txid != truth.Txid {
 			t.Fatalf("a hidden spend: %+v", s)
 		}
+		p.liar.spend = func(s *chain.Spend) *chain.Spend { c := *s; c.Confirmed, c.Height = false, 0; return &c }
+		if s := look(); s == nil || s.Confirmed || s.Height != 0 || s.Txid != truth.Txid {
+			t.Fatalf("a spend that is in a block for one only: %+v", s)
+		}
 		p.liar.spend = func(s *chain.Spend) *chain.Spend { c := *s; c.Txid = chainhash.Hash{9}; return &c }
 		if s := look(); s == nil || s.Confirmed {
 			t.Fatalf("two spends of one output: %+v", s)
+		}
+		p.liar.spend = func(s *chain.Spend) *chain.Spend { return &chain.Spend{Txid: chainhash.Hash{9}} }
+		if s := look(); s == nil || s.Confirmed || s.Txid != truth.Txid {
+			t.Fatalf("one in a block and another in a mempool: %+v", s)
 		}
 		p.liar.spend = func(s *chain.Spend) *chain.Spend { c := *s; c.Height -= 90; return &c }
 		if s := look(); s == nil || *s != *truth {
