@@ -1,6 +1,11 @@
 package sim
 
-import "testing"
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
 
 // playsMustHappen are faults of the seeds' plays that hundreds of seeds cannot do
 // without.
@@ -16,6 +21,27 @@ var playsMustHappen = []string{
 	"settled-by-tower", "payee-away-for-days", "payee-stops-in-order", "crash-the tower", "disk-refuses-the tower", "tower-cut-off", "tower-pause",
 	"flood-channel", "flood-chunk", "flood-refused", "two-openings-of-one-offer", "opening-with-another-t1", "rubbish",
 	"struck-backend-stale", "struck-backend-lag", "struck-backend-cut-off",
+}
+
+// A seed of each play is replayed exactly.
+func TestPlaysReplay(t *testing.T) {
+	for p := range plays {
+		seed := uint64(20)
+		for playOf(seed) != p {
+			seed++
+		}
+		var stories [2]strings.Builder
+		var results [2]Result
+		for i := range results {
+			results[i] = Run(seed, func(format string, args ...any) { fmt.Fprintf(&stories[i], format+"\n", args...) })
+		}
+		if stories[0].String() != stories[1].String() || !reflect.DeepEqual(results[0], results[1]) {
+			t.Errorf("seed %d (%s) is told in two ways", seed, p)
+		}
+		if results[0].Events < leastEvents {
+			t.Errorf("seed %d (%s) has %d events", seed, p, results[0].Events)
+		}
+	}
 }
 
 // Every play is drawn, and its events are among the seed's.
