@@ -17,6 +17,7 @@ type Request struct {
 	Update  *channel.Update // nil: none
 	Items   []Item          // chunks to be released; none: the payment alone
 	Credit  uint64          // msat, the credit of this resource by the seller's policy
+	Name    string          // what is sold, for the earnings; "": no name
 }
 
 // Receipt is where a channel stands after a request.
@@ -88,7 +89,7 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		return receipt(h.record, 0), err
 	}
 	pay := channel.Payment{Update: q.Update, Credit: q.Credit, Deliver: len(q.Items) > 0, Now: p.cfg.Now().Unix()}
-	units := 0
+	var fresh []Item
 	for _, it := range q.Items {
 		if marks.Mark(it) {
 			continue
@@ -100,8 +101,9 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		if h.record.Duplex != nil {
 			pay.Charges = append(pay.Charges, channel.Charge{Resource: slices.Clone(it.Resource[:]), Chunk: it.Chunk, Price: it.Price})
 		}
-		units++
+		fresh = append(fresh, it)
 	}
+	units := len(fresh)
 	var pool channel.Pool
 	var rev uint64
 	if h.record.UsesPool(pay, view) {
@@ -121,7 +123,11 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		ops = append(ops, op)
 	}
 	if out.Refusal == nil {
-		ops = append(ops, marks.Ops()...)
+		earned, err := p.earn(ctx, h.id, q.Name, fresh)
+		if err != nil {
+			return receipt(h.record, 0), err
+		}
+		ops = append(append(ops, marks.Ops()...), earned...)
 	} else {
 		pay.Price, units = 0, 0
 	}

@@ -284,7 +284,7 @@ func (v *visit) pay(ctx context.Context, u channel.Update) (*Grant, error) {
 // take is the one way in which a request pays and is charged, and wakes the streams
 // that wait for it.
 func (v *visit) take(ctx context.Context, u channel.Update, items []payee.Item) (payee.Receipt, error) {
-	rec, err := v.s.cfg.Payee.Pay(ctx, payee.Request{Channel: v.proved, Update: &u, Items: items, Credit: v.res.Quote.CreditMsat})
+	rec, err := v.s.cfg.Payee.Pay(ctx, payee.Request{Channel: v.proved, Update: &u, Items: items, Credit: v.res.Quote.CreditMsat, Name: v.res.Quote.describe()})
 	if rec.Channel != "" {
 		v.on = &rec
 		if rose := v.s.rose(rec.Channel, rec.Paid); v.res.Worth != nil && (rose || rec.Units > 0) {

@@ -59,7 +59,7 @@ func (g *Grant) charge(ctx context.Context, items []payee.Item) (payee.Receipt, 
 	if g.order != nil {
 		return g.order.take(ctx, channel.Update{}, items)
 	}
-	return g.server.cfg.Payee.Pay(ctx, payee.Request{Channel: g.Receipt.Channel, Items: items, Credit: g.quote.CreditMsat})
+	return g.server.cfg.Payee.Pay(ctx, payee.Request{Channel: g.Receipt.Channel, Items: items, Credit: g.quote.CreditMsat, Name: g.quote.describe()})
 }
 
 // bells wake the streams of a channel when more is paid. Nothing is kept of a

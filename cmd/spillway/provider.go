@@ -20,6 +20,7 @@ import (
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/internal/durable"
 	"github.com/spillway/spillway/internal/gateway"
+	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/store"
 )
 
@@ -86,6 +87,9 @@ func (p *provider) walletAnswers() map[string]func(context.Context, url.Values) 
 		"POST /trade": p.trade,
 		"GET /chain": func(ctx context.Context, _ url.Values) (any, error) {
 			return p.app.chainStateOf(ctx, p.role.chain), nil
+		},
+		"GET /earnings": func(ctx context.Context, _ url.Values) (any, error) {
+			return payee.Earnings(ctx, p.role.store, "")
 		},
 		"GET /wallet/balance": func(ctx context.Context, _ url.Values) (any, error) { return p.role.holdings(ctx) },
 		"POST /wallet/address": func(ctx context.Context, _ url.Values) (any, error) {

@@ -206,7 +206,7 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	}
 	p.payee, err = payee.New(payee.Config{
 		Store: r.store, Keys: r.keys, Chain: r.chain, Network: a.flags.network, Payout: payout, Policy: a.policy(),
-		Constructions: kinds, Offered: p.offered,
+		Constructions: soldKinds, Offered: p.offered,
 		Dearest: p.dearest, Coins: r.wallet, Now: time.Now, Rand: rand.Reader, Log: a.out.logger(), Alarm: a.stopAlarm,
 	})
 	if err != nil {
@@ -241,11 +241,11 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	return nil
 }
 
-// kinds are the kinds of channel on offer.
-var kinds = []script.Construction{script.Taproot, script.Multisig, script.MultisigP2SH, script.Duplex}
+// soldKinds are the kinds of channel on offer.
+var soldKinds = []script.Construction{script.Taproot, script.Multisig, script.MultisigP2SH, script.Duplex}
 
 func kindNames() (names []string) {
-	for _, k := range kinds {
+	for _, k := range soldKinds {
 		names = append(names, string(k))
 	}
 	return names
