@@ -138,6 +138,16 @@ func (r PayeeRecord) Claimed() uint64 {
 	return r.Paid
 }
 
+// LockedUntil is the height from which on what the payee of a duplex channel holds
+// may be broadcast, where a tip is below it.
+func (r PayeeRecord) LockedUntil(tip uint32) (height uint32, locked bool) {
+	if r.Duplex == nil {
+		return 0, false
+	}
+	lock, ok := r.Terms.Lock(r.Duplex.Held.Epoch)
+	return lock, ok && tip < lock
+}
+
 // Claim is what a payer of a duplex channel holds as part of a settlement,
 // without its key. Errors: ErrNothingAtStake.
 func (r PayerRecord) Claim(ch *script.Channel) (script.Claim, error) {

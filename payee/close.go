@@ -99,6 +99,7 @@ func (p *Payee) FinishClose(ctx context.Context, id string, final []byte) error 
 // Settle settles a channel now: its operator asks, or the payer of a multisig
 // channel. update may be nil. It returns the settlement that was broadcast.
 // Errors: channel.ErrNothingAtStake, channel.ErrTooSmall, channel.ErrFinalized,
+// channel.ErrNotYet in a duplex channel before the lock of what is held,
 // channel.ErrUnconfirmed where it is made once the funding is in a block, and
 // channel.ErrOwes when a payer asks that has not paid what it was charged.
 func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, payerAsks bool) (*channel.Broadcast, error) {
@@ -140,6 +141,9 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 	}
 	if payerAsks && next.Shared(view) {
 		return nil, fmt.Errorf("%w: %s settles it together with others", channel.ErrFinalized, view.Spend.Txid)
+	}
+	if lock, locked := next.LockedUntil(view.Tip); locked {
+		return nil, fmt.Errorf("%w: what this duplex channel pays is valid from height %d on; before that its payer closes it together with the payee", channel.ErrNotYet, lock)
 	}
 	next, actions := next.Due(h.script, p.cfg.Payout, view, p.cfg.Policy)
 	if err := p.saveDue(ctx, h, next); err != nil {

@@ -148,6 +148,82 @@ func TestDuplexPeersSellToEachOther(t *testing.T) {
 	agree(t, p, id, 3_000, 3*pairtest.Price, 3)
 }
 
+// Its operator cannot settle a duplex channel before the lock; nothing changes then.
+func TestDuplexSettledNotBeforeTheLock(t *testing.T) {
+	p, id := openDuplex(t)
+	ctx := t.Context()
+	for i := range uint64(6) {
+		_, err := p.Buy(id, i)
+		wantNil(t, err)
+	}
+	_, err := p.Buy(id)
+	wantNil(t, err)
+	if _, err := p.Payee.Settle(ctx, id, nil, false); !errors.Is(err, channel.ErrNotYet) {
+		t.Fatalf("before the lock: %v", err)
+	}
+	_, err = p.Buy(id, 50)
+	wantNil(t, err)
+	r, err := p.Payee.Record(ctx, id)
+	wantNil(t, err)
+	lock, _ := r.Terms.Lock(1)
+	tip, err := p.Chain.Tip(ctx)
+	wantNil(t, err)
+	p.Mine(int(lock - tip.Height))
+	b, err := p.Payee.Settle(ctx, id, nil, false)
+	wantNil(t, err)
+	if b.Amount != 6_000 {
+		t.Fatalf("settled at %d sat", b.Amount)
+	}
+}
+
+// A pay-back has a key: whatever fails, and however often it is given again, it is
+// paid back once. The key and what it did are one commit.
+func TestDuplexPayBackOnce(t *testing.T) {
+	p, id := openDuplex(t)
+	ctx := t.Context()
+	for i := range uint64(6) {
+		_, err := p.Buy(id, i)
+		wantNil(t, err)
+	}
+	_, err := p.Buy(id)
+	wantNil(t, err)
+	before := len(p.PayeeDisk.Commits())
+	first, err := p.Payee.Refund(ctx, id, "order", 2*pairtest.Price)
+	wantNil(t, err)
+	if n := len(p.PayeeDisk.Commits()); n != before+1 || len(p.PayeeDisk.Commits()[before]) != 2 {
+		t.Fatalf("%d commits, the key and the record belong in one", n-before)
+	}
+	for range 3 {
+		p.RestartPayee()
+		again, err := p.Payee.Refund(ctx, id, "order", 2*pairtest.Price)
+		wantNil(t, err)
+		if again.Back != first.Back || again.State.Amount != first.State.Amount || len(p.PayeeDisk.Commits()) != before+1 {
+			t.Fatalf("again: %+v after %+v", again, first)
+		}
+	}
+	for name, c := range map[string]struct {
+		key  string
+		msat uint64
+		want error
+	}{
+		"another amount":     {"order", pairtest.Price, channel.ErrConflict},
+		"no key":             {"", pairtest.Price, channel.ErrTerms},
+		"a long key":         {string(make([]byte, 129)), pairtest.Price, channel.ErrTerms},
+		"nothing":            {"x", 0, channel.ErrTerms},
+		"more than there is": {"x", 5 * pairtest.Price, channel.ErrAmountExceeds},
+	} {
+		if _, err := p.Payee.Refund(ctx, id, c.key, c.msat); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	got, err := p.Payee.Refund(ctx, id, "order-2", pairtest.Price)
+	wantNil(t, err)
+	hand(t, p, id, first) // late, and then the newer one
+	hand(t, p, id, got)
+	hand(t, p, id, first)
+	agree(t, p, id, 3_000, 3*pairtest.Price, 2)
+}
+
 // The payer's chunks are charged once each, and no more than the credit is lent.
 func TestDuplexPayerChargesOnce(t *testing.T) {
 	p, id := openDuplex(t)

@@ -119,7 +119,7 @@ func reply(w http.ResponseWriter, r *http.Request, log *slog.Logger, v any, err 
 		fail(w, r, http.StatusConflict, err.Error())
 		return
 	case errors.Is(err, channel.ErrUnsupported), errors.Is(err, channel.ErrConflict), errors.Is(err, channel.ErrTerms),
-		errors.Is(err, channel.ErrAmountExceeds), errors.Is(err, channel.ErrExpiring):
+		errors.Is(err, channel.ErrAmountExceeds), errors.Is(err, channel.ErrExpiring), errors.Is(err, channel.ErrNotYet):
 		fail(w, r, http.StatusUnprocessableEntity, err.Error())
 		return
 	case err != nil:
