@@ -283,7 +283,7 @@ func (p *process) end(sig os.Signal) {
 	<-p.done
 }
 
-// cmdProvider: provider start FILES ARGS… | provider kill | provider stop. FILES
+// cmdProvider: provider start FILES ARGS… | provider kill | provider stop | provider term. FILES
 // is how many files to wait for. The URL is kept in $URL; a restart keeps the
 // address.
 func cmdProvider(ts *testscript.TestScript, _ bool, args []string) {
@@ -306,6 +306,13 @@ func cmdProvider(ts *testscript.TestScript, _ bool, args []string) {
 		running.end(syscall.SIGKILL)
 	case "stop":
 		running.end(os.Interrupt)
+	case "term": // it has to end by itself, in order
+		ts.Check(running.cmd.Process.Signal(syscall.SIGTERM))
+		for range running.lines {
+			continue
+		}
+		ts.Check(<-running.done)
+		running.cmd = nil
 	default:
 		ts.Fatalf("provider %s?", args[0])
 	}

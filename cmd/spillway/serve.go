@@ -12,9 +12,12 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -114,6 +117,7 @@ type provider struct {
 	prices   *prices
 	identity string
 	url      string
+	gateway  *gateway.Gateway
 	server   *http.Server
 	admin    *adminServer
 	tower    *towerhttp.Keeper // nil: no tower is used
@@ -234,6 +238,7 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	if err != nil {
 		return err
 	}
+	p.gateway = g
 	p.server = gateway.HTTPServer(g, log.New(&lockedWriter{a.out}, "", 0))
 	if !a.out.verbose {
 		p.server.ErrorLog.SetOutput(io.Discard)
@@ -312,6 +317,46 @@ func (p *provider) skipped(now []content.Skipped, told map[string]string) map[st
 	return next
 }
 
+const (
+	// finishWait is how long a stop waits for what is being sent.
+	finishWait = time.Minute
+	// paidWait is how long it then waits for what was delivered to be paid.
+	paidWait = 2 * time.Second
+)
+
+// finish ends selling in order: what is being sent is sent, and the payments for it
+// are taken. What is not paid by then stands in the ledger, for the next start.
+func (p *provider) finish() {
+	ctx, cancel := context.WithTimeout(context.Background(), finishWait)
+	defer cancel()
+	before := p.owing(ctx)
+	if err := p.gateway.Drain(ctx); err != nil {
+		p.app.out.say("What is being sent takes too long, and is broken off: it is sent again free.")
+		return
+	}
+	limit := time.Now().Add(paidWait)
+	for len(before) > 0 && time.Now().Before(limit) {
+		if len(p.owing(ctx)) == 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// owing are the channels in which something was delivered and is not paid.
+func (p *provider) owing(ctx context.Context) (ids []string) {
+	records, err := p.payee.Records(ctx)
+	if err != nil {
+		p.app.out.say("what is owed is not known: %v", err)
+	}
+	for _, r := range records {
+		if !r.Phase.Final() && r.Owed() > 0 {
+			ids = append(ids, r.Terms.ID())
+		}
+	}
+	return ids
+}
+
 // Close stops the listener, lets what is being sent finish for a moment, and
 // closes the folder.
 func (p *provider) Close() error {
@@ -353,7 +398,9 @@ func (a *app) serve(ctx context.Context, f serveFlags, paths []string) error {
 	case err = <-p.served:
 		p.served <- http.ErrServerClosed
 	}
-	a.out.say("Stopping: finishing what is being sent.")
+	a.out.say("Stopping: finishing what is being sent. A second signal ends it at once; nothing is lost by that.")
+	signal.Reset(os.Interrupt, syscall.SIGTERM)
+	p.finish()
 	if err := errors.Join(err, p.Close()); err != nil {
 		return err
 	}

@@ -49,6 +49,9 @@ func (d *delivery) admit(w http.ResponseWriter, r *http.Request, items []payee.I
 // deliver opens the file, has the first items paid, and lets send write the answer.
 // An answer that cannot be finished is broken off, so that the client sees it.
 func (g *Gateway) deliver(w http.ResponseWriter, r *http.Request, o offer, s span, first []payee.Item, send func(context.Context, *delivery) error) {
+	if g.stopping(w, r) {
+		return
+	}
 	reader, err := o.entry.Open()
 	if err != nil {
 		g.changed(w, r, o, err)
@@ -77,6 +80,9 @@ func (g *Gateway) deliver(w http.ResponseWriter, r *http.Request, o offer, s spa
 func (d *delivery) chunks(ctx context.Context, w http.ResponseWriter) error {
 	out, charged := d.sender(ctx, w, d.span.b-d.span.a+1), firstPaid(d.m, d.span.first, d.span.last)
 	for i := d.span.first; i <= d.span.last; i++ {
+		if i > d.span.first && d.g.draining.Load() {
+			return errStopping
+		}
 		if i > charged {
 			if err := d.charge(ctx, i); err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spillway/spillway/content"
@@ -59,6 +60,8 @@ type Gateway struct {
 	streams streams
 	sent    sent
 	lists   lists
+
+	draining atomic.Bool // no delivery begins any more
 }
 
 // New checks the configuration.
