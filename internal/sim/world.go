@@ -112,6 +112,8 @@ func newWorld(seed uint64, trace func(string, ...any)) *world {
 	}
 	if s.play == crowds {
 		w.pol.PoolChunks = 1 + seed%4
+		w.story.credit *= 1 + seed/4%3 // of several chunks: a newcomer's place is for one
+		s = w.story
 	}
 	w.tell("%d buyers over %s channels that last %d blocks; %d msat a chunk, %d msat on credit, a pool of %d chunks; the first payer is %s, the payee %s; channels are kept: %t, beyond the bounds: %t; play: %s",
 		s.buyers, s.kind, w.pol.Duration, s.price, s.credit, w.pol.PoolChunks, s.payer, s.payee, s.keep, s.wild, s.play)
