@@ -76,6 +76,7 @@ type prices struct {
 	raw  []byte
 	list *content.PriceList
 	told string // the mistake that was told of last
+	idle string // the rules without files that were told of last
 	seen uint64 // version of the catalogue that unused rules were looked for in
 }
 
@@ -142,7 +143,9 @@ func (p *provider) tellUnused() {
 	for _, e := range p.files.List("") {
 		names = append(names, e.Manifest().Name)
 	}
-	if unused := p.prices.list.Unused(names); len(unused) > 0 {
-		p.app.out.say("prices: no file has its price from %s", strings.Join(unused, "; "))
+	idle := strings.Join(p.prices.list.Unused(names), "; ")
+	if idle != "" && idle != p.prices.idle {
+		p.app.out.say("prices: no file has its price from %s", idle)
 	}
+	p.prices.idle = idle
 }
