@@ -22,6 +22,7 @@ type output struct {
 	verbose  bool
 	terminal bool // stderr is one: bars may be drawn
 	color    bool
+	live     string // the line below everything that is said; "": none
 }
 
 func newOutput(stdout, stderr io.Writer) *output {
@@ -44,7 +45,30 @@ func (o *output) say(format string, args ...any) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	fmt.Fprintf(o.stderr, format+"\n", args...)
+	if o.live == "" {
+		fmt.Fprintf(o.stderr, format+"\n", args...)
+		return
+	}
+	fmt.Fprintf(o.stderr, "\r\x1b[2K"+format+"\n%s", append(args[:len(args):len(args)], o.live)...)
+}
+
+// setLive draws a line below everything that is said, on a terminal only; "" takes
+// it away.
+func (o *output) setLive(line string) {
+	if !o.drawn() {
+		return
+	}
+	if f, ok := o.stderr.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && !o.color {
+			line = clip(line, columns-1)
+		} else if err == nil {
+			line = clip(line, columns+7) // the colour takes no column
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.live = line
+	fmt.Fprintf(o.stderr, "\r\x1b[2K%s", line)
 }
 
 // print writes a result for a person; with --json it is left out, the line of

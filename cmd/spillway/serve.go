@@ -392,12 +392,20 @@ func (a *app) serve(ctx context.Context, f serveFlags, paths []string) error {
 	if err != nil {
 		return err
 	}
+	shown, hide := context.WithCancel(ctx)
+	defer hide()
+	p.work.Add(1)
+	go func() {
+		defer p.work.Done()
+		p.live(shown)
+	}()
 	select {
 	case <-ctx.Done():
 		err = nil
 	case err = <-p.served:
 		p.served <- http.ErrServerClosed
 	}
+	hide()
 	a.out.say("Stopping: finishing what is being sent. A second signal ends it at once; nothing is lost by that.")
 	signal.Reset(os.Interrupt, syscall.SIGTERM)
 	p.finish()

@@ -147,6 +147,7 @@ func (s *sender) Write(p []byte) (done int, err error) {
 		}
 		n, err = s.w.Write(p[:n])
 		s.d.g.sent.add(key, uint64(n))
+		s.d.g.bytes.Add(uint64(n))
 		s.d.stream.took(uint64(n))
 		s.written += uint64(n)
 		if done += n; err != nil {

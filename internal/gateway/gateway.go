@@ -61,7 +61,8 @@ type Gateway struct {
 	sent    sent
 	lists   lists
 
-	draining atomic.Bool // no delivery begins any more
+	bytes    atomic.Uint64 // of content that were sent
+	draining atomic.Bool   // no delivery begins any more
 }
 
 // New checks the configuration.
