@@ -18,7 +18,7 @@ func (a *audit) sees(p *process) bool {
 // over: what is over for a side cannot be undone by a reorg that is survived. A
 // record is final where the output's spend is buried, or a conflict of T1's.
 func (a *audit) over(p *process, t channel.Terms, phase, was channel.Phase) {
-	if !phase.Final() || was.Final() || was == "" || !a.sees(p) {
+	if !phase.Final() || was.Final() || was == "" || was == channel.Prepared || !a.sees(p) { // from prepared it is its own decision
 		return
 	}
 	if phase == channel.Abandoned {
