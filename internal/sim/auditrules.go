@@ -22,7 +22,9 @@ func (a *audit) over(p *process, t channel.Terms, phase, was channel.Phase) {
 		return
 	}
 	if phase == channel.Abandoned {
-		a.abandoned(t)
+		if was != channel.Prepared { // by what its disk says nothing left of it
+			a.abandoned(t)
+		}
 		return
 	}
 	_, height, spent := a.w.chain.Spender(wire.OutPoint(t.Outpoint))
