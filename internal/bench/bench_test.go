@@ -2,22 +2,40 @@ package bench
 
 import (
 	"testing"
+	"time"
 
 	"github.com/spillway/spillway/script"
 )
 
+// small is a run that takes moments.
+func small(t *testing.T) Config {
+	return Config{Dir: t.TempDir(), Time: 10 * time.Millisecond, Rounds: 2, Channels: 200, File: 256 << 10, Payers: []int{2}}
+}
+
+// sound collects figures that are more than nothing.
+func sound(t *testing.T, into *[]Figure) func(Figure) error {
+	return func(f Figure) error {
+		t.Helper()
+		if f.Note == "" && (f.Value <= 0 || f.Bound <= 0 || f.Ratio <= 0 || f.Name == "" || f.Unit == "") {
+			t.Errorf("%+v", f)
+		}
+		t.Log(f)
+		*into = append(*into, f)
+		return nil
+	}
+}
+
 // Every kind of channel can be measured; what comes out is more than nothing.
 func TestPayments(t *testing.T) {
 	for _, kind := range []script.Construction{script.Taproot, script.Multisig} {
-		figures, err := Payments(t.Context(), t.TempDir(), kind, 4, 40, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range figures {
-			if f.Value <= 0 || f.Bound <= 0 || f.Ratio <= 0 {
-				t.Errorf("%+v", f)
+		for _, channels := range []int{1, 4} {
+			var got []Figure
+			if err := Payments(t.Context(), small(t), kind, channels, 2, sound(t, &got)); err != nil {
+				t.Fatal(err)
 			}
-			t.Log(f)
+			if want := map[int]int{1: 5, 4: 4}[channels]; len(got) != want {
+				t.Errorf("%d figures of %d channels", len(got), channels)
+			}
 		}
 	}
 }

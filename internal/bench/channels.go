@@ -62,6 +62,18 @@ type shop struct {
 
 // newShop makes a store in dir with n open channels of one kind.
 func newShop(ctx context.Context, dir string, kind script.Construction, n int) (*shop, error) {
+	s, err := emptyShop(ctx, dir, n)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fill(ctx, kind); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	return s, nil
+}
+
+// emptyShop is newShop without the channels, which have a place.
+func emptyShop(ctx context.Context, dir string, n int) (*shop, error) {
 	ring, err := keys.FromMnemonic(words, &chaincfg.RegressionNetParams)
 	if err != nil {
 		return nil, err
@@ -72,9 +84,6 @@ func newShop(ctx context.Context, dir string, kind script.Construction, n int) (
 	}
 	if s.store, err = sqlite.Open(ctx, filepath.Join(dir, "bench.db"), sqlite.Options{}); err != nil {
 		return nil, err
-	}
-	if err := s.fill(ctx, kind); err != nil {
-		return nil, errors.Join(err, s.store.Close())
 	}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.store.Close())
@@ -124,14 +133,20 @@ func (s *shop) fill(ctx context.Context, kind script.Construction) error {
 func (s *shop) record(kind script.Construction, i uint32) (r channel.PayeeRecord, k1 *btcec.PrivateKey, err error) {
 	sum := sha256.Sum256(binary.BigEndian.AppendUint32([]byte("bench payer "), i))
 	k1, _ = btcec.PrivKeyFromBytes(sum[:])
+	r, err = s.recordFor(kind, i, k1)
+	return r, k1, err
+}
+
+// recordFor is record for a payer's key.
+func (s *shop) recordFor(kind script.Construction, i uint32, k1 *btcec.PrivateKey) (r channel.PayeeRecord, err error) {
 	var nonce channel.Nonce
 	binary.BigEndian.PutUint32(nonce[12:], i)
 	k2, err := s.ring.PayeeChannelKey(nonce)
 	if err != nil {
-		return r, nil, err
+		return r, err
 	}
-	txid := sha256.Sum256(sum[:])
-	r = channel.PayeeRecord{
+	txid := sha256.Sum256(nonce[:])
+	return channel.PayeeRecord{
 		Phase: channel.Open,
 		Terms: channel.Terms{
 			Network: "regtest", Construction: kind, TxVersion: 3, Nonce: nonce,
@@ -139,9 +154,9 @@ func (s *shop) record(kind script.Construction, i uint32) (r channel.PayeeRecord
 			Outpoint: channel.Outpoint{Hash: txid}, Capacity: capacity, RestScript: s.payout,
 			Expiry: expiry, Margin: 36, Confirmations: 1, Credit: price,
 		},
-		Digest: txid[:],
-	}
-	return r, k1, nil
+		NewcomerAbove: channel.MaxSat, // msat: they have all paid for long
+		Digest:        txid[:],
+	}, nil
 }
 
 // sign makes updates that pay sat for each of the channels, n rounds long: the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/payee"
@@ -12,37 +13,112 @@ import (
 	"github.com/spillway/spillway/store"
 )
 
+// AllPayments is Payments of each kind of channel, on one core and on all, on one, 64
+// and 1,024 channels that pay at once.
+func AllPayments(ctx context.Context, cfg Config, emit func(Figure) error) error {
+	for _, kind := range []script.Construction{script.Taproot, script.Multisig} {
+		for useCores := 1; useCores <= runtime.NumCPU(); useCores += max(runtime.NumCPU()-1, 1) {
+			for _, channels := range []int{1, 64, 1024} {
+				if err := Payments(ctx, cfg, kind, channels, useCores, emit); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// expected is about how many payments a second one core takes: so many are prepared.
+const expected = 4000
+
 // Payments measures how many payments a second a payee verifies and saves durably,
 // on so many distinct channels that pay at once and so many cores, beside the bare
 // rate at which the same signatures are verified and the rate at which the store
-// commits as much with as many writers. dir is where the store lies: its disk is
-// what is measured. n is about how many payments are made.
-func Payments(ctx context.Context, dir string, kind script.Construction, channels, n, useCores int) (figures []Figure, err error) {
-	dir, err = os.MkdirTemp(dir, "bench-")
+// commits as much with as many writers.
+func Payments(ctx context.Context, cfg Config, kind script.Construction, channels, useCores int, emit func(Figure) error) (err error) {
+	cfg = cfg.defaults()
+	name := fmt.Sprintf("payments, %s, %s, %s", kind, count(channels, "channel"), count(useCores, "core"))
+	cfg.say("%s", name)
+	dir, err := os.MkdirTemp(cfg.Dir, "spillway-bench-")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	s, err := newShop(ctx, dir, kind, channels)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	rounds := max(n/channels, 2)
-	updates, err := s.sign(ctx, 0, rounds)
-	if err != nil {
-		return nil, err
+	each := max(int(cfg.Time.Seconds()*expected)/cfg.Rounds/channels, 1)
+	var p taken
+	for round := range cfg.Rounds {
+		updates, err := s.sign(ctx, round*each, each)
+		if err != nil {
+			return err
+		}
+		if err := s.round(ctx, updates, useCores, &p); err != nil {
+			return err
+		}
 	}
+	least := p.least.figure(name, "1/s", "the lesser of verification and commit")
+	least.Floor = 0.7
+	figures := []Figure{least,
+		p.verify.figure(name+": verification", "1/s", "bare verification"),
+		p.commit.figure(name+": commit", "1/s", "bare commits"),
+		p.cpu.figure(name+": cores", "µs", "verification and commit alone"),
+	}
+	if channels == 1 { // each payment waits for the one before: neither goes on beside the other
+		figures = append(figures, p.series.figure(name+": in series", "1/s", "verification and commit, one after the other"))
+	}
+	for _, f := range figures {
+		if err := emit(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count is a number of things in words.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// taken is what rounds of payments came to.
+type taken struct{ least, verify, commit, series, cpu pairs }
+
+// round measures verification, commits and payments once, in turn.
+func (s *shop) round(ctx context.Context, updates []channel.Update, useCores int, p *taken) (err error) {
 	defer cores(useCores)()
-	verify, err := s.verifyRate(ctx, updates, useCores)
+	var verify, commit, paid float64
+	_, verifyCPU, err := cost(func() error { verify, err = s.verifyRate(ctx, updates, useCores); return err })
 	if err != nil {
-		return nil, err
+		return err
 	}
-	commit, err := s.commitRate(ctx, len(updates))
+	_, commitCPU, err := cost(func() error { commit, err = s.commitRate(ctx, len(updates)); return err })
 	if err != nil {
-		return nil, err
+		return err
 	}
-	paid, err := rate(ctx, channels, len(updates), func(ctx context.Context, i int) error {
+	_, cpu, err := cost(func() error { paid, err = s.payRate(ctx, len(s.records), updates); return err })
+	if err != nil {
+		return err
+	}
+	p.least.add(paid, min(verify, commit))
+	p.verify.add(paid, verify)
+	p.commit.add(paid, commit)
+	p.series.add(paid, 1/(1/verify+1/commit))
+	n := float64(len(updates)) * 1000
+	p.cpu.add(float64(cpu.Nanoseconds())/n, float64((verifyCPU+commitCPU).Nanoseconds())/n)
+	return nil
+}
+
+// payRate is how many of these updates a second the payee takes, from so many payers
+// at once.
+func (s *shop) payRate(ctx context.Context, payers int, updates []channel.Update) (float64, error) {
+	channels := len(s.records)
+	return rate(ctx, payers, len(updates), func(ctx context.Context, i int) error {
 		q := payee.Request{Channel: s.records[i%channels].Terms.ID(), Update: &updates[i], Credit: price}
 		got, err := s.payee.Pay(ctx, q)
 		if err == nil && got.Paid != updates[i].Amount {
@@ -50,17 +126,6 @@ func Payments(ctx context.Context, dir string, kind script.Construction, channel
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	name := fmt.Sprintf("payments, %s, %d channels, %d cores", kind, channels, useCores)
-	least := compared(name, paid, "1/s", "the lesser of verification and commit", min(verify, commit))
-	least.Floor = 0.7
-	return []Figure{
-		least,
-		compared(name+": verification", paid, "1/s", "bare verification", verify),
-		compared(name+": commit", paid, "1/s", "bare commits", commit),
-	}, nil
 }
 
 // verifyRate is how many updates a second so many cores verify, scripts built.
