@@ -3,6 +3,7 @@ package download
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"time"
 
@@ -138,6 +139,10 @@ type Want struct {
 	Construction script.Construction
 	// Replace takes the place of another file of that name.
 	Replace bool
+	// Stream gets the verified bytes in order, from the first on, as they come; Path
+	// is then where they are kept until all is paid. A repeat begins again from the
+	// first byte, with what is there already.
+	Stream io.Writer
 	// Reserve is what else, in msat, a new channel should be able to pay: other
 	// files that will be bought in it.
 	Reserve uint64

@@ -60,23 +60,31 @@ func (p *Plan) Check(lim Limits) error {
 	return nil
 }
 
+// Look fetches and verifies the manifest and works out the file's name here: a Plan
+// with nothing else in it. Errors: ErrOtherContent, ErrOtherProvider, those of
+// content.Manifest.Verify and paywall.Client.Get.
+func (b *Buyer) Look(ctx context.Context, w Want) (*Plan, error) {
+	p := &Plan{Want: w}
+	if err := b.manifest(ctx, p); err != nil {
+		return nil, err
+	}
+	p.TotalMsat = p.Manifest.TotalMsat()
+	return p, p.place()
+}
+
 // Plan fetches and verifies the manifest and the quote, looks at what is there
 // already, and works out what will be paid and locked. It signs and locks nothing.
 // Errors: ErrOtherContent, ErrOtherProvider, ErrExists, ErrQuote, ErrDeposit,
 // channel.ErrTerms, content.ErrManifest…, those of paywall.Client.Quote.
 func (b *Buyer) Plan(ctx context.Context, w Want, progress func(Event)) (*Plan, error) {
-	p := &Plan{Want: w}
-	if err := b.manifest(ctx, p); err != nil {
-		return nil, err
-	}
-	if err := p.place(); err != nil {
+	p, err := b.Look(ctx, w)
+	if err != nil {
 		return nil, err
 	}
 	h, err := b.load(ctx, &p.Manifest, p.URL, p.Path)
 	if err != nil {
 		return nil, err
 	}
-	p.TotalMsat = p.Manifest.TotalMsat()
 	if p.Complete, err = complete(ctx, p, progress); err != nil {
 		return nil, err
 	}

@@ -1,17 +1,14 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/download"
 	"github.com/spillway/spillway/paywall"
 )
@@ -26,6 +23,7 @@ type listing struct {
 
 type listed struct {
 	Name      string `json:"name"`
+	Size      uint64 `json:"size"`
 	ChunkMsat uint64 `json:"chunk_msat"`
 	TotalMsat uint64 `json:"total_msat"`
 }
@@ -36,35 +34,19 @@ func isFolder(raw string) bool {
 	return err == nil && u.Host != "" && u.RawQuery == "" && (u.Path == "" || strings.HasSuffix(u.Path, "/"))
 }
 
-// expand puts the files of a folder in the place of a folder's URL.
-func (b *buyer) expand(ctx context.Context, wants []download.Want) ([]download.Want, error) {
-	var all []download.Want
-	for _, w := range wants {
-		if !isFolder(w.URL) {
-			all = append(all, w)
-			continue
-		}
-		if w.Root != nil {
-			return nil, usagef("--root is the root of one file, and %s is a folder", w.URL)
-		}
-		if w.Path != "" {
-			w.Dir, w.Path = w.Path, ""
-		}
-		files, err := b.folder(ctx, w)
-		if err != nil {
-			return nil, err
-		}
-		b.app.out.say("%s: %s", w.URL, count(uint64(len(files)), "file"))
-		all = append(all, files...)
+// folder asks for a catalogue. Names are the provider's and are checked before
+// anything is made here. Errors: paywall.ErrNotProvider, paywall.ErrMisbehaved,
+// those of paywall.Client.Get.
+func (b *buyer) folder(ctx context.Context, w download.Want) ([]item, error) {
+	if w.Root != nil {
+		return nil, usagef("--root is the root of one file, and %s is a folder", w.URL)
 	}
-	return all, nil
-}
-
-// folder asks for a catalogue. The files come dearest chunk first: a channel's
-// credit is that of the file that it was opened for. Names are the provider's
-// and are checked before anything is made here. Errors: paywall.ErrNotProvider,
-// paywall.ErrMisbehaved, those of paywall.Client.Get.
-func (b *buyer) folder(ctx context.Context, w download.Want) ([]download.Want, error) {
+	if w.Stream != nil {
+		return nil, usagef("-o - takes files, and %s is a folder", w.URL)
+	}
+	if w.Path != "" {
+		w.Dir, w.Path = w.Path, ""
+	}
 	raw, at, err := b.client.Get(ctx, w.URL, nil, maxCatalogue)
 	if err != nil {
 		return nil, err
@@ -78,34 +60,28 @@ func (b *buyer) folder(ctx context.Context, w download.Want) ([]download.Want, e
 		return nil, err
 	}
 	below := strings.TrimPrefix(u.Path, "/")
-	slices.SortStableFunc(list.Files, func(x, y listed) int { return cmp.Compare(y.ChunkMsat, x.ChunkMsat) })
-	wants := make([]download.Want, 0, len(list.Files))
+	items := make([]item, 0, len(list.Files))
 	for _, f := range list.Files {
 		rest, ok := strings.CutPrefix(f.Name, below)
-		if err := content.CheckName(f.Name); err != nil || !ok {
+		it, err := f.item(w, paywall.Origin(at)+(&url.URL{Path: "/" + f.Name}).EscapedPath(), rest)
+		if err != nil || !ok {
 			return nil, fmt.Errorf("%w: its catalogue of %s lists %.200q", paywall.ErrMisbehaved, u.Path, f.Name)
 		}
-		each := w
-		each.URL = paywall.Origin(at) + (&url.URL{Path: "/" + f.Name}).EscapedPath()
-		each.Dir = filepath.Join(w.Dir, filepath.FromSlash(filepath.Dir(rest)))
-		wants = append(wants, each)
+		items = append(items, it)
 	}
-	var reserve uint64 // what the channel should be able to pay after a file
-	for i, f := range slices.Backward(list.Files) {
-		wants[i].Reserve = reserve
-		if sum := reserve + f.TotalMsat; sum >= reserve {
-			reserve = sum
-		}
-	}
-	return wants, nil
+	return items, nil
 }
 
 // makeDir makes the folder that a file goes to.
 func makeDir(w download.Want) error {
-	if w.Path != "" {
-		return nil
+	if w.Dir == "" {
+		return nil // the path as somebody gave it
 	}
-	if err := os.MkdirAll(w.Dir, 0o755); err != nil {
+	dir := w.Dir
+	if w.Path != "" {
+		dir = filepath.Dir(w.Path)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return localError(err)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
-
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/download"
@@ -47,7 +44,7 @@ same command is given again: nothing is paid twice.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.to, "output", "o", "", "file or folder to write to (default: the file's name, here)")
-	fl.StringVar(&f.budget, "budget", "", "most that may be paid to the provider for each file, such as 100000sat")
+	fl.StringVar(&f.budget, "budget", "", "most that may be paid to providers in all, such as 100000sat")
 	fl.StringVar(&f.prepay, "max-prepay", "0sat", "most that may be paid before it was received and verified")
 	fl.StringVar(&f.channel, "channel", "", "taproot, multisig, multisig-p2sh or duplex (default: taproot)")
 	fl.StringVar(&f.trade, "trade", "", "pay over this duplex channel, which the other side opened at the provider that runs on this data folder")
@@ -97,7 +94,7 @@ func (f getFlags) want(url string, many bool) (download.Want, error) {
 		}
 		w.Dir = f.to
 	default:
-		w.Path = f.to
+		w.Dir, w.Path = "", f.to
 	}
 	return w, nil
 }
@@ -154,37 +151,54 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 		}
 	}()
 	b.watch()
-	if wants, err = b.expand(ctx, wants); err != nil {
+	k, err := b.fill(ctx, wants)
+	if err != nil {
 		return err
 	}
-	only := len(wants) == 1 && !isFolder(urls[0])
-	var done []*download.Result
-	for i, w := range wants {
-		if err := makeDir(w); err != nil {
-			return err
-		}
-		each := lim
-		each.KeepChannel = lim.KeepChannel || goesOn(wants[i+1:], w.URL)
-		res, err := a.getOne(ctx, b, f, w, each, only)
-		if err != nil {
-			b.tellOpen(ctx, w.URL, err)
-			return err
-		}
-		done = append(done, res)
-	}
-	if !lim.KeepChannel && len(wants) > 1 {
-		b.closeLeft(ctx, done)
+	done, err := a.buyAll(ctx, b, k, f, lim)
+	if err != nil {
+		return err
 	}
 	if err := b.look(ctx); err != nil { // everything is bought: the next command looks again
 		a.out.say("The chain could not be asked at the end: %v", err)
 	}
-	if !lim.KeepChannel {
-		b.tellOpen(ctx, wants[len(wants)-1].URL, nil)
+	if !lim.KeepChannel && len(k.items) > 0 {
+		b.tellOpen(ctx, k.items[len(k.items)-1].URL, nil)
 	}
-	if only {
+	if !k.many {
 		return nil
 	}
+	a.total(ctx, b, done)
 	return a.out.result(totals(done, time.Since(begin)))
+}
+
+// buyAll buys what is in a basket, one file after the other. The budget is for all
+// of them.
+func (a *app) buyAll(ctx context.Context, b *buyer, k basket, f getFlags, lim download.Limits) (done []*download.Result, err error) {
+	if k.many {
+		if err := a.agree(ctx, b, &k, f, &lim); err != nil {
+			return nil, err
+		}
+		f.yes = true
+	}
+	for i, it := range k.items {
+		if err := makeDir(it.Want); err != nil {
+			return done, err
+		}
+		each := lim
+		each.KeepChannel = lim.KeepChannel || goesOn(k.items[i+1:], it.URL)
+		res, err := a.getOne(ctx, b, f, it.Want, each, !k.many)
+		if err != nil {
+			b.tellOpen(ctx, it.URL, err)
+			return done, err
+		}
+		done = append(done, res)
+		lim.Budget -= min(lim.Budget, res.Paid)
+	}
+	if !lim.KeepChannel && len(k.items) > 1 {
+		b.closeLeft(ctx, done)
+	}
+	return done, nil
 }
 
 // reason is an error's text, "" for none.
@@ -196,21 +210,16 @@ func reason(err error) string {
 }
 
 // goesOn reports whether more is bought at this URL's origin, in its channel.
-func goesOn(rest []download.Want, url string) bool {
-	return slices.ContainsFunc(rest, func(w download.Want) bool { return paywall.Origin(w.URL) == paywall.Origin(url) })
+func goesOn(rest []item, url string) bool {
+	return slices.ContainsFunc(rest, func(it item) bool { return paywall.Origin(it.URL) == paywall.Origin(url) })
 }
 
 // closeLeft closes what channels of these purchases are still open: the last
 // file of a provider may have been here already. A close that fails is told and
 // can be done again.
 func (b *buyer) closeLeft(ctx context.Context, done []*download.Result) {
-	seen := map[string]bool{}
-	for _, r := range done {
-		if r.Channel == "" || seen[r.Channel] {
-			continue
-		}
-		seen[r.Channel] = true
-		rec, err := b.payer.Record(ctx, r.Channel)
+	for _, id := range channelsOf(done) {
+		rec, err := b.payer.Record(ctx, id)
 		if err == nil && (rec.Close != nil || rec.SpentBy != "" || rec.Phase != channel.Open && rec.Phase != channel.Funding) {
 			continue
 		}
@@ -218,7 +227,7 @@ func (b *buyer) closeLeft(ctx context.Context, done []*download.Result) {
 			_, err = b.closeWith(ctx, rec)
 		}
 		if err != nil {
-			b.app.out.say("Channel %s was not closed (%v). Close it with: spillway channels close %s", r.Channel, err, r.Channel)
+			b.app.out.say("Channel %s was not closed (%v). Close it with: spillway channels close %s", id, err, id)
 		}
 	}
 }
@@ -256,7 +265,36 @@ func totals(done []*download.Result, took time.Duration) map[string]any {
 		bought, reused, paid, fees = bought+r.Bought, reused+r.Reused, paid+r.Paid, fees+r.Fees
 	}
 	return map[string]any{"files": len(done), "size": size, "chunks": chunks, "payments": payments, "bought_bytes": bought,
-		"reused_bytes": reused, "paid_sat": paid, "fees_sat": fees, "seconds": took.Seconds()}
+		"reused_bytes": reused, "paid_sat": paid, "fees_sat": fees, "channels": len(channelsOf(done)), "seconds": took.Seconds()}
+}
+
+// total says what several files came to.
+func (a *app) total(ctx context.Context, b *buyer, done []*download.Result) {
+	var bytes, paid, back uint64
+	var fees int64
+	for _, r := range done {
+		bytes, paid, fees = bytes+r.Manifest.Size, paid+r.Paid, fees+r.Fees
+	}
+	ids := channelsOf(done)
+	for _, id := range ids {
+		if rec, err := b.payer.Record(ctx, id); err == nil {
+			back += rec.Refundable()
+		}
+	}
+	a.out.print("%s, %s: paid %s, fees %d sat on the chain in this run", count(uint64(len(done)), "file"), size(bytes), money(paid*1000), fees)
+	if len(ids) > 0 {
+		a.out.print("  of %s %s stay yours", count(uint64(len(ids)), "channel"), money(back*1000))
+	}
+}
+
+// channelsOf are the ids of the channels that purchases ended in.
+func channelsOf(done []*download.Result) (ids []string) {
+	for _, r := range done {
+		if r.Channel != "" && !slices.Contains(ids, r.Channel) {
+			ids = append(ids, r.Channel)
+		}
+	}
+	return ids
 }
 
 // getOne plans, says what will happen to the money, asks, and buys.
@@ -317,18 +355,7 @@ func (a *app) consent(p *download.Plan, f getFlags, lim *download.Limits) error 
 	if f.budget != "" || f.yes || a.regtest() || p.Pay == 0 {
 		return nil
 	}
-	file, ok := a.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return &failure{exit: exitConsent, code: "no-budget", message: fmt.Sprintf("this costs %d sat and no --budget was given", p.Spent+p.Pay),
-			money: noMoney, next: fmt.Sprintf("Give --budget %dsat if that is worth it to you.", p.Spent+p.Pay)}
-	}
-	a.out.say("Pay up to %s? [y/N] ", money((p.Spent+p.Pay)*1000))
-	line, err := bufio.NewReader(file).ReadString('\n')
-	if err != nil || !strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "y") {
-		return &failure{exit: exitConsent, code: "declined", message: "not bought", money: noMoney, next: "Run the command again to buy it."}
-	}
-	lim.Budget = p.Spent + p.Pay
-	return nil
+	return a.ask(p.Spent+p.Pay, lim)
 }
 
 // describe says what touches money, before it happens.
