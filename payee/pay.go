@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/charged"
 	"github.com/spillway/spillway/store"
 )
 
@@ -18,6 +20,11 @@ type Request struct {
 	Items   []Item          // chunks to be released; none: the payment alone
 	Credit  uint64          // msat, the credit of this resource by the seller's policy
 	Name    string          // what is sold, for the earnings; "": no name
+	Line    *Line           // a metered delivery, charged beside the items; nil: none
+	// Try asks whether the request would be served, with Reserved msat more than it
+	// costs, and takes and charges nothing.
+	Try      bool
+	Reserved uint64
 }
 
 // Receipt is where a channel stands after a request.
@@ -27,7 +34,8 @@ type Receipt struct {
 	Charged  uint64 // msat, cumulative
 	Required uint64 // sat, what to sign next
 	Fresh    uint64 // msat that this request was charged
-	Units    int    // items that this request was charged for; what was charged before is free
+	Units    int    // items, or units of a line, that this request was charged for; what was charged before is free
+	Line     uint64 // msat that the request's line was charged in all its repeats
 	Phase    channel.Phase
 	Duplex   bool
 	Returned Returned // duplex: what flows back; State only where it is the newest of all
@@ -79,31 +87,57 @@ func holds(r channel.PayeeRecord, u channel.Update) bool {
 	return u.Amount == r.Paid && bytes.Equal(u.Signature, r.Signature)
 }
 
+// asked is a request as the rules see it, with what is saved where they agree.
+type asked struct {
+	pay   channel.Payment
+	fresh []Item // that were not charged yet
+	marks charged.Pages
+	line  metered
+}
+
+// ask works out what of a request was not charged yet.
+func (p *Payee) ask(ctx context.Context, h *held, q Request) (a asked, err error) {
+	if a.marks, err = p.loadPages(ctx, h.id, q.Items); err != nil {
+		return a, err
+	}
+	if a.line, err = p.meter(ctx, h, q.Line); err != nil {
+		return a, err
+	}
+	a.pay = channel.Payment{
+		Update: q.Update, Price: a.line.fresh, Dearest: a.line.fresh, Credit: q.Credit,
+		Deliver: len(q.Items) > 0 || q.Line != nil, Now: p.cfg.Now().Unix(),
+	}
+	if q.Try {
+		if a.pay.Price, err = channel.AddMsat(a.pay.Price, q.Reserved); err != nil {
+			return a, err
+		}
+	}
+	for _, it := range q.Items {
+		if a.marks.Mark(it) {
+			continue
+		}
+		if a.pay.Price, err = channel.AddMsat(a.pay.Price, it.Price); err != nil {
+			return a, err
+		}
+		a.pay.Dearest = max(a.pay.Dearest, it.Price)
+		if h.record.Duplex != nil {
+			a.pay.Charges = append(a.pay.Charges, channel.Charge{Resource: slices.Clone(it.Resource[:]), Chunk: it.Chunk, Price: it.Price})
+		}
+		a.fresh = append(a.fresh, it)
+	}
+	return a, nil
+}
+
 func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error) {
 	view, err := p.view(ctx, h)
 	if err != nil {
 		return p.keep(ctx, h, q.Update, err)
 	}
-	marks, err := p.loadPages(ctx, h.id, q.Items)
+	a, err := p.ask(ctx, h, q)
 	if err != nil {
 		return receipt(h.record, 0), err
 	}
-	pay := channel.Payment{Update: q.Update, Credit: q.Credit, Deliver: len(q.Items) > 0, Now: p.cfg.Now().Unix()}
-	var fresh []Item
-	for _, it := range q.Items {
-		if marks.Mark(it) {
-			continue
-		}
-		if pay.Price, err = channel.AddMsat(pay.Price, it.Price); err != nil {
-			return receipt(h.record, 0), err
-		}
-		pay.Dearest = max(pay.Dearest, it.Price)
-		if h.record.Duplex != nil {
-			pay.Charges = append(pay.Charges, channel.Charge{Resource: slices.Clone(it.Resource[:]), Chunk: it.Chunk, Price: it.Price})
-		}
-		fresh = append(fresh, it)
-	}
-	units := len(fresh)
+	pay := a.pay
 	var pool channel.Pool
 	var rev uint64
 	if h.record.UsesPool(pay, view) {
@@ -114,22 +148,20 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		}
 	}
 	out := h.record.Pay(pay, view, pool)
-	var ops []store.Op
-	if out.PoolChanged {
-		op, err := poolOp(out.Pool, pool, rev)
-		if err != nil {
-			return receipt(h.record, 0), p.stop(ctx, h, err)
+	got := func(r channel.PayeeRecord) Receipt {
+		rec := receipt(r, pay.Price)
+		rec.Units, rec.Line = len(a.fresh)+int(min(a.line.units, math.MaxInt32)), a.line.total
+		if out.Refusal != nil {
+			rec.Fresh, rec.Units, rec.Line = 0, 0, a.line.total-a.line.fresh
 		}
-		ops = append(ops, op)
+		return rec
 	}
-	if out.Refusal == nil {
-		earned, err := p.earn(ctx, h.id, q.Name, fresh)
-		if err != nil {
-			return receipt(h.record, 0), err
-		}
-		ops = append(append(ops, marks.Ops()...), earned...)
-	} else {
-		pay.Price, units = 0, 0
+	if q.Try {
+		return got(out.Record), out.Refusal
+	}
+	ops, err := p.chargeOps(ctx, h, q, a, out, pool, rev)
+	if err != nil {
+		return receipt(h.record, 0), err
 	}
 	if out.RecordChanged || len(ops) > 0 {
 		step := channel.Step{Charges: pay.Deliver && out.Refusal == nil, Credit: q.Credit, View: view, Pool: out.Pool}
@@ -140,9 +172,26 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 	if out.Raised {
 		p.cfg.Log.Debug("update", "channel", h.id, "paid_sat", out.Record.Paid, "charged_msat", out.Record.Charged)
 	}
-	got := receipt(h.record, pay.Price)
-	got.Units = units
-	return got, out.Refusal
+	return got(h.record), out.Refusal
+}
+
+// chargeOps is what is saved beside the record: the pool, and what was charged.
+func (p *Payee) chargeOps(ctx context.Context, h *held, q Request, a asked, out channel.Outcome, pool channel.Pool, rev uint64) (ops []store.Op, err error) {
+	if out.PoolChanged {
+		op, err := poolOp(out.Pool, pool, rev)
+		if err != nil {
+			return nil, p.stop(ctx, h, err)
+		}
+		ops = append(ops, op)
+	}
+	if out.Refusal != nil {
+		return ops, nil
+	}
+	earned, err := p.earn(ctx, h.id, q.Name, append(a.fresh, a.line.sold(q.Name)...))
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(ops, a.marks.Ops(), a.line.ops, earned), nil
 }
 
 // keep takes the update of a request that can't be served: it is money all the same.
