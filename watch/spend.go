@@ -76,8 +76,9 @@ func Leaves(tx *wire.MsgTx, vin uint32, capacity int64, rest []byte) int64 {
 	return max(left, 0)
 }
 
-// feeOf is a transaction's fee (sat); ok is false where it cannot be told. known are
-// transactions that need not be asked for.
+// feeOf is a transaction's fee (sat); ok is false where it cannot be told: what the
+// backend cannot show of foreign inputs must not hide the channel. known are transactions
+// that need not be asked for. Errors: of ctx.
 func feeOf(ctx context.Context, c Chain, tx *wire.MsgTx, known map[chainhash.Hash]*wire.MsgTx) (fee int64, ok bool, err error) {
 	if len(tx.TxIn) > maxInputs {
 		return 0, false, nil
@@ -87,10 +88,8 @@ func feeOf(ctx context.Context, c Chain, tx *wire.MsgTx, known map[chainhash.Has
 		parent := known[op.Hash]
 		if parent == nil {
 			info, err := c.Tx(ctx, op.Hash)
-			if errors.Is(err, chain.ErrNotFound) {
-				return 0, false, nil
-			} else if err != nil {
-				return 0, false, err
+			if err != nil { // anybody may add an input that is older than what a pruned node has
+				return 0, false, ctx.Err()
 			}
 			parent = info.Tx
 			known[op.Hash] = parent
@@ -106,10 +105,13 @@ func feeOf(ctx context.Context, c Chain, tx *wire.MsgTx, known map[chainhash.Has
 	return fee, fee >= 0 && fee <= channel.MaxSat, nil
 }
 
-// children are the fees (sat) and the size (vB) of what spends a transaction's outputs
-// in the mempool, and of what spends theirs.
+// children are the fees (sat) of what spends a transaction's outputs in the mempool, and
+// of what spends theirs. size is that of the one child (vB), where there is one and all
+// else that it spends is mined: only then do both together pay what a miner sees. 0: they
+// carry the transaction no further, as far as can be told.
 func children(ctx context.Context, c Chain, tx *wire.MsgTx, known map[chainhash.Hash]*wire.MsgTx) (fee, size int64, err error) {
 	seen := map[chainhash.Hash]bool{}
+	carries := true
 	for queue := []*wire.MsgTx{tx}; len(queue) > 0; queue = queue[1:] {
 		parent := queue[0]
 		txid := parent.TxHash()
@@ -133,11 +135,27 @@ func children(ctx context.Context, c Chain, tx *wire.MsgTx, known map[chainhash.
 			if err != nil {
 				return 0, 0, err
 			}
-			if ok {
+			if carries = carries && ok && minedBut(ctx, c, info.Tx, tx.TxHash()); ok {
 				fee, size = fee+own, size+script.VSize(info.Tx)
 			}
 			queue = append(queue, info.Tx)
 		}
 	}
-	return min(fee, channel.MaxSat), size, nil
+	if fee = min(fee, channel.MaxSat); !carries || len(seen) != 1 {
+		return fee, 0, nil
+	}
+	return fee, size, nil
+}
+
+// minedBut reports whether all that a transaction spends is in blocks, but for one parent.
+func minedBut(ctx context.Context, c Chain, tx *wire.MsgTx, parent chainhash.Hash) bool {
+	for _, in := range tx.TxIn {
+		if in.PreviousOutPoint.Hash == parent {
+			continue
+		}
+		if info, err := c.Tx(ctx, in.PreviousOutPoint.Hash); err != nil || !info.Confirmed {
+			return false
+		}
+	}
+	return true
 }
