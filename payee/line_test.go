@@ -61,13 +61,13 @@ func TestLineEndsAndTries(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := payee.Line{Resource: [32]byte{1}, Units: 1, Price: 1000, Per: 1}
-	q := payee.Request{Channel: id, Update: &u, Line: &l, Credit: 10_000, Try: true}
+	q := payee.Request{Channel: id, Update: &u, Line: &l, Try: true}
 	commits := len(p.PayeeDisk.Commits())
 	got, err := p.Payee.Pay(t.Context(), q)
 	if err != nil || got.Fresh != 1000 || got.Charged != 1000 || len(p.PayeeDisk.Commits()) != commits {
 		t.Fatalf("a try: %+v, %v, %d commits", got, err, len(p.PayeeDisk.Commits())-commits)
 	}
-	q.Reserved = 9_001
+	q.Reserved = p.Credit - 999
 	if _, err := p.Payee.Pay(t.Context(), q); !errors.Is(err, channel.ErrInsufficient) {
 		t.Fatalf("with what is reserved: %v", err)
 	}
