@@ -39,3 +39,13 @@ func TestPayments(t *testing.T) {
 		}
 	}
 }
+
+func TestMemory(t *testing.T) {
+	var got []Figure
+	if err := Memory(t.Context(), small(t), sound(t, &got)); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 4 {
+		t.Errorf("%d figures", len(got))
+	}
+}

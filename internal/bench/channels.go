@@ -52,11 +52,13 @@ func (calm) FeeRate(context.Context, int) (script.FeeRate, error) { return 1000,
 
 // shop is a payee with open channels in a store on disk, and their payers' keys.
 type shop struct {
+	dir     string
 	ring    *keys.Keyring
 	store   *sqlite.Store
 	payee   *payee.Payee
 	records []channel.PayeeRecord
 	keys    []*btcec.PrivateKey // K1 of each channel
+	built   []*script.Channel   // where verification alone is measured
 	payout  []byte
 }
 
@@ -78,17 +80,22 @@ func emptyShop(ctx context.Context, dir string, n int) (*shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shop{ring: ring, records: make([]channel.PayeeRecord, n), keys: make([]*btcec.PrivateKey, n)}
+	s := &shop{dir: dir, ring: ring, records: make([]channel.PayeeRecord, n), keys: make([]*btcec.PrivateKey, n)}
 	if _, s.payout, err = ring.WalletKey(false, 0); err != nil {
 		return nil, err
 	}
-	if s.store, err = sqlite.Open(ctx, filepath.Join(dir, "bench.db"), sqlite.Options{}); err != nil {
+	if err := s.openStore(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
 	return s, nil
+}
+
+func (s *shop) openStore(ctx context.Context) (err error) {
+	s.store, err = sqlite.Open(ctx, filepath.Join(s.dir, "bench.db"), sqlite.Options{})
+	return err
 }
 
 // open makes the payee's driver anew, as after a restart.
@@ -146,6 +153,10 @@ func (s *shop) recordFor(kind script.Construction, i uint32, k1 *btcec.PrivateKe
 		return r, err
 	}
 	txid := sha256.Sum256(nonce[:])
+	funding, err := channel.EncodeTx(fundingTx(txid))
+	if err != nil {
+		return r, err
+	}
 	return channel.PayeeRecord{
 		Phase: channel.Open,
 		Terms: channel.Terms{
@@ -155,8 +166,20 @@ func (s *shop) recordFor(kind script.Construction, i uint32, k1 *btcec.PrivateKe
 			Expiry: expiry, Margin: 36, Confirmations: 1, Credit: price,
 		},
 		NewcomerAbove: channel.MaxSat, // msat: they have all paid for long
+		FundingTx:     funding,
 		Digest:        txid[:],
 	}, nil
+}
+
+// fundingTx is a T1 of the usual size: one input that a wallet signed, the channel's
+// output, and change.
+func fundingTx(seed [32]byte) *wire.MsgTx {
+	tx := wire.NewMsgTx(2)
+	tx.AddTxIn(&wire.TxIn{PreviousOutPoint: wire.OutPoint{Hash: seed}, Witness: wire.TxWitness{make([]byte, 64)}})
+	for range 2 {
+		tx.AddTxOut(&wire.TxOut{Value: capacity, PkScript: append([]byte{0x51, 0x20}, seed[:]...)})
+	}
+	return tx
 }
 
 // sign makes updates that pay sat for each of the channels, n rounds long: the

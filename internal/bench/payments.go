@@ -50,6 +50,9 @@ func Payments(ctx context.Context, cfg Config, kind script.Construction, channel
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	each := max(int(cfg.Time.Seconds()*expected)/cfg.Rounds/channels, 1)
+	if s.built, err = s.scripts(); err != nil {
+		return err
+	}
 	var p taken
 	for round := range cfg.Rounds {
 		updates, err := s.sign(ctx, round*each, each)
@@ -130,16 +133,9 @@ func (s *shop) payRate(ctx context.Context, payers int, updates []channel.Update
 
 // verifyRate is how many updates a second so many cores verify, scripts built.
 func (s *shop) verifyRate(ctx context.Context, updates []channel.Update, workers int) (float64, error) {
-	built := make([]*script.Channel, len(s.records))
-	for i, r := range s.records {
-		var err error
-		if built[i], err = r.Terms.Script(); err != nil {
-			return 0, err
-		}
-	}
 	return rate(ctx, workers, len(updates), func(_ context.Context, i int) error {
 		c := i % len(s.records)
-		return s.records[c].Terms.VerifyUpdate(built[c], updates[i])
+		return s.records[c].Terms.VerifyUpdate(s.built[c], updates[i])
 	})
 }
 
@@ -154,4 +150,16 @@ func (s *shop) commitRate(ctx context.Context, n int) (float64, error) {
 	return rate(ctx, writers, n, func(ctx context.Context, i int) error {
 		return s.store.Commit(ctx, store.Op{Bucket: "bench", Key: s.records[i%writers].Terms.ID(), Value: e.Value, Expect: store.Any})
 	})
+}
+
+// scripts are the channels', built.
+func (s *shop) scripts() ([]*script.Channel, error) {
+	built := make([]*script.Channel, len(s.records))
+	for i, r := range s.records {
+		var err error
+		if built[i], err = r.Terms.Script(); err != nil {
+			return nil, err
+		}
+	}
+	return built, nil
 }
