@@ -82,7 +82,9 @@ func (p *Payee) settleSeats(ctx context.Context, seats []channel.Seat, rate scri
 	raw := []byte(nil)
 	if rate == 0 {
 		raw = seats[0].Record.Settlement.Tx
-	} else if raw, err = p.batch(ctx, seats, rate); err != nil || raw == nil {
+	} else if raw, err = p.batch(ctx, seats, rate); errors.Is(err, errUnmade) {
+		return errors.Join(err, p.without(ctx, seats, rate))
+	} else if err != nil || raw == nil {
 		return err
 	}
 	taken, err := p.offerTx(ctx, raw)
@@ -98,6 +100,47 @@ func (p *Payee) settleSeats(ctx context.Context, seats []channel.Seat, rate scri
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// errUnmade: what is saved of one of a batch's channels is good for no settlement.
+var errUnmade = errors.New("a settlement of several channels could not be made")
+
+// without settles the channels of a batch that could not be made: together those whose
+// half-signature is good for what is saved, and each of the others alone, which names
+// what is wrong with it, and stops it where that is an invariant. Where all are good
+// each is settled alone.
+func (p *Payee) without(ctx context.Context, seats []channel.Seat, rate script.FeeRate) error {
+	var good, bad []channel.Seat
+	for _, s := range seats {
+		if p.completes(s) {
+			good = append(good, s)
+		} else {
+			bad = append(bad, s)
+		}
+	}
+	if len(bad) == 0 {
+		good, bad = nil, seats
+	}
+	var failed []error
+	if len(good) > 0 {
+		failed = append(failed, p.settleSeats(ctx, good, rate))
+	}
+	for _, s := range bad {
+		own := s.Rate
+		if s.Record.Settlement != nil {
+			own = s.Afresh(p.cfg.Payout)
+		}
+		if own > 0 {
+			failed = append(failed, p.settleSeat(ctx, s, own))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// completes reports whether what a record holds can be completed to a settlement.
+func (p *Payee) completes(s channel.Seat) bool {
+	c, err := s.Record.Claim(s.Script)
+	return err == nil && s.Script.VerifyState(script.State{Sender: c.Sender, Lock: c.Lock, Rest: c.Rest}, c.HalfSig) == nil
 }
 
 // settleSeat settles one channel alone, unless it was settled otherwise meanwhile.
@@ -125,7 +168,7 @@ func unchanged(now, then channel.PayeeRecord) bool {
 
 // batch completes one settlement of several channels and saves it with all of them in
 // one commit. Where one has changed meanwhile nothing is made: the next step decides
-// anew.
+// anew. Errors: errUnmade, of the store.
 func (p *Payee) batch(ctx context.Context, seats []channel.Seat, rate script.FeeRate) (channel.Hex, error) {
 	held, unlock, err := p.lockAll(ctx, seats)
 	if err != nil || held == nil {
@@ -135,17 +178,17 @@ func (p *Payee) batch(ctx context.Context, seats []channel.Seat, rate script.Fee
 	claims, next := make([]script.Claim, len(held)), make([]channel.PayeeRecord, len(held))
 	ids, records := make([]string, len(held)), make([]*channel.PayeeRecord, len(held))
 	for i, h := range held {
-		if claims[i], err = p.claim(h); err != nil {
-			return nil, err
-		}
 		seats[i].Record, records[i], ids[i] = h.record, &h.record, h.id
+		if claims[i], err = p.claim(h); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", errUnmade, h.id, err)
+		}
 	}
 	tx, fee, err := script.Settle(claims, p.cfg.Payout, rate)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", channel.ErrTooSmall, err)
+		return nil, fmt.Errorf("%w: %w", errUnmade, err)
 	}
 	if err := channel.BatchSound(records, tx, fee, p.cfg.Payout); err != nil {
-		return nil, p.stop(ctx, held[0], err)
+		return nil, fmt.Errorf("%w: %w", errUnmade, err) // who is to blame shows alone
 	}
 	raw, err := channel.EncodeTx(tx)
 	if err != nil {
