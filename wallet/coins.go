@@ -48,6 +48,8 @@ type reservation struct {
 	Txid   string `json:"txid"`   // of the transaction that the coin is promised to
 	Value  int64  `json:"value"`  // sat
 	Height uint32 `json:"height"` // tip when it was reserved
+	// Script is the coin's own, of one that is lent: what it takes to sign for it.
+	Script []byte `json:"script,omitempty"`
 	rev    uint64
 }
 
