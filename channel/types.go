@@ -58,7 +58,7 @@ func (k Key) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(k[
 func (k *Key) UnmarshalText(b []byte) error {
 	raw, err := hex.DecodeString(string(b))
 	if err != nil || len(raw) != len(k) {
-		return fmt.Errorf("a key is 33 bytes of hex, not %q", b)
+		return fmt.Errorf("a key is 33 bytes of hex, not %.80q", b)
 	}
 	copy(k[:], raw)
 	return nil
@@ -77,7 +77,7 @@ func (n Nonce) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(
 func (n *Nonce) UnmarshalText(b []byte) error {
 	raw, err := hex.DecodeString(string(b))
 	if err != nil || len(raw) != len(n) || raw[0]>>4 != 0 {
-		return fmt.Errorf("a nonce is 16 bytes of hex below 2^124, not %q", b)
+		return fmt.Errorf("a nonce is 16 bytes of hex below 2^124, not %.80q", b)
 	}
 	copy(n[:], raw)
 	return nil
@@ -90,15 +90,15 @@ type Outpoint wire.OutPoint
 func ParseOutpoint(s string) (Outpoint, error) {
 	id, index, ok := strings.Cut(s, ":")
 	if !ok || len(id) != 64 || strings.ToLower(id) != id {
-		return Outpoint{}, fmt.Errorf("%q is no channel id (txid:vout)", s)
+		return Outpoint{}, fmt.Errorf("%.80q is no channel id (txid:vout)", s)
 	}
 	hash, err := chainhash.NewHashFromStr(id)
 	if err != nil {
-		return Outpoint{}, fmt.Errorf("%q is no channel id (txid:vout): %w", s, err)
+		return Outpoint{}, fmt.Errorf("%.80q is no channel id (txid:vout): %w", s, err)
 	}
 	vout, err := strconv.ParseUint(index, 10, 32)
 	if err != nil || strconv.FormatUint(vout, 10) != index {
-		return Outpoint{}, fmt.Errorf("%q is no channel id (txid:vout)", s)
+		return Outpoint{}, fmt.Errorf("%.80q is no channel id (txid:vout)", s)
 	}
 	return Outpoint{Hash: *hash, Index: uint32(vout)}, nil
 }

@@ -8,6 +8,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // ErrPriceList: a line of a price list that is not understood; the error names it.
@@ -96,6 +98,9 @@ func (r *rule) parse(fields []string) (err error) {
 		return errors.New("a glob and a price are wanted, such as: *.iso 1sat/MiB")
 	}
 	r.glob = strings.TrimPrefix(fields[0], "/")
+	if i := strings.IndexFunc(r.glob, unicode.IsControl); i >= 0 || !utf8.ValidString(r.glob) {
+		return fmt.Errorf("glob %.80q: no file's name has that", fields[0])
+	}
 	for element := range strings.SplitSeq(r.glob, "/") {
 		if _, err := path.Match(element, ""); err != nil || element == "" {
 			return fmt.Errorf("glob %q: %w", fields[0], path.ErrBadPattern)

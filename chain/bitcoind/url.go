@@ -65,6 +65,9 @@ func ParseURL(text string, network *chaincfg.Params) (cfg Config, err error) {
 	if port == "" {
 		return cfg, fmt.Errorf("%w: %s names no port", ErrConfig, Redact(text))
 	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return cfg, fmt.Errorf("%w: the port of %s is 1 to 65535", ErrConfig, Redact(text))
+	}
 	cfg = Config{Network: network, URL: "http://" + net.JoinHostPort(u.Hostname(), port)}
 	if u.User != nil {
 		cfg.User = u.User.Username()

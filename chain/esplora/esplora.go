@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -69,6 +70,12 @@ type Client struct {
 
 var _ chain.Backend = (*Client)(nil)
 
+// badPort reports whether a URL's port is none; "" is the scheme's.
+func badPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return text != "" && (err != nil || n == 0)
+}
+
 // New makes a client; it asks the server nothing yet. Errors: ErrConfig.
 func New(cfg Config) (*Client, error) {
 	u, err := url.Parse(strings.TrimRight(cfg.URL, "/"))
@@ -77,6 +84,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("%w: URL: %w", ErrConfig, err)
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
 		return nil, fmt.Errorf("%w: %q is not the http or https URL of an API", ErrConfig, cfg.URL)
+	case badPort(u.Port()):
+		return nil, fmt.Errorf("%w: the port of %q is 1 to 65535", ErrConfig, cfg.URL)
 	case cfg.MinFeeRate < 0, cfg.MaxFeeRate < 0, cfg.MaxFeeRate > 0 && cfg.MinFeeRate > cfg.MaxFeeRate:
 		return nil, fmt.Errorf("%w: fee rates %d to %d", ErrConfig, cfg.MinFeeRate, cfg.MaxFeeRate)
 	case cfg.Timeout < 0, cfg.Tries < 0:

@@ -163,4 +163,11 @@ func explain(err error) *failure {
 		next: "This is most likely a defect of ours: please report the message.", err: err}
 }
 
-func sentence(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+// maxSentence bounds what a message repeats of what others said, in characters.
+const maxSentence = 2000
+
+// sentence is an error's text on one line. Much of it may be another's word: what could
+// control a terminal is left out, and it ends somewhere.
+func sentence(err error) string {
+	return clip(printable(strings.ReplaceAll(err.Error(), "\n", "; ")), maxSentence)
+}

@@ -2,6 +2,7 @@ package bitcoin
 
 import (
 	"encoding/hex"
+	"strings"
 
 	"github.com/spillway/spillway/mpp"
 )
@@ -66,12 +67,26 @@ func (a OpenAnswer) MarshalJSON() ([]byte, error) {
 func (a *OpenAnswer) UnmarshalJSON(data []byte) error {
 	f := parse(ErrAnswer, data)
 	got := OpenAnswer{
-		Phase: f.text("phase", need), Confirmations: f.height("confirmations", need), Depth: f.height("depth", may),
+		Phase: f.phase(), Confirmations: f.height("confirmations", need), Depth: f.height("depth", may),
 	}
 	if f.err == nil {
 		*a = got
 	}
 	return f.err
+}
+
+// maxPhase bounds the name of a phase, in bytes.
+const maxPhase = 32
+
+// phase reads the name of a phase, which people are shown: small letters. Which ones
+// there are is the payee's to know.
+func (f *fields) phase() string {
+	s := f.text("phase", need)
+	if len(s) > maxPhase || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz-") != "" {
+		f.fail("phase", "is not a word")
+		return ""
+	}
+	return s
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -90,7 +105,7 @@ func (a ResumeAnswer) MarshalJSON() ([]byte, error) {
 func (a *ResumeAnswer) UnmarshalJSON(data []byte) error {
 	f := parse(ErrAnswer, data)
 	got := ResumeAnswer{
-		ChannelID: f.outpoint("channelId"), Phase: f.text("phase", need),
+		ChannelID: f.outpoint("channelId"), Phase: f.phase(),
 		CumulativeAmount: f.amount("cumulativeAmount", MaxSat, need), Signature: f.bytes("signature", minSig, maxSig, need),
 		ChargedMsat: f.amount("chargedMsat", MaxMsat, need), OwedMsat: f.amount("owedMsat", MaxMsat, need),
 		RequiredCumulative: f.amount("requiredCumulative", MaxSat, need),
