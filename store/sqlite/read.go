@@ -50,9 +50,16 @@ func (s *Store) Get(ctx context.Context, bucket, key string) (store.Entry, error
 	if err := s.usable(ctx); err != nil {
 		return store.Entry{}, err
 	}
+	e, known, asked := s.cache.get(bucket, key)
+	if known {
+		return e, nil
+	}
 	e, err := scan(s.get.QueryRowContext(ctx, bucket, key), bucket)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.Entry{}, store.ErrNotFound
+	}
+	if err == nil {
+		s.cache.learn(asked, e)
 	}
 	return e, s.answer(err)
 }

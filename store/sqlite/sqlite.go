@@ -46,6 +46,7 @@ type Store struct {
 	get     *sql.Stmt
 	list    *sql.Stmt
 	listEnd *sql.Stmt
+	cache   *cache
 
 	mu      sync.Mutex // guards what follows
 	waiting []*pending
@@ -72,7 +73,7 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return nil, classify(err)
 	}
-	s := &Store{path: path, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	s := &Store{path: path, cache: newCache(!o.Shared), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.closeFiles())
@@ -104,7 +105,7 @@ func (s *Store) connect(ctx context.Context, o Options) (err error) {
 	if err := migrate(ctx, s.write, s.lock.alone()); err != nil {
 		return err
 	}
-	if s.w, err = newWriter(ctx, s.write); err != nil {
+	if s.w, err = newWriter(ctx, s.write, s.cache); err != nil {
 		return err
 	}
 	if s.read, err = sql.Open("sqlite", dsn(s.path, o, "query_only(1)")); err != nil {

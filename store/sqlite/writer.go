@@ -12,6 +12,7 @@ import (
 // goroutine.
 type writer struct {
 	conn  *sql.Conn
+	cache *cache
 	stmts map[string]*sql.Stmt
 	count int // of transactions begun
 }
@@ -29,12 +30,12 @@ const (
 		ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, value = excluded.value, sum = excluded.sum`
 )
 
-func newWriter(ctx context.Context, db *sql.DB) (_ *writer, err error) {
+func newWriter(ctx context.Context, db *sql.DB, c *cache) (_ *writer, err error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{conn: conn, stmts: map[string]*sql.Stmt{}}
+	w := &writer{conn: conn, cache: c, stmts: map[string]*sql.Stmt{}}
 	for _, text := range []string{sqlBegin, sqlCommit, sqlRollback, sqlRevision, sqlFloor, sqlSetFloor, sqlDelete, sqlPut} {
 		if w.stmts[text], err = conn.PrepareContext(ctx, text); err != nil {
 			return nil, errors.Join(err, w.close())
@@ -76,10 +77,12 @@ func (w *writer) transact(batch []*pending) (conflicts []error, err error) {
 	}
 	w.count++
 	t := &transaction{w: w, cells: map[address]*cell{}}
+	done := false
+	defer func() { w.cache.end(t.cells, done) }()
 	conflicts, err = t.run(batch)
 	if err == nil && t.changed {
 		err = w.exec(sqlCommit)
-		if err == nil {
+		if done = err == nil; done {
 			return conflicts, nil
 		}
 	}
@@ -142,12 +145,16 @@ func (t *transaction) cell(op store.Op) (*cell, error) {
 	if c := t.cells[at]; c != nil {
 		return c, nil
 	}
-	rev, err := t.w.number(sqlRevision, op.Bucket, op.Key)
-	if err != nil {
-		return nil, err
+	c := &cell{}
+	rev, known := t.w.cache.begin(at)
+	t.cells[at] = c // begun: whatever becomes of it, it is ended
+	if !known {
+		var err error
+		if rev, err = t.w.number(sqlRevision, op.Bucket, op.Key); err != nil {
+			return nil, err
+		}
 	}
-	c := &cell{revision: rev, there: rev > 0}
-	t.cells[at] = c
+	c.revision, c.there = rev, rev > 0
 	return c, nil
 }
 
