@@ -149,7 +149,15 @@ func (p *authParser) param(item *authItem, name string) error {
 // ISO 8859-1.
 func (p *authParser) quoted() (string, error) {
 	p.at++
-	var out []byte
+	from := p.at
+	for p.at < len(p.s) && isPlain(p.s[p.at]) && p.s[p.at] != 0x7f {
+		p.at++
+	}
+	if p.at < len(p.s) && p.s[p.at] == '"' { // as nearly every value is
+		p.at++
+		return p.s[from : p.at-1], nil
+	}
+	out := []byte(p.s[from:p.at])
 	for p.at < len(p.s) {
 		c := p.s[p.at]
 		switch {
@@ -204,4 +212,10 @@ func text(b []byte) string {
 
 func isToken(c byte) bool { return isAlnum(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 }
 
-func isToken68(c byte) bool { return isAlnum(c) || strings.IndexByte("-._~+/", c) >= 0 }
+func isToken68(c byte) bool {
+	switch c {
+	case '-', '.', '_', '~', '+', '/':
+		return true
+	}
+	return isAlnum(c)
+}

@@ -16,6 +16,9 @@ import (
 // is read as JSON, strictly. Integers that a double can't hold exactly are
 // refused rather than rounded (amounts travel as decimal strings). Errors: ErrJSON, ErrNumber.
 func JCS(v any) ([]byte, error) {
+	if out, ok := appendPlain(make([]byte, 0, 512), v, 0); ok {
+		return out, nil
+	}
 	raw, ok := v.(json.RawMessage)
 	if !ok {
 		var err error
@@ -134,7 +137,12 @@ func appendObject(out []byte, m map[string]any) (_ []byte, err error) {
 // appendString writes a string with the escapes of RFC 8785 section 3.2.2.2.
 func appendString(out []byte, s string) []byte {
 	out = append(out, '"')
-	for _, r := range s {
+	plain := 0
+	for plain < len(s) && isPlain(s[plain]) {
+		plain++
+	}
+	out = append(out, s[:plain]...)
+	for _, r := range s[plain:] {
 		switch r {
 		case '"', '\\':
 			out = append(out, '\\', byte(r))

@@ -247,3 +247,45 @@ func TestBase64(t *testing.T) {
 		}
 	}
 }
+
+// readBack is the canonical JSON of what encoding/json makes of a value.
+func readBack(v any) ([]byte, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return JCS(json.RawMessage(raw))
+}
+
+// What is written straight away is what reading it back would give.
+func TestJCSPlain(t *testing.T) {
+	type word string
+	type object map[string]any
+	rapid.Check(t, func(t *rapid.T) {
+		v := map[string]any{
+			"z":  object{"list": []string{rapid.String().Draw(t, "a"), string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))}, "": word("w")},
+			"b":  []any{rapid.Int64().Draw(t, "i"), rapid.Uint32().Draw(t, "u"), rapid.Uint64().Draw(t, "long"), rapid.Bool().Draw(t, "flag")},
+			"aa": []word{"x", word(rapid.String().Draw(t, "word"))}, rapid.String().Draw(t, "name"): uint8(7),
+		}
+		got, err := JCS(v)
+		want, wantErr := readBack(v)
+		if string(got) != string(want) || (err == nil) != (wantErr == nil) {
+			t.Fatalf("%s, %v\nread back: %s, %v", got, err, want, wantErr)
+		}
+	})
+	var none map[string]any
+	deep := any("x")
+	for range maxDepth + 1 {
+		deep = []any{deep}
+	}
+	for _, v := range []any{
+		nil, none, object(nil), []any(nil), []any{}, []byte("ab"), []string(nil), json.Number("1.0"), []json.Number{"1e1"}, word("<&>\u2028\x7f"), deep,
+		map[string]any{"n": json.RawMessage(`{"b":1,"a":2.50}`)}, map[word]any{"k": 1}, map[int]any{1: 2}, struct{ A int }{3}, 1.5, new(string), int64(1)<<53 + 1,
+	} {
+		got, err := JCS(v)
+		want, wantErr := readBack(v)
+		if string(got) != string(want) || (err == nil) != (wantErr == nil) {
+			t.Errorf("%#v: %s, %v\nread back: %s, %v", v, got, err, want, wantErr)
+		}
+	}
+}

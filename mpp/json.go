@@ -1,6 +1,7 @@
 package mpp
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -214,7 +215,15 @@ func (p *jsonParser) number() (json.Number, error) {
 
 func (p *jsonParser) str() (string, error) {
 	p.at++
-	var out []byte
+	from := p.at
+	for p.at < len(p.data) && isPlain(p.data[p.at]) {
+		p.at++
+	}
+	if p.peek() == '"' { // as nearly every string is
+		p.at++
+		return string(p.data[from : p.at-1]), nil
+	}
+	out := bytes.Clone(p.data[from:p.at])
 	for p.at < len(p.data) {
 		switch c := p.data[p.at]; {
 		case c == '"':
@@ -242,6 +251,9 @@ func (p *jsonParser) str() (string, error) {
 	}
 	return "", p.fail("unterminated string")
 }
+
+// isPlain reports whether a byte stands for itself in a string.
+func isPlain(c byte) bool { return c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' }
 
 const (
 	escapeCodes = `"\/bfnrt`
