@@ -26,9 +26,10 @@ type Rung struct {
 // stake. Nothing is saved and nothing is broadcast: the rungs are for a watchtower.
 // They are as good as money spent: whoever has them can settle the channel, at the
 // highest rung's fee at worst.
+// In a duplex channel they are of the newest state that the payee can complete, and
+// valid from its lock on.
 // Errors: ErrUnknown, channel.ErrFinalized, channel.ErrNothingAtStake,
-// channel.ErrTooSmall, channel.ErrUnsupported for a duplex channel, whose
-// settlements are locked. docs/protocol.md, "Watchtower".
+// channel.ErrTooSmall. docs/protocol.md, "Watchtower".
 func (p *Payee) Rungs(ctx context.Context, id string, limit script.FeeRate) ([]Rung, error) {
 	h, err := p.read(ctx, id)
 	if err != nil {
@@ -44,9 +45,7 @@ func (p *Payee) Rungs(ctx context.Context, id string, limit script.FeeRate) ([]R
 	switch {
 	case r.Phase.Final():
 		return nil, fmt.Errorf("%w: phase %s", channel.ErrFinalized, r.Phase)
-	case r.Terms.Construction == script.Duplex:
-		return nil, fmt.Errorf("%w: %s", channel.ErrUnsupported, r.Terms.Construction)
-	case r.Paid == 0:
+	case r.Claimed() == 0:
 		return nil, channel.ErrNothingAtStake
 	}
 	claim, err := r.Claim(h.script)
@@ -56,8 +55,8 @@ func (p *Payee) Rungs(ctx context.Context, id string, limit script.FeeRate) ([]R
 	if claim.PayeeKey, err = p.cfg.Keys.PayeeChannelKey(r.Terms.Nonce); err != nil {
 		return nil, err
 	}
-	size := h.script.SettlementVSize(claim.Rest, p.cfg.Payout)
-	stake := int64(r.Paid) - script.Dust(p.cfg.Payout)
+	size := h.script.StateVSize(script.State{Sender: claim.Sender, Lock: claim.Lock, Rest: claim.Rest}, p.cfg.Payout)
+	stake := int64(r.Claimed()) - script.Dust(p.cfg.Payout)
 	if top := script.FeeRate(max(stake, 0) * 1000 / size); limit > top {
 		limit = top
 	}
@@ -82,7 +81,7 @@ func (p *Payee) Rungs(ctx context.Context, id string, limit script.FeeRate) ([]R
 		rungs = append(rungs, Rung{Tx: raw, Txid: tx.TxHash().String(), Rate: rate, Fee: fee, Amount: r.Claimed()})
 	}
 	if len(rungs) == 0 {
-		return nil, fmt.Errorf("%w: paid %d sat", channel.ErrTooSmall, r.Paid)
+		return nil, fmt.Errorf("%w: paid %d sat", channel.ErrTooSmall, r.Claimed())
 	}
 	return rungs, nil
 }

@@ -230,6 +230,9 @@ func (a *app) lookEvery() time.Duration {
 // towerTells tells what a tower does.
 func (a *app) towerTells(e tower.Event) {
 	line := map[string]any{"provider": e.Provider, "channel": e.Channel, "amount_sat": e.Amount, "rungs": e.Rungs}
+	if e.Epoch > 0 {
+		line["epoch"] = e.Epoch
+	}
 	switch e.Kind {
 	case "rung":
 		a.out.say("%s: rung %d of %d for %s (%s), %s of fee, at height %d: %s", e.Provider, e.Rung+1, e.Rungs, e.Channel, e.Why,

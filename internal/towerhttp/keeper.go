@@ -51,32 +51,55 @@ type Keeper struct {
 // Mark is what was handed over of a channel last.
 type Mark struct {
 	Amount  uint64 // sat; 0: nothing yet
+	Epoch   uint32 // of what was handed over; duplex only
 	Height  uint32 // the tip then
 	Refused bool   // by the tower, or because no rung can be made of it
 }
 
+// newest is the newest of a payee's that can be settled.
+func newest(r channel.PayeeRecord) channel.Update {
+	if r.Duplex != nil {
+		return r.Duplex.Held
+	}
+	return channel.Update{Amount: r.Paid}
+}
+
+// until is the height at which it has to be mined at the latest.
+func until(r channel.PayeeRecord) uint32 {
+	if u := newest(r); u.Epoch > 0 {
+		if height, ok := r.Terms.Lock(u.Epoch - 1); ok {
+			return height
+		}
+	}
+	return r.Terms.Expiry
+}
+
+// update is what was handed over last.
+func (m Mark) update() channel.Update { return channel.Update{Amount: m.Amount, Epoch: m.Epoch} }
+
 // Due reports whether a channel's ladder is to be handed over: the first time that
-// something was paid, when paid rose by a hundredth of the capacity or by the minimum
-// charge, after every blocks and near the margin when it rose at all, and after a day
+// something was paid, when its newest state is of another epoch, when paid rose by a
+// hundredth of the capacity or by the minimum charge, after every blocks and near the margin when it rose at all, and after a day
 // in any case. One that was refused is tried again when more was paid, or with the
 // next block. docs/protocol.md, "Watchtower".
 func Due(r channel.PayeeRecord, last Mark, tip, every uint32) bool {
+	u := newest(r)
 	switch {
-	case r.Phase.Final() || r.Paid == 0 || r.Terms.Construction == script.Duplex:
+	case r.Phase.Final() || u.Amount == 0:
 		return false
 	case last.Refused:
-		return r.Paid > last.Amount || tip > last.Height
-	case last.Amount == 0:
+		return u.Newer(last.update()) || tip > last.Height
+	case last.Amount == 0 || u.Epoch > last.Epoch:
 		return true
-	case r.Paid <= last.Amount:
+	case !u.Newer(last.update()):
 		return tip >= last.Height+renew
 	}
 	enough := r.Terms.Capacity / 100
 	if r.Terms.MinimumCharge > 0 {
 		enough = min(enough, r.Terms.MinimumCharge)
 	}
-	near := uint64(tip)+uint64(every) >= uint64(r.Terms.Expiry-min(r.Terms.Expiry, r.Terms.Margin))
-	return r.Paid-last.Amount >= enough || tip >= last.Height+every || near
+	near := uint64(tip)+uint64(every) >= uint64(until(r)-min(until(r), r.Terms.Margin))
+	return u.Amount-last.Amount >= enough || tip >= last.Height+every || near
 }
 
 // Step hands over what is due at this tip; everything that rose where all is set. A
@@ -130,7 +153,8 @@ func (k *Keeper) Step(ctx context.Context, tip uint32, all bool) error {
 
 // one hands one channel's ladder over.
 func (k *Keeper) one(ctx context.Context, r channel.PayeeRecord, tip uint32) (Mark, error) {
-	refused := Mark{Amount: r.Paid, Height: tip, Refused: true}
+	u := newest(r)
+	refused := Mark{Amount: u.Amount, Epoch: u.Epoch, Height: tip, Refused: true}
 	rungs, err := k.Payee.Rungs(ctx, r.Terms.ID(), k.Limit)
 	if errors.Is(err, channel.ErrTooSmall) || errors.Is(err, channel.ErrFinalized) {
 		return refused, nil // nothing that a tower could settle, yet or any more
@@ -144,6 +168,9 @@ func (k *Keeper) one(ctx context.Context, r channel.PayeeRecord, tip uint32) (Ma
 		}
 	}
 	h := tower.Handoff{Channel: r.Terms.Outpoint, Expiry: r.Terms.Expiry, Margin: r.Terms.Margin}
+	if r.Duplex != nil {
+		h.Step = r.Terms.Step
+	}
 	if h.Ladder, err = tower.Pack(txs); err != nil {
 		return refused, err
 	}
@@ -151,16 +178,26 @@ func (k *Keeper) one(ctx context.Context, r channel.PayeeRecord, tip uint32) (Ma
 	if err != nil {
 		return refused, err
 	}
-	if taken.Amount < 0 || uint64(taken.Amount) < rungs[0].Amount {
-		return refused, &RefusedError{Problem{Code: "older", Detail: fmt.Sprintf("it holds %d sat, not %d", taken.Amount, rungs[0].Amount)}}
+	given, has := handed(txs[0], r, rungs[0].Amount), channel.Update{Amount: uint64(max(taken.Amount, 0)), Epoch: taken.Epoch}
+	if given.Newer(has) {
+		return refused, &RefusedError{Problem{Code: "older", Detail: fmt.Sprintf("it holds %d sat in epoch %d, not %d in %d", has.Amount, has.Epoch, given.Amount, given.Epoch)}}
 	}
-	if uint64(taken.Amount) > rungs[0].Amount {
+	if has.Newer(given) {
 		k.asked = false // it knows more than we do
 	}
 	if k.Told != nil {
 		k.Told(taken)
 	}
-	return Mark{Amount: rungs[0].Amount, Height: tip}, nil
+	return Mark{Amount: given.Amount, Epoch: given.Epoch, Height: tip}, nil
+}
+
+// handed is what a ladder is of: the state may be newer by now than the record was.
+func handed(rung *wire.MsgTx, r channel.PayeeRecord, amount uint64) channel.Update {
+	u := channel.Update{Amount: amount}
+	if r.Duplex != nil {
+		u.Epoch = (r.Terms.Expiry - rung.LockTime) / r.Terms.Step
+	}
+	return u
 }
 
 // learn takes the updates that the tower holds and the payee has forgotten, once, and
@@ -188,15 +225,15 @@ func (k *Keeper) learn(ctx context.Context, tip uint32) error {
 	var failed []error
 	for _, h := range list {
 		r, ok := known[h.Channel]
-		if !ok || r.Phase.Final() || h.Amount <= 0 || uint64(h.Amount) <= r.Paid {
+		if !ok || r.Phase.Final() || h.Amount <= 0 || !h.update().Newer(newest(r)) {
 			continue
 		}
 		err := k.take(ctx, h)
 		if err == nil {
 			continue
 		}
-		err = fmt.Errorf("channel %s: the tower holds %d sat, we %d: %w", h.Channel, h.Amount, r.Paid, err)
-		if !errors.Is(err, channel.ErrSignature) && !errors.Is(err, channel.ErrAmountExceeds) && !errors.Is(err, channel.ErrFinalized) {
+		err = fmt.Errorf("channel %s: the tower holds %d sat, we %d: %w", h.Channel, h.Amount, newest(r).Amount, err)
+		if !hopeless(err) {
 			return err // not its fault: asked again
 		}
 		failed = append(failed, err)
@@ -205,11 +242,28 @@ func (k *Keeper) learn(ctx context.Context, tip uint32) error {
 	return errors.Join(failed...)
 }
 
+// hopeless reports whether an update is not taken however often it is shown.
+func hopeless(err error) bool {
+	for _, e := range []error{channel.ErrSignature, channel.ErrAmountExceeds, channel.ErrFinalized, channel.ErrTerms, channel.ErrExpiring} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// update is what the tower holds, without its signature.
+func (h Held) update() channel.Update {
+	return channel.Update{Amount: uint64(max(h.Amount, 0)), Epoch: h.Epoch}
+}
+
 // take takes the update that a tower holds. Errors: channel.ErrSignature where there is
 // none, those of payee.Payee.Pay.
 func (k *Keeper) take(ctx context.Context, h Held) error {
 	for _, half := range h.Halves {
-		q := payee.Request{Channel: h.Channel, Update: &channel.Update{Amount: uint64(h.Amount), Signature: half}}
+		u := h.update()
+		u.Signature = half
+		q := payee.Request{Channel: h.Channel, Update: &u}
 		if _, err := k.Payee.Pay(ctx, q); !errors.Is(err, channel.ErrSignature) {
 			return err
 		}

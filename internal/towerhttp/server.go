@@ -48,6 +48,8 @@ type Problem struct {
 type Held struct {
 	Channel string `json:"channel"`
 	Amount  int64  `json:"amount_sat"`
+	Epoch   uint32 `json:"epoch,omitempty"`       // duplex only
+	Lock    uint32 `json:"lock_height,omitempty"` // duplex only
 	Rungs   int    `json:"rungs"`
 	Expiry  uint32 `json:"expiry_height"`
 	Margin  uint32 `json:"margin"`
@@ -192,7 +194,8 @@ func (s *server) list(_ http.ResponseWriter, r *http.Request, provider string) (
 	}
 	held := make([]Held, len(entries))
 	for i, e := range entries {
-		held[i] = Held{Channel: e.Channel.String(), Amount: e.Amount, Rungs: len(e.Rungs), Expiry: e.Expiry, Margin: e.Margin}
+		held[i] = Held{Channel: e.Channel.String(), Amount: e.Amount, Epoch: e.Epoch(), Lock: e.Lock,
+			Rungs: len(e.Rungs), Expiry: e.Expiry, Margin: e.Margin}
 		if held[i].Halves, err = e.Ladder.Halves(); err != nil {
 			return nil, err
 		}

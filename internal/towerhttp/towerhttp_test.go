@@ -246,13 +246,72 @@ func TestHeldIsRefused(t *testing.T) {
 	}
 }
 
+// A duplex channel's ladder is handed over anew with each epoch, whatever its amount, and
+// settles from its lock on; a provider that was restored learns the epoch too.
+func TestDuplexHandOver(t *testing.T) {
+	s := newStand(t)
+	s.Kinds = []script.Construction{script.Taproot, script.Duplex}
+	s.Policy.Duration = 400
+	s.RestartPayee()
+	s.keeper.Payee = s.Payee
+	id := s.Open(script.Duplex)
+	must(t, s.step())
+	s.buy(id, 0, 20)
+	must(t, s.step())
+	backup := s.snapshot()
+	got, err := s.Payee.Refund(t.Context(), id, "eight", 8*pairtest.Price)
+	must(t, err)
+	must(t, s.Payer.TakeBack(t.Context(), id, got.Back, got.State))
+	must(t, s.step())
+	if len(s.told) != 1 || s.told[0].Amount != 20_000 || s.told[0].Epoch != 1 {
+		t.Fatalf("after its own reversal the payee handed over %+v", s.told)
+	}
+	s.buy(id, 100, 103)
+	must(t, s.step())
+	if len(s.told) != 2 || s.told[1].Amount != 15_000 || s.told[1].Epoch != 3 || !s.told[1].Stored {
+		t.Fatalf("after the payer's: %+v", s.told)
+	}
+
+	s.PayeeDisk = backup
+	s.RestartPayee()
+	must(t, s.Payee.MarkRestored(t.Context()))
+	s.keeper = &towerhttp.Keeper{Payee: s.Payee, HandOver: s.keeper.HandOver, Held: s.client(s.token).Held, Limit: script.FeeRatePerVB(1000)}
+	must(t, s.step())
+	r, err := s.Payee.Record(t.Context(), id)
+	must(t, err)
+	if u := r.Duplex.Held; u.Epoch != 3 || u.Amount != 15_000 {
+		t.Fatalf("it holds (%d, %d sat) after asking the tower", u.Epoch, u.Amount)
+	}
+	tip, err := s.Chain.Tip(t.Context())
+	must(t, err)
+	lock, _ := r.Terms.Lock(3)
+	s.Mine(int(lock - tip.Height))
+	must(t, (&watch.Watch{Chain: s.Chain, Drivers: []watch.Driver{s.tower}}).Step(t.Context()))
+	sent := len(s.Chain.Sent())
+	must(t, s.StepPayee()) // it leaves its tower's rung alone
+	if n := len(s.Chain.Sent()) - sent; n > 0 {
+		t.Errorf("%d broadcasts against its own tower", n)
+	}
+	s.Mine(7)
+	must(t, s.StepPayee())
+	if r, err = s.Payee.Record(t.Context(), id); err != nil || r.Phase != channel.Closed {
+		t.Fatalf("phase %s, %v", r.Phase, err)
+	}
+}
+
 func TestDue(t *testing.T) {
 	record := func(paid uint64) channel.PayeeRecord {
 		return channel.PayeeRecord{Phase: channel.Open, Paid: paid, Terms: channel.Terms{
 			Construction: script.Taproot, Capacity: 100_000, MinimumCharge: 500, Expiry: 1000, Margin: 36}}
 	}
-	rich, duplex, closed := record(2000), record(2000), record(2000)
-	rich.Terms.MinimumCharge, duplex.Terms.Construction, closed.Phase = 5_000, script.Duplex, channel.Closed
+	rich, closed := record(2000), record(2000)
+	rich.Terms.MinimumCharge, closed.Phase = 5_000, channel.Closed
+	duplex := func(epoch uint32, amount uint64) channel.PayeeRecord {
+		r := record(1) // what the newest state gives the payee is another amount
+		r.Terms.Construction, r.Terms.Step = script.Duplex, 36
+		r.Duplex = &channel.Duplex{Held: channel.Update{Epoch: epoch, Amount: amount}}
+		return r
+	}
 	for _, c := range []struct {
 		name string
 		r    channel.PayeeRecord
@@ -262,7 +321,13 @@ func TestDue(t *testing.T) {
 	}{
 		{"nothing paid", record(0), towerhttp.Mark{}, 500, false},
 		{"the first payment", record(1), towerhttp.Mark{}, 500, true},
-		{"a duplex channel", duplex, towerhttp.Mark{}, 500, false},
+		{"a duplex channel", duplex(1, 2000), towerhttp.Mark{}, 500, true},
+		{"one in which the payee holds nothing", duplex(1, 0), towerhttp.Mark{}, 500, false},
+		{"a newer epoch of less", duplex(3, 900), towerhttp.Mark{Amount: 2000, Epoch: 1, Height: 500}, 500, true},
+		{"nothing new in an epoch", duplex(3, 900), towerhttp.Mark{Amount: 900, Epoch: 3, Height: 500}, 520, false},
+		{"little more in an epoch", duplex(3, 901), towerhttp.Mark{Amount: 900, Epoch: 3, Height: 500}, 505, false},
+		{"little more near its deadline", duplex(3, 901), towerhttp.Mark{Amount: 900, Epoch: 3, Height: 885}, 886, true},
+		{"refused in an older epoch", duplex(3, 900), towerhttp.Mark{Amount: 2000, Epoch: 1, Height: 500, Refused: true}, 500, true},
 		{"a closed one", closed, towerhttp.Mark{}, 500, false},
 		{"nothing new", record(1000), towerhttp.Mark{Amount: 1000, Height: 500}, 520, false},
 		{"nothing new for a day", record(1000), towerhttp.Mark{Amount: 1000, Height: 500}, 644, true},

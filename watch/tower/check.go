@@ -14,6 +14,9 @@ type Handoff struct {
 	Channel channel.Outpoint `json:"channel"`
 	Expiry  uint32           `json:"expiry"` // height
 	Margin  uint32           `json:"margin"` // blocks
+	// Step is how many blocks lie between the locks of a duplex channel's epochs; 0: money
+	// flows one way.
+	Step uint32 `json:"step,omitempty"`
 	Ladder
 }
 
@@ -21,14 +24,16 @@ type Handoff struct {
 type Entry struct {
 	Provider string           `json:"provider"`
 	Channel  channel.Outpoint `json:"channel"`
-	Expiry   uint32           `json:"expiry"`   // height
-	Margin   uint32           `json:"margin"`   // blocks
-	Capacity int64            `json:"capacity"` // sat, of the output as the chain showed it
-	Amount   int64            `json:"amount"`   // sat, what the rungs claim before their fee
-	Version  int32            `json:"version"`  // of the rungs
-	Payout   channel.Hex      `json:"payout"`   // the script of their last output
-	Rest     channel.Hex      `json:"rest"`     // the script of the payer's rest; empty where it is zero
-	Funding  channel.Hex      `json:"funding"`  // T1
+	Expiry   uint32           `json:"expiry"` // height
+	Margin   uint32           `json:"margin"` // blocks
+	Step     uint32           `json:"step,omitempty"`
+	Lock     uint32           `json:"lock,omitempty"` // height from which on the rungs are valid; duplex only
+	Capacity int64            `json:"capacity"`       // sat, of the output as the chain showed it
+	Amount   int64            `json:"amount"`         // sat, what the rungs claim before their fee
+	Version  int32            `json:"version"`        // of the rungs
+	Payout   channel.Hex      `json:"payout"`         // the script of their last output
+	Rest     channel.Hex      `json:"rest"`           // the script of the payer's rest; empty where it is zero
+	Funding  channel.Hex      `json:"funding"`        // T1
 	Ladder   Ladder           `json:"ladder"`
 	Rungs    []Rung           `json:"rungs"`
 }
@@ -42,6 +47,29 @@ type Rung struct {
 
 // id names an entry in the store and to package watch.
 func (e Entry) id() string { return e.Provider + "/" + e.Channel.String() }
+
+// Epoch is the epoch of a duplex channel that the rungs belong to; 0 in any other.
+func (e Entry) Epoch() uint32 {
+	if e.Step == 0 {
+		return 0
+	}
+	return (e.Expiry - e.Lock) / e.Step
+}
+
+// Until is the height at which a rung has to be mined at the latest: from there on
+// something older may be. The expiry, or in a duplex channel the lock before the rungs'.
+func (e Entry) Until() uint32 {
+	if e.Step == 0 {
+		return e.Expiry
+	}
+	return e.Lock + e.Step
+}
+
+// newer reports whether a ladder supersedes another one of the channel: by epoch, then
+// by amount.
+func (e Entry) newer(than Entry) bool {
+	return e.Epoch() > than.Epoch() || e.Epoch() == than.Epoch() && e.Amount > than.Amount
+}
 
 // rung is the index of a transaction among the rungs; −1: it is none.
 func (e Entry) rung(txid string) int {
@@ -58,20 +86,28 @@ const maxHeight = 500_000_000
 
 // Check looks at a hand-off in view of the output (T1's, as the chain shows it) that
 // the rungs claim to spend: each rung can be read, spends that output and nothing
-// else, is valid at once and replaceable, pays what the first one pays but for the
+// else, is valid at once (in a duplex channel: from the lock of an odd epoch on) and
+// replaceable, pays what the first one pays but for the
 // fee, pays at least 1 sat/vB and 1 sat/vB more than the one before, and is executed.
 // The entry is without provider and T1. Errors: ErrTime, ErrMalformed, ErrOutpoint,
 // ErrLocked, ErrForm, ErrFees, ErrExecute. docs/protocol.md, "Watchtower".
 func Check(h Handoff, output *wire.TxOut) (Entry, error) {
-	e := Entry{Channel: h.Channel, Expiry: h.Expiry, Margin: h.Margin, Capacity: output.Value, Ladder: h.Ladder}
+	e := Entry{Channel: h.Channel, Expiry: h.Expiry, Margin: h.Margin, Step: h.Step, Capacity: output.Value, Ladder: h.Ladder}
 	if h.Expiry == 0 || h.Expiry >= maxHeight || h.Margin == 0 || h.Margin >= h.Expiry {
 		return e, refuse(ErrTime, "an expiry at %d and a margin of %d blocks", h.Expiry, h.Margin)
+	}
+	if h.Step > 0 && (h.Step < h.Margin || h.Step >= h.Expiry) {
+		return e, refuse(ErrTime, "a step of %d blocks with a margin of %d", h.Step, h.Margin)
 	}
 	rungs, err := h.Unpack()
 	if err != nil {
 		return e, err
 	}
 	first := rungs[0]
+	e.Lock = first.LockTime
+	if err := e.locked(); err != nil {
+		return e, err
+	}
 	for i, tx := range rungs {
 		if err := form(wire.OutPoint(h.Channel), first, tx); err != nil {
 			return e, err
@@ -100,6 +136,17 @@ func Check(h Handoff, output *wire.TxOut) (Entry, error) {
 	return e, nil
 }
 
+// locked refuses a lock that no state has which a payee can complete.
+func (e Entry) locked() error {
+	switch {
+	case e.Step == 0 && e.Lock != 0:
+		return refuse(ErrLocked, "nLockTime %d", e.Lock)
+	case e.Step > 0 && (e.Lock == 0 || e.Lock >= e.Expiry || (e.Expiry-e.Lock)%e.Step != 0 || e.Epoch()%2 == 0):
+		return refuse(ErrLocked, "nLockTime %d is the lock of no epoch in which the payee receives", e.Lock)
+	}
+	return nil
+}
+
 // form refuses what is no settlement of this output alone, or pays others than the
 // first rung does.
 func form(op wire.OutPoint, first, tx *wire.MsgTx) error {
@@ -107,8 +154,8 @@ func form(op wire.OutPoint, first, tx *wire.MsgTx) error {
 	switch {
 	case len(tx.TxIn) != 1 || in.PreviousOutPoint != op:
 		return refuse(ErrOutpoint, "%s, not %s", in.PreviousOutPoint, op)
-	case tx.LockTime != 0:
-		return refuse(ErrLocked, "nLockTime %d", tx.LockTime)
+	case tx.LockTime != first.LockTime:
+		return refuse(ErrLocked, "nLockTime %d and %d", first.LockTime, tx.LockTime)
 	case in.Sequence != script.Sequence:
 		return refuse(ErrForm, "nSequence 0x%08x", in.Sequence)
 	case tx.Version != first.Version || tx.Version != 2 && tx.Version != 3:

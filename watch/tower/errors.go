@@ -17,8 +17,9 @@ var (
 	ErrMalformed = errors.New("the ladder cannot be read")
 	// ErrOutpoint: a rung spends something else than the channel, or more than it.
 	ErrOutpoint = errors.New("a rung spends something else than the channel's output")
-	// ErrLocked: a rung is not valid at once.
-	ErrLocked = errors.New("a rung is locked")
+	// ErrLocked: a rung is not valid at once, nor from the lock of an epoch on in which
+	// the payee of a duplex channel receives.
+	ErrLocked = errors.New("a rung has a lock that it cannot have")
 	// ErrForm: a rung could not be relayed or not be replaced, or it pays others
 	// than the first one does.
 	ErrForm = errors.New("a rung has not the form of a settlement")

@@ -110,14 +110,15 @@ func (t *Tower) Authenticate(ctx context.Context, token string) (provider string
 // Taken is a tower's answer to a hand-off.
 type Taken struct {
 	Channel string `json:"channel"`
-	Amount  int64  `json:"amount_sat"` // what the ladder that is held claims, before its fee
+	Amount  int64  `json:"amount_sat"`      // what the ladder that is held claims, before its fee
+	Epoch   uint32 `json:"epoch,omitempty"` // of the ladder that is held; duplex only
 	Rungs   int    `json:"rungs"`
-	Stored  bool   `json:"stored"` // false: one of this amount, or of a higher one, was held already
+	Stored  bool   `json:"stored"` // false: this one, or a newer one, was held already
 }
 
 // Take takes a ladder from a provider. It is checked against the output that the
-// chain shows, and saved before the answer. One of no higher amount than the one that
-// is held is a success without effect, so that a repeated message does no harm.
+// chain shows, and saved before the answer. One that is not newer than the one that is
+// held, by epoch and then by amount, is a success without effect, so that a repeated message does no harm.
 // Errors: those of Check, ErrUnseen, ErrSpent, ErrFull, of the chain and the store.
 func (t *Tower) Take(ctx context.Context, provider string, h Handoff) (Taken, error) {
 	e, err := t.judge(ctx, h)
@@ -129,7 +130,7 @@ func (t *Tower) Take(ctx context.Context, provider string, h Handoff) (Taken, er
 		var held Entry
 		var stored bool
 		if held, stored, err = t.put(ctx, e); err == nil {
-			return Taken{Channel: held.Channel.String(), Amount: held.Amount, Rungs: len(held.Rungs), Stored: stored}, nil
+			return Taken{Channel: held.Channel.String(), Amount: held.Amount, Epoch: held.Epoch(), Rungs: len(held.Rungs), Stored: stored}, nil
 		} else if !errors.Is(err, store.ErrConflict) {
 			break
 		}
@@ -174,7 +175,7 @@ func (t *Tower) judge(ctx context.Context, h Handoff) (Entry, error) {
 // what is held then, and whether that is e. Errors: ErrFull, store.ErrConflict.
 func (t *Tower) put(ctx context.Context, e Entry) (now Entry, stored bool, err error) {
 	held, revision, size, err := t.get(ctx, e.id())
-	if err == nil && held.Amount >= e.Amount {
+	if err == nil && !e.newer(held) {
 		return held, false, nil
 	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return e, false, err
@@ -194,9 +195,9 @@ func (t *Tower) put(ctx context.Context, e Entry) (now Entry, stored bool, err e
 	if err := t.cfg.Store.Commit(ctx, usage, store.Op{Bucket: bucketChannel, Key: e.id(), Value: value, Expect: revision}); err != nil {
 		return e, false, err
 	}
-	t.cfg.Log.Info("ladder", "provider", e.Provider, "channel", e.Channel, "amount_sat", e.Amount, "rungs", len(e.Rungs),
+	t.cfg.Log.Info("ladder", "provider", e.Provider, "channel", e.Channel, "amount_sat", e.Amount, "epoch", e.Epoch(), "rungs", len(e.Rungs),
 		"lowest", e.Rungs[0].rate(), "highest", e.Rungs[len(e.Rungs)-1].rate())
-	t.cfg.Notify(Event{Kind: "ladder", Provider: e.Provider, Channel: e.Channel.String(), Amount: e.Amount, Rungs: len(e.Rungs)})
+	t.cfg.Notify(Event{Kind: "ladder", Provider: e.Provider, Channel: e.Channel.String(), Amount: e.Amount, Epoch: e.Epoch(), Rungs: len(e.Rungs)})
 	return e, true, nil
 }
 
@@ -236,7 +237,7 @@ func (t *Tower) forget(ctx context.Context, e Entry, v channel.View) error {
 		by = v.Spend.Txid
 	}
 	t.cfg.Log.Info("done", "provider", e.Provider, "channel", e.Channel, "by", by, "a_rung", e.rung(by) >= 0)
-	t.cfg.Notify(Event{Kind: "done", Provider: e.Provider, Channel: e.Channel.String(), Amount: e.Amount, Rungs: len(e.Rungs), Txid: by, Height: v.Tip})
+	t.cfg.Notify(Event{Kind: "done", Provider: e.Provider, Channel: e.Channel.String(), Amount: e.Amount, Epoch: e.Epoch(), Rungs: len(e.Rungs), Txid: by, Height: v.Tip})
 	return nil
 }
 

@@ -13,7 +13,7 @@ import (
 // not on the chain any more.
 const keepUnseen = 2016
 
-// lastBlocks is how many blocks before the expiry the highest rung is due: two less
+// lastBlocks is how many blocks before Until the highest rung is due: two less
 // than for a payee, so that one that is alive is always ahead.
 const lastBlocks = 6
 
@@ -41,10 +41,10 @@ type Reason string
 
 // The reasons.
 const (
-	AtMargin   Reason = "margin"      // tip ≥ expiry − margin
-	RefundSeen Reason = "refund"      // a spend with a lock is in the mempool
-	OlderState Reason = "older-state" // a spend that leaves less to the payee is in the mempool
-	Stuck      Reason = "stuck"       // one as good waits in the mempool at less than is due by now
+	AtMargin   Reason = "margin"      // tip ≥ the deadline
+	RefundSeen Reason = "refund"      // a spend with a lock (duplex: the expiry's) is in the mempool
+	OlderState Reason = "older-state" // a spend of an older epoch, or that leaves less to the payee, is in the mempool
+	Stuck      Reason = "stuck"       // one as good, or newer, waits in the mempool at less than is due by now
 )
 
 // Decision is what the rule says.
@@ -54,8 +54,8 @@ type Decision struct {
 	Why  Reason
 }
 
-// Deadline is the height from which on the channel is settled: expiry − margin.
-func (e Entry) Deadline() uint32 { return e.Expiry - min(e.Expiry, e.Margin) }
+// Deadline is the height from which on the channel is settled: a margin before Until.
+func (e Entry) Deadline() uint32 { return e.Until() - min(e.Until(), e.Margin) }
 
 // Decide is the tower's rule for one channel as the chain stands. It is level
 // triggered and keeps no state: asked again with the same view it answers the same,
@@ -72,6 +72,8 @@ func Decide(e Entry, v View, burial uint32) Decision {
 		return Decision{Do: Wait} // mined; a reorg asks again
 	case e.Version == 3 && v.Funding.Height == 0:
 		return Decision{Do: Wait} // version 3 does not relay over an unconfirmed version 2 parent
+	case v.Tip < e.Lock:
+		return Decision{Do: Wait} // no node takes it yet
 	}
 	within := v.Tip >= e.Deadline()
 	floor := max(e.climbed(v.Tip), e.going(v.Rate))
@@ -89,14 +91,14 @@ func Decide(e Entry, v View, burial uint32) Decision {
 	}
 	from := max(floor, e.outbids(v.Spend))
 	switch {
-	case v.Leaves < e.Amount && v.Spend.Lock > 0:
+	case v.Leaves < e.Amount && v.Spend.Lock > 0 && (e.Step == 0 || v.Spend.Lock >= e.Expiry):
 		return Decision{Climb, from, RefundSeen}
 	case v.Leaves < e.Amount:
 		return Decision{Climb, from, OlderState}
-	case e.late(v):
+	case e.late(v), within && e.parked(v):
 		return Decision{Climb, from, Stuck}
 	}
-	return Decision{Do: Wait} // the provider's own: it is alive, or it has closed
+	return Decision{Do: Wait} // the provider's own: it is alive, or it has closed; or something newer
 }
 
 // lost is the rule for a channel whose T1 is neither in a block nor in the mempool.
@@ -108,14 +110,14 @@ func lost(e Entry, v View, burial uint32) Decision {
 }
 
 // climbed is the rung that the tip demands: the lowest one, until the others are needed,
-// one a block, for the highest to be there lastBlocks before the expiry. Never one
+// one a block, for the highest to be there lastBlocks before Until. Never one
 // before the margin.
 func (e Entry) climbed(tip uint32) int {
 	top := int64(len(e.Rungs) - 1)
 	if tip < e.Deadline() {
 		return 0
 	}
-	left := max(int64(e.Expiry)-lastBlocks-int64(tip), 0)
+	left := max(int64(e.Until())-lastBlocks-int64(tip), 0)
 	return int(max(top-left, 0))
 }
 
@@ -136,8 +138,22 @@ func (e Entry) late(v View) bool {
 	if due == 0 {
 		return false
 	}
-	s := v.Spend
-	return s.VSize <= 0 || s.Fee < 0 || s.Fee > channel.MaxSat || script.FeeRate(s.Fee*1000/s.VSize) < e.Rungs[due].rate()
+	return paid(v.Spend) < e.Rungs[due].rate()
+}
+
+// parked reports whether something newer than a duplex channel's ladder, or agreed, waits
+// at less than the going rate or the rung that is due: it may be there to keep the ladder
+// away until something older is valid.
+func (e Entry) parked(v View) bool {
+	return e.Step > 0 && v.Spend.Lock < e.Lock && paid(v.Spend) < max(v.Rate, e.Rungs[e.climbed(v.Tip)].rate())
+}
+
+// paid is the rate of an unconfirmed spend; 0 where it is not known.
+func paid(s *channel.SpendView) script.FeeRate {
+	if s.VSize <= 0 || s.Fee < 0 || s.Fee > channel.MaxSat {
+		return 0
+	}
+	return script.FeeRate(s.Fee * 1000 / s.VSize)
 }
 
 // outbids is the lowest rung that replaces a spend in the mempool: a higher rate,
@@ -158,12 +174,16 @@ func (e Entry) outbids(s *channel.SpendView) int {
 }
 
 // leaves is what a transaction that spends the channel with its input vin leaves to
-// the payee before its fee, in satoshi: nothing where it is locked (a refund), else
-// the capacity less what goes to others. In a transaction of several channels that
+// the payee before its fee, in satoshi: nothing where its lock is higher than the rungs'
+// (a refund, an older epoch), all where it is lower (a newer epoch, a close), else the
+// capacity less what goes to others. In a transaction of several channels that
 // is the output at the input's index, where it is a rest.
 func (e Entry) leaves(tx *wire.MsgTx, vin uint32) int64 {
-	if tx.LockTime > 0 {
+	switch {
+	case tx.LockTime > e.Lock:
 		return 0
+	case tx.LockTime < e.Lock:
+		return e.Capacity
 	}
 	left := e.Capacity
 	if len(tx.TxIn) == 1 {

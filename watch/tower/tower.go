@@ -74,6 +74,7 @@ type Event struct {
 	Provider string
 	Channel  string
 	Amount   int64  // sat, what the ladder claims before its fee
+	Epoch    uint32 // of the ladder; 0 in a channel that is not duplex
 	Rung     int    // of "rung": its place in the ladder
 	Rungs    int    // how many there are
 	Txid     string // of "rung", and of "done" where something spent the channel
@@ -284,7 +285,7 @@ func (t *Tower) climbed(e Entry, i int, why Reason, tip uint32) {
 	}
 	t.cfg.Log.Info("rung", "provider", e.Provider, "channel", e.Channel, "rung", i, "of", len(e.Rungs), "txid", r.Txid,
 		"fee_sat", r.Fee, "height", tip, "reason", why)
-	t.cfg.Notify(Event{Kind: "rung", Provider: e.Provider, Channel: e.Channel.String(), Amount: e.Amount, Rung: i, Rungs: len(e.Rungs),
+	t.cfg.Notify(Event{Kind: "rung", Provider: e.Provider, Channel: e.Channel.String(), Amount: e.Amount, Epoch: e.Epoch(), Rung: i, Rungs: len(e.Rungs),
 		Txid: r.Txid, Fee: r.Fee, Height: tip, Why: why})
 }
 
