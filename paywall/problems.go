@@ -26,6 +26,8 @@ var (
 	errContent = errors.New("the content has changed")
 	// errRequest: a request that cannot carry what its credential asks for.
 	errRequest = errors.New("the request does not fit its payment")
+	// errRepeated: an answer that was made again often enough.
+	errRepeated = errors.New("this answer was delivered too often; ask for it with another Idempotency-Key")
 	// errBusy: too much is being delivered.
 	errBusy = errors.New("too much is being delivered at once")
 )
@@ -40,6 +42,7 @@ var refusals = []struct {
 	{mpp.ErrNoCredential, mpp.ProblemPaymentRequired},
 	{errRequest, mpp.ProblemBadRequest},
 	{errReused, mpp.ProblemBadRequest},
+	{errRepeated, mpp.ProblemBadRequest},
 	{mpp.ErrRepeated, mpp.ProblemMalformedCredential},
 	{mpp.ErrTooLarge, mpp.ProblemMalformedCredential},
 	{mpp.ErrInvalidChallenge, mpp.ProblemInvalidChallenge},

@@ -36,7 +36,7 @@ var ErrQuote = errors.New("the price cannot be quoted")
 
 // Quote is the price of a resource.
 type Quote struct {
-	ChunkMsat   uint64 // msat of a chunk (or another unit), at least 1
+	ChunkMsat   uint64 // msat of a chunk (or of Per other units), at least 1
 	LastMsat    uint64 // msat of the last chunk
 	TotalMsat   uint64 // msat of all of it
 	CreditMsat  uint64 // msat that charged may exceed paid; 0: due one ahead
@@ -44,6 +44,8 @@ type Quote struct {
 	Description string // for people
 	Size        uint64 // bytes of all of it; 0: not known
 	ChunkBytes  uint64 // bytes of a chunk; 0: not known
+	Per         uint64 // units that ChunkMsat is for; 0: one
+	UnitBytes   uint64 // chunks of an answer: bytes of one; 0: said elsewhere
 	Root        string // hex root of the content; "": not known, or it has none
 }
 
@@ -74,11 +76,12 @@ func (q Quote) describe() string {
 
 // price is the quote as satoshi per units, in lowest terms.
 func (q Quote) price() (amount, units uint64) {
-	a, b := q.ChunkMsat, uint64(1000)
+	per := 1000 * max(q.Per, 1)
+	a, b := q.ChunkMsat, per
 	for b != 0 {
 		a, b = b, a%b
 	}
-	return q.ChunkMsat / a, 1000 / a
+	return q.ChunkMsat / a, per / a
 }
 
 // last is the price of the last unit where it is another one, in msat, else 0.
@@ -100,6 +103,9 @@ type Resource struct {
 	// Worth, where it is set, is told once that the request charged something or
 	// raised what is paid: it was none that costs its sender nothing.
 	Worth func()
+
+	// metered is set where the answer is charged as it is handed over.
+	metered *metering
 
 	nothing bool // nothing is sold here: an update is held to no price
 }
@@ -130,6 +136,7 @@ type Server struct {
 	cfg      ServerConfig
 	bells    bells
 	requests requests
+	running  running
 	mu       sync.Mutex
 	keys     map[string]known // channels of this provider, and "peer "+id of its payer
 }
@@ -207,7 +214,7 @@ func (s *Server) request(q Quote, o channel.Offer) bitcoin.Request {
 			MinDeposit: o.MinDeposit, MaxDeposit: o.MaxDeposit, MinConfirmations: o.Confirmations,
 			ZeroConfLimit: o.ZeroConf / 1000, UnitsPerAmount: units, CreditMsat: o.Credit,
 			MinimumCharge: o.MinimumCharge, RequiredCumulative: channel.CeilSat(q.ChunkMsat - min(q.ChunkMsat, o.Credit)),
-			LastUnitMsat: q.last(), Root: q.Root,
+			LastUnitMsat: q.last(), UnitBytes: q.UnitBytes, Root: q.Root,
 		},
 	}
 	if o.Step > 0 {

@@ -112,11 +112,11 @@ func (v *visit) alone() bool {
 func (v *visit) fits() error {
 	switch v.payload.Action() {
 	case bitcoin.ActionVoucher:
-		if v.alone() || len(v.res.Items) > 0 {
+		if v.alone() || v.res.sells() {
 			return nil
 		}
 	case bitcoin.ActionOpen:
-		if v.r.Method != http.MethodHead && (v.alone() || len(v.res.Items) > 0) {
+		if v.r.Method != http.MethodHead && (v.alone() || v.res.sells()) {
 			return nil
 		}
 	default:
@@ -196,7 +196,7 @@ func (v *visit) unexpired() error {
 	if v.credential.Challenge.Expired(v.s.cfg.Now()) {
 		return fmt.Errorf("%w at %s", errExpired, v.credential.Challenge.Expires)
 	}
-	return v.s.requests.bind(v.payload.Channel(), v.key, v.r, v.s.cfg.Now(), v.s.cfg.TTL)
+	return v.s.requests.bind(v.payload.Channel(), v.key, v.r, v.res.body(), v.s.cfg.Now(), v.s.cfg.TTL)
 }
 
 // present refuses a challenge that is over, that quotes another price than the
@@ -220,6 +220,9 @@ func (v *visit) present() error {
 	if req.Amount != amount || d.UnitsPerAmount != units || req.UnitType != q.unit() {
 		return fmt.Errorf("%w: %d sat for %d %ss, not %d sat for %d %ss", errPrice, amount, units, q.unit(),
 			req.Amount, d.UnitsPerAmount, req.UnitType)
+	}
+	if d.UnitBytes != q.UnitBytes {
+		return fmt.Errorf("%w: a %s is %d bytes, not %d", errPrice, q.unit(), q.UnitBytes, d.UnitBytes)
 	}
 	if d.LastUnitMsat != q.last() {
 		return fmt.Errorf("%w: the last %s costs %d msat, which the challenge does not say", errPrice, q.unit(), q.LastMsat)
@@ -271,6 +274,9 @@ func (v *visit) pay(ctx context.Context, u channel.Update) (*Grant, error) {
 		_, kept := v.take(ctx, u, nil)
 		return nil, errors.Join(errBusy, kept)
 	}
+	if v.res.metered != nil {
+		return v.meter(ctx, u)
+	}
 	rec, err := v.take(ctx, u, v.res.Items)
 	if err != nil {
 		return nil, err
@@ -318,7 +324,7 @@ func (s *Server) header(w http.ResponseWriter, challengeID string, r payee.Recei
 	text, err := bitcoin.Receipt{
 		Timestamp: s.cfg.Now(), ChallengeID: challengeID, ChannelID: r.Channel, AcceptedCumulative: r.Paid,
 		ChargedMsat: r.Charged, RequiredCumulative: r.Required, Units: uint64(r.Units),
-		BackMsat: r.Returned.Back, Update: wireState(r.Returned.State, r.Lock),
+		RequestMsat: r.Line, BackMsat: r.Returned.Back, Update: wireState(r.Returned.State, r.Lock),
 	}.Encode()
 	if err != nil {
 		return fmt.Errorf("receipt: %w", err)

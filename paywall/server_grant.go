@@ -16,6 +16,10 @@ type Grant struct {
 	server    *Server
 	quote     Quote
 	order     *order // what a peer buys; nil: this provider is the payee
+
+	update *channel.Update // that came and is not saved yet: the first charge saves it
+	line   payee.Line      // what a metered answer is charged by
+	first  uint64          // msat, reserved until the first charge
 }
 
 // Charge charges further chunks of the same resource on the same channel, before
@@ -24,6 +28,11 @@ type Grant struct {
 // waiting, where it is set, is told when a wait begins (true) and ends (false).
 // Errors: as payee.Payee.Pay, and the context's.
 func (g *Grant) Charge(ctx context.Context, items []payee.Item, waiting func(bool)) error {
+	return g.await(ctx, func() (payee.Receipt, error) { return g.charge(ctx, items) }, waiting)
+}
+
+// await charges, as often as more is paid, until the charge is taken.
+func (g *Grant) await(ctx context.Context, charge func() (payee.Receipt, error), waiting func(bool)) error {
 	of := g.Receipt.Channel
 	if g.order != nil {
 		of = peerOf(of)
@@ -32,7 +41,7 @@ func (g *Grant) Charge(ctx context.Context, items []payee.Item, waiting func(boo
 	defer bell.leave()
 	for {
 		raised := bell.next()
-		rec, err := g.charge(ctx, items)
+		rec, err := charge()
 		if err == nil {
 			g.Receipt = rec
 			return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spillway/spillway/internal/web"
 	"github.com/spillway/spillway/mpp"
+	"github.com/spillway/spillway/mpp/bitcoin"
 )
 
 const pageStyle = `body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -58,6 +59,11 @@ func (s *Server) Base(r *http.Request) string {
 // describe tells a person what is sold here and how to buy it.
 func (s *Server) describe(v *visit, p *mpp.Problem) {
 	q := v.res.Quote
+	if v.res.metered != nil {
+		p.Detail = fmt.Sprintf("%s, paid over a bitcoin payment channel (%s).", q.words(), s.cfg.Network)
+		p.With("unitType", q.unit()).With("msat", decimal(q.ChunkMsat)).With("units", max(q.Per, 1))
+		return
+	}
 	command := "spillway get " + web.ShellWord(s.Base(v.r)+v.r.URL.EscapedPath())
 	p.Detail = fmt.Sprintf("%s, paid over a bitcoin payment channel (%s), each %s after it has arrived.", q.words(), s.cfg.Network, q.unit()) +
 		buyWith + command
@@ -70,9 +76,27 @@ func (s *Server) describe(v *visit, p *mpp.Problem) {
 
 // words says what is sold for how much, for a person.
 func (q Quote) words() string {
+	if q.Per > 1 || q.UnitType == bitcoin.UnitRequest || q.UnitBytes > 0 {
+		return q.unitWords()
+	}
 	text := fmt.Sprintf("%s a %s, %s in all", msatWords(q.ChunkMsat), q.unit(), msatWords(q.TotalMsat))
 	if q.Size > 0 && q.ChunkBytes > 0 {
 		text = fmt.Sprintf("%d bytes in chunks of %d bytes: %s", q.Size, q.ChunkBytes, text)
+	}
+	if q.Description != "" {
+		text = q.describe() + ", " + text
+	}
+	return text
+}
+
+// unitWords says what units of an answer cost.
+func (q Quote) unitWords() string {
+	text := fmt.Sprintf("%s a %s", msatWords(q.ChunkMsat), q.unit())
+	switch {
+	case q.Per > 1:
+		text = fmt.Sprintf("%s for %d %ss", msatWords(q.ChunkMsat), q.Per, q.unit())
+	case q.UnitBytes > 0:
+		text += fmt.Sprintf(" of %d bytes", q.UnitBytes)
 	}
 	if q.Description != "" {
 		text = q.describe() + ", " + text

@@ -26,13 +26,13 @@ type requests struct {
 }
 
 // bind reports errReused where the key was bound to another request before.
-func (b *requests) bind(channel, key string, r *http.Request, at time.Time, ttl time.Duration) error {
+func (b *requests) bind(channel, key string, r *http.Request, body string, at time.Time, ttl time.Duration) error {
 	if key == "" {
 		return nil
 	}
 	name := sha256.Sum256([]byte(channel + "\n" + key))
 	what := sha256.Sum256([]byte(strings.Join([]string{
-		r.Method, r.URL.EscapedPath(), r.URL.RawQuery, strings.Join(r.Header.Values("Range"), ","),
+		r.Method, r.URL.EscapedPath(), r.URL.RawQuery, strings.Join(r.Header.Values("Range"), ","), body,
 	}, "\n")))
 	b.mu.Lock()
 	defer b.mu.Unlock()

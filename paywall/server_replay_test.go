@@ -15,7 +15,7 @@ func TestPitfall41_IdempotencyKeysAreBounded(t *testing.T) {
 	now, ttl := time.Unix(1_700_000_000, 0), 10*time.Minute
 	one, other := httptest.NewRequest("GET", "/one", nil), httptest.NewRequest("GET", "/other", nil)
 	for i := range 3*maxBound + 10 {
-		if err := b.bind("channel", fmt.Sprint("k", i), one, now, ttl); err != nil {
+		if err := b.bind("channel", fmt.Sprint("k", i), one, "", now, ttl); err != nil {
 			t.Fatal(err)
 		}
 		if len(b.now) > maxBound || len(b.past) > maxBound {
@@ -24,17 +24,17 @@ func TestPitfall41_IdempotencyKeysAreBounded(t *testing.T) {
 	}
 	var fresh requests
 	for step := range 4 { // repeated within its life it never goes to another request
-		if err := fresh.bind("channel", "key", one, now.Add(time.Duration(step)*ttl*3/4), ttl); err != nil {
+		if err := fresh.bind("channel", "key", one, "", now.Add(time.Duration(step)*ttl*3/4), ttl); err != nil {
 			t.Fatal(err)
 		}
-		if err := fresh.bind("channel", "key", other, now.Add(time.Duration(step)*ttl*3/4), ttl); !errors.Is(err, errReused) {
+		if err := fresh.bind("channel", "key", other, "", now.Add(time.Duration(step)*ttl*3/4), ttl); !errors.Is(err, errReused) {
 			t.Fatalf("step %d: %v", step, err)
 		}
 	}
-	if err := fresh.bind("another channel", "key", other, now, ttl); err != nil {
+	if err := fresh.bind("another channel", "key", other, "", now, ttl); err != nil {
 		t.Fatalf("a key is one channel's: %v", err)
 	}
-	if err := fresh.bind("channel", "", other, now, ttl); err != nil || len(fresh.now)+len(fresh.past) > 4 {
+	if err := fresh.bind("channel", "", other, "", now, ttl); err != nil || len(fresh.now)+len(fresh.past) > 4 {
 		t.Fatalf("no key: %v, %d and %d", err, len(fresh.now), len(fresh.past))
 	}
 }

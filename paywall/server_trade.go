@@ -35,6 +35,10 @@ func (v *visit) trade(ctx context.Context, p bitcoin.Voucher) (*Grant, error) {
 		}
 		return nil, v.paid(rec)
 	}
+	if v.res.metered != nil { // a peer buys what has chunks
+		_, kept := o.take(ctx, u, nil)
+		return nil, errors.Join(errRequest, kept)
+	}
 	if v.res.Hold != nil && !v.res.Hold(peerOf(p.ChannelID)) {
 		_, kept := o.take(ctx, u, nil)
 		return nil, errors.Join(errBusy, kept)

@@ -18,6 +18,7 @@ type Receipt struct {
 	ChargedMsat        uint64  // msat, cumulative
 	RequiredCumulative uint64  // sat, what to sign next
 	Units              uint64  // that this request was charged for
+	RequestMsat        uint64  // msat that this request was charged in all its repeats; 0: not said
 	BackMsat           uint64  // duplex: msat, cumulative, what the payee returns
 	Update             *Update // duplex: the payee's newest state where it is the newest of all; nil: none
 }
@@ -84,6 +85,9 @@ func (r Receipt) MarshalJSON() ([]byte, error) {
 	if r.Reference == "" {
 		o["reference"] = r.ChannelID
 	}
+	if r.RequestMsat > 0 {
+		o["requestMsat"] = dec(r.RequestMsat)
+	}
 	o.back(r.BackMsat, r.Update)
 	return mpp.JCS(o)
 }
@@ -119,6 +123,7 @@ func readReceipt(f *fields) (Receipt, error) {
 		ChargedMsat:        f.amount("chargedMsat", MaxMsat, need),
 		RequiredCumulative: f.amount("requiredCumulative", MaxSat, need), Units: f.count("units", maxCount, may),
 	}
+	r.RequestMsat = f.amount("requestMsat", MaxMsat, may)
 	r.BackMsat, r.Update = f.back()
 	if f.err != nil {
 		return Receipt{}, f.err

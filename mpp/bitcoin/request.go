@@ -72,6 +72,9 @@ type MethodDetails struct {
 	// LastUnitMsat is the price of the last unit where it is another one, such as a
 	// file's last and shorter chunk, in msat; 0: it costs what the others cost.
 	LastUnitMsat uint64
+	// UnitBytes is how many bytes of the answer's body a unit is, where units are chunks
+	// of it; 0: it is said elsewhere, such as in a manifest.
+	UnitBytes uint64
 	// Root is the BLAKE3 root, in hex, of the content that is quoted; "": none is.
 	Root string
 
@@ -136,6 +139,9 @@ func (d MethodDetails) object() object {
 	if d.LastUnitMsat != 0 {
 		o["lastUnitMsat"] = dec(d.LastUnitMsat)
 	}
+	if d.UnitBytes != 0 {
+		o["unitBytes"] = d.UnitBytes
+	}
 	o.text("root", d.Root)
 	o.bytes("payeeRestScript", d.PayeeRestScript)
 	o.count("stepBlocks", uint64(d.StepBlocks))
@@ -196,7 +202,7 @@ func readDetails(f *fields) MethodDetails {
 		UnitsPerAmount: f.count("unitsPerAmount", maxCount, may), CreditMsat: f.amount("creditMsat", MaxMsat, may),
 		MinimumCharge: f.amount("minimumCharge", MaxSat, may), RequiredCumulative: f.amount("requiredCumulative", MaxSat, may),
 		PayeeRestScript: f.bytes("payeeRestScript", 1, maxScript, may), StepBlocks: f.height("stepBlocks", may),
-		Mode: f.text("mode", may), LastUnitMsat: f.amount("lastUnitMsat", MaxMsat, may), Root: f.text("root", may),
+		Mode: f.text("mode", may), LastUnitMsat: f.amount("lastUnitMsat", MaxMsat, may), UnitBytes: f.count("unitBytes", maxCount, may), Root: f.text("root", may),
 	}
 	if !f.has("version") {
 		d.Version = Version
@@ -292,6 +298,8 @@ func (d MethodDetails) checkExtras(f *fields) {
 		}
 	}
 	switch {
+	case d.UnitBytes > maxCount:
+		f.fail("unitBytes", "is more than %d", maxCount)
 	case d.LastUnitMsat > MaxMsat:
 		f.fail("lastUnitMsat", "is more than %d", MaxMsat)
 	case d.Root != "" && !isHex(d.Root, 32):

@@ -1,0 +1,185 @@
+package paywall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/spillway/spillway/mpp"
+)
+
+// MiddlewareConfig is how handlers are charged for. Server must be set.
+type MiddlewareConfig struct {
+	Server *Server
+	// Price is what every answer costs that no rule says otherwise for; zero: it is free.
+	Price Price
+	// Rules are other prices by the patterns of http.ServeMux, such as "GET /v1/" or
+	// "/status". The most specific counts; a zero price is free.
+	Rules map[string]Price
+	// FreePerDay is how many unpaid requests a client (an IPv4 address, an IPv6 /64) has
+	// answered in 24 hours.
+	FreePerDay int
+	// Client, where it is set, names whose quota a request uses instead; "": it has none.
+	Client func(*http.Request) string
+	// MaxBody is how many bytes of a paid request's body are read before the handler
+	// runs; default 1 MiB. A longer body goes through to the handler as it comes, and a
+	// repeat of its request is another one, charged anew.
+	MaxBody int64
+	// MaxKept bounds the answer that is kept for repeats, and MaxAllKept all of them, in
+	// bytes; defaults 1 MiB and 64 MiB. One that is not kept is made again, uncharged.
+	MaxKept, MaxAllKept int64
+	// MaxRepeats is how often an answer that was paid is made again; default 3.
+	MaxRepeats int
+	// MaxWait bounds how long an answer pauses for a payment; default ten minutes.
+	MaxWait time.Duration
+}
+
+// Middleware charges for a handler:
+//
+//	http.Handle("/", paywall.Middleware(server, paywall.PerRequest(1000))(handler))
+//
+// An unpaid request is answered 402 with a challenge, and the handler does not run. A
+// paid one runs it, and what it answers is charged as it is handed to the connection,
+// saved before the first byte: only answers of 2xx, and never more than the challenge
+// said. While the credit is used up the answer pauses, until more is paid on any
+// connection. A repeat with the same Idempotency-Key gets the answer that was bought,
+// or has it made again uncharged. docs/api.md.
+//
+// A price that cannot be quoted answers every request with 500. NewMiddleware says so
+// at once.
+func Middleware(s *Server, p Price) func(http.Handler) http.Handler {
+	m, err := NewMiddleware(MiddlewareConfig{Server: s, Price: p})
+	if err == nil {
+		return m
+	}
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			writeProblem(w, r, mpp.NewProblem(mpp.ProblemInternalPaymentError, err.Error()))
+		})
+	}
+}
+
+// NewMiddleware is Middleware with everything that can be chosen.
+// Errors: ErrQuote for a price that means nothing, and a pattern that is none.
+func NewMiddleware(cfg MiddlewareConfig) (func(http.Handler) http.Handler, error) {
+	if cfg.Server == nil {
+		return nil, errors.New("paywall: the middleware needs a server")
+	}
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = 1 << 20
+	}
+	if cfg.MaxKept <= 0 {
+		cfg.MaxKept = 1 << 20
+	}
+	if cfg.MaxAllKept <= 0 {
+		cfg.MaxAllKept = 64 << 20
+	}
+	if cfg.MaxRepeats <= 0 {
+		cfg.MaxRepeats = 3
+	}
+	if cfg.MaxWait <= 0 {
+		cfg.MaxWait = 10 * time.Minute
+	}
+	if cfg.Client == nil {
+		cfg.Client = clientOf
+	}
+	if err := cfg.Price.check(); err != nil {
+		return nil, err
+	}
+	rules := http.NewServeMux()
+	for pattern, price := range cfg.Rules {
+		if err := price.check(); err != nil {
+			return nil, fmt.Errorf("%s: %w", pattern, err)
+		}
+		if err := addRule(rules, pattern, price); err != nil {
+			return nil, err
+		}
+	}
+	w := &wall{cfg: cfg, rules: rules, quota: quota{most: cfg.FreePerDay, now: cfg.Server.cfg.Now}}
+	w.kept = kept{most: cfg.MaxAllKept, each: cfg.MaxKept, repeats: cfg.MaxRepeats, ttl: cfg.Server.cfg.TTL, now: cfg.Server.cfg.Now}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(rw, r, next) })
+	}, nil
+}
+
+// addRule adds a price under a pattern. Errors: where the pattern is none, or stands
+// against another one.
+func addRule(rules *http.ServeMux, pattern string, price Price) (err error) {
+	defer func() {
+		if why := recover(); why != nil { // ServeMux says so no other way
+			err = fmt.Errorf("paywall: the rule %q: %v", pattern, why)
+		}
+	}()
+	rules.Handle(pattern, rule{price})
+	return nil
+}
+
+// rule is a price in a mux.
+type rule struct{ price Price }
+
+// ServeHTTP implements http.Handler; the mux only finds rules, it serves nothing.
+func (rule) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
+
+// wall is a middleware.
+type wall struct {
+	cfg   MiddlewareConfig
+	rules *http.ServeMux
+	quota quota
+	kept  kept
+}
+
+// price is what a request costs. The rule is found by the path as a handler reads it,
+// decoded and without dots, whatever way it was written.
+func (w *wall) price(r *http.Request) Price {
+	clean := path.Clean("/" + r.URL.Path)
+	if strings.HasSuffix(r.URL.Path, "/") && clean != "/" {
+		clean += "/"
+	}
+	at := r.Clone(context.Background())
+	at.URL.Path, at.URL.RawPath, at.RequestURI = clean, "", ""
+	if h, pattern := w.rules.Handler(at); pattern != "" {
+		if found, ok := h.(rule); ok {
+			return found.price.of(r)
+		}
+	}
+	return w.cfg.Price.of(r)
+}
+
+func (w *wall) serve(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+	price := w.price(r)
+	unpaid := !hasCredential(r)
+	switch {
+	case price.free() && !unpaid && (r.Method == http.MethodHead || r.Method == http.MethodPost && r.ContentLength == 0):
+		w.cfg.Server.AdmitAlone(rw, r, nil) // a channel can be settled anywhere
+	case price.free(), r.Method == http.MethodOptions, unpaid && w.quota.take(w.cfg.Client(r)):
+		next.ServeHTTP(rw, r)
+	default:
+		w.sell(rw, r, next, price, unpaid)
+	}
+}
+
+// hasCredential reports whether a request carries one of the Payment scheme.
+func hasCredential(r *http.Request) bool {
+	_, err := mpp.ParseCredentialMax(r.Header.Values(mpp.HeaderCredential), 1<<20)
+	return !errors.Is(err, mpp.ErrNoCredential)
+}
+
+// clientOf is the address that a request came from, of an IPv6 address its /64.
+func clientOf(r *http.Request) string {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	addr := at.Addr().Unmap()
+	if addr.Is6() {
+		if net, err := addr.WithZone("").Prefix(64); err == nil {
+			return net.String()
+		}
+	}
+	return addr.String()
+}

@@ -1,0 +1,290 @@
+package paywall
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spillway/spillway/mpp"
+	"github.com/spillway/spillway/mpp/bitcoin"
+)
+
+// meter is the ResponseWriter of a handler that is charged for. What the handler
+// writes is handed to the connection in blocks, each charged, durably, before it is
+// handed over. It can be flushed, and it pauses while the credit is used up.
+type meter struct {
+	wall  *wall
+	w     http.ResponseWriter
+	r     *http.Request
+	ctx   context.Context
+	price Price
+	grant *Grant
+
+	header  http.Header // the handler's; what is sent is a copy from when it was decided
+	decided http.Header // nil: not yet
+	status  int
+	sent    bool   // the header is with the connection
+	charged bool   // something was
+	handed  uint64 // bytes of the body that were charged and handed over
+	written uint64 // bytes that the handler wrote
+	most    uint64 // bytes that it said it would write; 0: it did not
+	units   uint64 // of the line, as charged
+	buf     []byte
+	copy    []byte // what was handed over, as long as it may be kept
+	lost    bool   // it became too long to be kept
+	err     error  // that ends the answer
+	whole   *answer
+}
+
+// Header implements http.ResponseWriter.
+func (m *meter) Header() http.Header { return m.header }
+
+// WriteHeader implements http.ResponseWriter. Informational headers go out at once,
+// uncharged; the final one with the first byte, or when the handler ends.
+func (m *meter) WriteHeader(status int) {
+	if m.decided != nil || m.sent {
+		return
+	}
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		m.copyHeader(m.header)
+		m.w.WriteHeader(status)
+		return
+	}
+	if status < 200 { // a connection that is handed over could not be metered
+		m.err = http.ErrNotSupported
+		return
+	}
+	m.status, m.decided = status, m.header.Clone()
+	if n, err := strconv.ParseUint(m.decided.Get("Content-Length"), 10, 62); err == nil {
+		m.most = n
+	}
+}
+
+func (m *meter) copyHeader(from http.Header) {
+	to := m.w.Header()
+	clear(to)
+	for name, values := range from {
+		to[name] = values
+	}
+}
+
+// Write implements http.ResponseWriter. Errors: the connection's, the context's, and
+// what the payee's driver refuses, such as channel.ErrInsufficient where no payment
+// came in time.
+func (m *meter) Write(p []byte) (int, error) {
+	if m.decided == nil && m.err == nil {
+		m.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case m.err != nil:
+		return 0, m.err
+	case m.status == http.StatusNoContent || m.status == http.StatusNotModified:
+		return 0, http.ErrBodyNotAllowed
+	case m.decided.Get("Content-Length") != "" && m.written+uint64(len(p)) > m.most:
+		return 0, http.ErrContentLength
+	}
+	done, block := 0, int(m.block())
+	for done < len(p) {
+		n := min(len(p)-done, block-len(m.buf))
+		m.buf = append(m.buf, p[done:done+n]...)
+		m.written += uint64(n)
+		done += n
+		if len(m.buf) < block {
+			break
+		}
+		if err := m.hand(false); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// block is how many bytes are handed over at once. An answer that is not charged by
+// the byte is held back as little as any other.
+func (m *meter) block() uint64 {
+	if !m.chargeable() {
+		return maxBlock
+	}
+	return m.price.block()
+}
+
+// chargeable: answers of 2xx are.
+func (m *meter) chargeable() bool { return m.status >= 200 && m.status < 300 }
+
+// hand charges what is in the buffer and hands it to the connection.
+func (m *meter) hand(last bool) error {
+	if m.err != nil {
+		return m.err
+	}
+	if m.err = m.charge(last); m.err != nil {
+		return m.err
+	}
+	if !m.sent {
+		if m.err = m.sendHeader(last); m.err != nil {
+			return m.err
+		}
+	}
+	if len(m.buf) == 0 {
+		return nil
+	}
+	m.handed += uint64(len(m.buf))
+	m.keep()
+	_, m.err = m.w.Write(m.buf)
+	m.buf = m.buf[:0]
+	return m.err
+}
+
+// charge charges the answer up to the end of the buffer.
+func (m *meter) charge(last bool) error {
+	if !m.chargeable() {
+		return nil
+	}
+	units := m.price.units(m.handed + uint64(len(m.buf)))
+	if m.price.After != nil {
+		if units = m.units; !m.charged {
+			size := int64(-1)
+			if last {
+				size = int64(len(m.buf))
+			} else if m.most > 0 {
+				size = int64(m.most)
+			}
+			units = min(m.price.After(m.r, Answer{Status: m.status, Header: m.decided.Clone(), Size: size}), m.price.Msat)
+		}
+	}
+	if m.charged && units <= m.units {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(m.ctx, m.wall.cfg.MaxWait, errNoPayment)
+	defer cancel()
+	if err := m.grant.meter(ctx, units, nil); err != nil {
+		return err
+	}
+	m.charged, m.units = true, units
+	return nil
+}
+
+// sendHeader sends the header as the handler decided it, with the receipt.
+func (m *meter) sendHeader(last bool) error {
+	m.copyHeader(m.decided)
+	h := m.w.Header()
+	if m.chargeable() {
+		if err := m.receipt(); err != nil {
+			return err
+		}
+		if strings.Contains(m.decided.Get("Cache-Control"), "no-store") {
+			h.Set("Cache-Control", m.decided.Get("Cache-Control"))
+		}
+	}
+	if h.Get("Content-Length") == "" && m.status != http.StatusNoContent && m.status != http.StatusNotModified {
+		switch {
+		case last && len(m.trailers()) == 0:
+			h.Set("Content-Length", strconv.Itoa(len(m.buf)))
+		case !last && m.chargeable():
+			h.Add("Trailer", mpp.HeaderReceipt) // what it came to in the end
+		}
+	}
+	m.sent = true
+	m.w.WriteHeader(m.status)
+	return nil
+}
+
+func (m *meter) receipt() error {
+	return m.wall.cfg.Server.header(m.w, m.grant.Challenge, m.grant.Receipt)
+}
+
+// trailers are the fields that the handler set to follow the body.
+func (m *meter) trailers() http.Header {
+	set := http.Header{}
+	for _, line := range m.decided.Values("Trailer") {
+		for _, name := range strings.Split(line, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			if values, ok := m.header[name]; ok {
+				set[name] = values
+			}
+		}
+	}
+	for name, values := range m.header {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			set[name] = values
+		}
+	}
+	return set
+}
+
+// keep copies what is handed over while it is short enough to be kept.
+func (m *meter) keep() {
+	if m.lost || int64(len(m.copy)+len(m.buf)) > m.wall.cfg.MaxKept {
+		m.lost, m.copy = true, nil
+		return
+	}
+	m.copy = append(m.copy, m.buf...)
+}
+
+// finish hands over the rest when the handler has ended. keep: it may be kept for
+// repeats.
+func (m *meter) finish(keep bool) {
+	if m.decided == nil && m.err == nil {
+		m.WriteHeader(http.StatusOK)
+	}
+	if err := m.hand(true); err != nil {
+		m.complete(keep)
+		m.refuse(err)
+		return
+	}
+	m.complete(keep)
+	for name, values := range m.trailers() {
+		m.w.Header()[name] = values
+	}
+	if m.chargeable() && m.price.Unit != bitcoin.UnitRequest {
+		if err := m.receipt(); err != nil {
+			m.refuse(err)
+		}
+	}
+}
+
+// complete makes the answer one that can be kept, where all of it was charged.
+func (m *meter) complete(keep bool) {
+	short := m.decided != nil && m.decided.Get("Content-Length") != "" && m.written < m.most
+	if !keep || m.lost || !m.charged || short || m.handed != m.written {
+		return
+	}
+	m.whole = &answer{status: m.status, header: m.decided, body: m.copy, trailer: m.trailers(), units: m.units}
+}
+
+// Flush implements http.Flusher.
+func (m *meter) Flush() {
+	_ = m.FlushError() // the next Write says what went wrong
+}
+
+// FlushError hands over what was written so far, for http.ResponseController.
+func (m *meter) FlushError() error {
+	if m.decided == nil && m.err == nil {
+		m.WriteHeader(http.StatusOK)
+	}
+	if err := m.hand(false); err != nil {
+		return err
+	}
+	return http.NewResponseController(m.w).Flush()
+}
+
+// SetReadDeadline is for http.ResponseController.
+func (m *meter) SetReadDeadline(at time.Time) error {
+	return http.NewResponseController(m.w).SetReadDeadline(at)
+}
+
+// SetWriteDeadline is for http.ResponseController.
+func (m *meter) SetWriteDeadline(at time.Time) error {
+	return http.NewResponseController(m.w).SetWriteDeadline(at)
+}
+
+// EnableFullDuplex is for http.ResponseController.
+func (m *meter) EnableFullDuplex() error {
+	return http.NewResponseController(m.w).EnableFullDuplex()
+}
+
+var (
+	_ http.Flusher                    = (*meter)(nil)
+	_ interface{ FlushError() error } = (*meter)(nil)
+)

@@ -1,0 +1,150 @@
+package paywall
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/spillway/spillway/mpp"
+)
+
+// Buyer is who pays for the request that a handler answers.
+type Buyer struct {
+	Channel string // id of the channel, txid:vout
+	Price   Price  // what was agreed
+}
+
+type buyerKey struct{}
+
+// BuyerOf tells a handler behind the middleware who pays for a request; false: it is free.
+func BuyerOf(ctx context.Context) (Buyer, bool) {
+	b, ok := ctx.Value(buyerKey{}).(Buyer)
+	return b, ok
+}
+
+// sell runs the payment for a request, and the handler once it is known that its
+// answer will be paid.
+func (w *wall) sell(rw http.ResponseWriter, r *http.Request, next http.Handler, price Price, unpaid bool) {
+	res := Resource{Quote: price.quote(), metered: price.metering("")}
+	inner := r
+	if !unpaid {
+		var err error
+		if inner, res.metered.body, err = w.body(r); err != nil {
+			writeProblem(rw, r, mpp.NewProblem(mpp.ProblemBadRequest, "the request's body broke off; nothing was charged"))
+			return
+		}
+	}
+	grant, ok := w.cfg.Server.Admit(rw, r, res)
+	if !ok {
+		return
+	}
+	m := &meter{wall: w, w: rw, r: r, price: price, grant: grant, header: http.Header{}}
+	defer m.end()
+	m.ctx = context.WithValue(r.Context(), buyerKey{}, Buyer{Channel: grant.Receipt.Channel, Price: price})
+	inner = inner.WithContext(m.ctx)
+	inner.Header = inner.Header.Clone()
+	inner.Header.Del(mpp.HeaderCredential)
+	w.deliver(m, inner, next)
+}
+
+// body reads a request's body as far as it is kept in memory, and returns the request
+// with it, and its hash; "": it is longer.
+func (w *wall) body(r *http.Request) (*http.Request, string, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return r, "none", nil
+	}
+	if r.ContentLength > w.cfg.MaxBody {
+		return r, "", nil
+	}
+	head, err := io.ReadAll(io.LimitReader(r.Body, w.cfg.MaxBody+1))
+	if err != nil {
+		return nil, "", err
+	}
+	inner := r.WithContext(r.Context())
+	if int64(len(head)) > w.cfg.MaxBody {
+		inner.Body = rest{io.MultiReader(bytes.NewReader(head), r.Body), r.Body}
+		return inner, "", nil
+	}
+	inner.Body = io.NopCloser(bytes.NewReader(head))
+	sum := sha256.Sum256(head)
+	return inner, hex.EncodeToString(sum[:]), nil
+}
+
+// rest is a body of which a part was read already.
+type rest struct {
+	io.Reader
+	io.Closer
+}
+
+// deliver answers with what was kept for a repeat, or has the handler make it.
+func (w *wall) deliver(m *meter, r *http.Request, next http.Handler) {
+	name := m.grant.line.Resource
+	a, ok, err := w.kept.enter(r.Context(), name)
+	if err == nil && !ok {
+		err = errRepeated
+	}
+	if err != nil {
+		m.refuse(err)
+		return
+	}
+	if a != nil {
+		next = a
+		if m.price.After != nil {
+			m.price.After = func(*http.Request, Answer) uint64 { return a.units }
+		}
+	} else {
+		defer func() { w.kept.leave(name, m.charged, m.whole) }()
+	}
+	next.ServeHTTP(m, r)
+	m.finish(a == nil)
+}
+
+// ServeHTTP answers with what was kept.
+func (a *answer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	h := w.Header()
+	for name, values := range a.header {
+		h[name] = values
+	}
+	w.WriteHeader(a.status)
+	if len(a.body) > 0 {
+		if _, err := w.Write(a.body); err != nil {
+			return // said by the writer
+		}
+	}
+	for name, values := range a.trailer {
+		h[name] = values
+	}
+}
+
+// refuse answers with a refusal where nothing was sent yet, and breaks off otherwise,
+// so that the client sees that something is missing.
+func (m *meter) refuse(err error) {
+	if m.sent {
+		m.wall.cfg.Server.cfg.Log.Debug("an answer broke off", "channel", m.grant.Receipt.Channel, "path", m.r.URL.Path, "error", err)
+		panic(http.ErrAbortHandler)
+	}
+	m.sent = true
+	clear(m.w.Header())
+	on := m.grant.Receipt
+	m.wall.cfg.Server.refuse(&visit{
+		s: m.wall.cfg.Server, w: m.w, r: m.r, proved: on.Channel,
+		res: Resource{Quote: m.grant.quote, metered: &metering{}},
+	}, err)
+}
+
+// end keeps the update that came with a request which was charged nothing.
+func (m *meter) end() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.r.Context()), 10*time.Second)
+	defer cancel()
+	if _, err := m.grant.end(ctx); err != nil && refusalOf(err) == nil {
+		m.wall.cfg.Server.cfg.Log.Warn("an update of an uncharged request was not kept", "channel", m.grant.Receipt.Channel, "error", err)
+	}
+}
+
+// errNoPayment ends an answer that waited too long.
+var errNoPayment = errors.New("no payment came in time")

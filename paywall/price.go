@@ -1,0 +1,178 @@
+package paywall
+
+import (
+	"fmt"
+	"math/bits"
+	"net/http"
+
+	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/mpp/bitcoin"
+)
+
+const (
+	// maxBlock is how many bytes of an answer are charged and handed over at once, at
+	// the most.
+	maxBlock = 32 << 10
+	// defaultFlight is how many bytes may be under way unpaid by default.
+	defaultFlight = 256 << 10
+)
+
+// Price is what the answers of a handler cost. The zero value is free.
+type Price struct {
+	// Msat is the price of Per units, in msat.
+	Msat uint64
+	// Per is how many units Msat is for; 0: one.
+	Per uint64
+	// Unit is what is counted: bitcoin.UnitRequest (the default), bitcoin.UnitByte for
+	// bytes of the answer's body, bitcoin.UnitChunk for begun chunks of it.
+	Unit string
+	// ChunkBytes is how long a chunk is, in bytes.
+	ChunkBytes uint64
+	// Credit is how much may be delivered before it is paid, in msat; 0: one request,
+	// two chunks, or 256 KiB, but at least 1 sat.
+	Credit uint64
+	// Ahead asks for payment first: there is no credit.
+	Ahead bool
+	// Description says what is sold, for people and in the earnings.
+	Description string
+	// For, where it is set, is the price in msat of one request, by what it asks for;
+	// 0: it is free. Msat is not looked at.
+	For func(*http.Request) uint64
+	// After, where it is set, says in msat what an answer costs once it is known; it is
+	// charged at most the request's price, which is what was agreed.
+	After func(*http.Request, Answer) uint64
+}
+
+// Answer is what is known of a handler's answer when its first byte is to be sent.
+type Answer struct {
+	Status int
+	Header http.Header // not to be changed
+	// Size is the body's length in bytes; -1: it is not known, for the answer streams.
+	Size int64
+}
+
+// PerRequest charges msat for every request that succeeds (2xx).
+func PerRequest(msat uint64) Price { return Price{Msat: msat} }
+
+// PerByte charges msat for every `per` bytes of a body that are handed over, to the byte.
+func PerByte(msat, per uint64) Price {
+	return Price{Msat: msat, Per: per, Unit: bitcoin.UnitByte}
+}
+
+// PerChunk charges msat for every chunk of this many bytes of a body that is begun.
+func PerChunk(msat, bytes uint64) Price {
+	return Price{Msat: msat, Unit: bitcoin.UnitChunk, ChunkBytes: bytes}
+}
+
+// ByRequest charges what a function says for a request, in msat; 0: it is free.
+func ByRequest(price func(*http.Request) uint64) Price { return Price{For: price} }
+
+// ByAnswer charges what a function says once the answer is known, and at most the
+// agreed price of the request (msat).
+func ByAnswer(most uint64, price func(*http.Request, Answer) uint64) Price {
+	return Price{Msat: most, After: price}
+}
+
+// of is the price for one request, with what depends on it filled in.
+func (p Price) of(r *http.Request) Price {
+	if p.For != nil {
+		p.Msat, p.Per, p.Unit = p.For(r), 1, bitcoin.UnitRequest
+	}
+	p.Per = max(p.Per, 1)
+	if p.Unit == "" {
+		p.Unit = bitcoin.UnitRequest
+	}
+	return p
+}
+
+func (p Price) free() bool { return p.Msat == 0 }
+
+// check refuses a price that means nothing. Errors: ErrQuote.
+func (p Price) check() error {
+	switch {
+	case p.Unit != "" && p.Unit != bitcoin.UnitRequest && p.Unit != bitcoin.UnitByte && p.Unit != bitcoin.UnitChunk:
+		return fmt.Errorf("%w: a handler cannot be charged by the %s", ErrQuote, p.Unit)
+	case p.Unit == bitcoin.UnitChunk && p.ChunkBytes == 0:
+		return fmt.Errorf("%w: chunks of no bytes", ErrQuote)
+	case p.After != nil && p.Unit != "" && p.Unit != bitcoin.UnitRequest:
+		return fmt.Errorf("%w: what depends on the answer is charged by the request", ErrQuote)
+	case p.Msat > channel.MaxSat*1000 || p.Credit > bitcoin.MaxMsat || p.Per > 1<<40:
+		return fmt.Errorf("%w: it is out of range", ErrQuote)
+	}
+	return nil
+}
+
+// cost is what so many units cost, in msat, rounded up; the most there is where that
+// cannot be said.
+func (p Price) cost(units uint64) uint64 {
+	hi, lo := bits.Mul64(units, p.Msat)
+	if hi >= p.Per {
+		return bitcoin.MaxMsat
+	}
+	msat, rest := bits.Div64(hi, lo, p.Per)
+	if rest > 0 {
+		msat++
+	}
+	return min(msat, bitcoin.MaxMsat)
+}
+
+// units is how many units a body of so many bytes has.
+func (p Price) units(bytes uint64) uint64 {
+	switch p.Unit {
+	case bitcoin.UnitByte:
+		return bytes
+	case bitcoin.UnitChunk:
+		return (bytes + p.ChunkBytes - 1) / p.ChunkBytes
+	}
+	return 1
+}
+
+func (p Price) credit() uint64 {
+	switch {
+	case p.Ahead:
+		return 0
+	case p.Credit > 0:
+		return p.Credit
+	case p.Unit == bitcoin.UnitByte:
+		return max(p.cost(defaultFlight), 1000)
+	case p.Unit == bitcoin.UnitChunk:
+		return max(2*p.Msat, 1000)
+	}
+	return max(p.Msat, 1000)
+}
+
+// block is how many bytes are charged and handed over at once: what costs no more than
+// a quarter of the credit.
+func (p Price) block() uint64 {
+	if p.Unit != bitcoin.UnitByte || p.Ahead {
+		return maxBlock
+	}
+	hi, lo := bits.Mul64(p.credit()/4, p.Per)
+	if hi >= p.Msat {
+		return maxBlock
+	}
+	n, _ := bits.Div64(hi, lo, p.Msat)
+	return min(max(n, 1), maxBlock)
+}
+
+// quote is the price as a challenge says it.
+func (p Price) quote() Quote {
+	return Quote{
+		ChunkMsat: p.Msat, LastMsat: p.Msat, TotalMsat: p.cost(p.Per), CreditMsat: p.credit(), UnitType: p.Unit, Per: p.Per,
+		UnitBytes: p.ChunkBytes, Description: p.Description,
+	}
+}
+
+// metering is how the answer to a request is charged.
+func (p Price) metering(body string) *metering {
+	m := &metering{price: p.Msat, per: p.Per, least: 1, body: body}
+	switch {
+	case p.After != nil: // what it costs is only known later: the line counts msat
+		m.price, m.per, m.least, m.first = 1, 1, p.Msat, p.Msat
+	case p.Unit == bitcoin.UnitByte:
+		m.first = p.cost(p.block())
+	default:
+		m.first = p.Msat
+	}
+	return m
+}
