@@ -62,8 +62,8 @@ func TestBIP327KeySort(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !bytes.Equal(tap.updateControl[1:33], schnorr.SerializePubKey(want.PreTweakedKey)) {
-					t.Errorf("the internal key of %x and %x is %x", a, b, tap.updateControl[1:33])
+				if !bytes.Equal(tap.internal[:], schnorr.SerializePubKey(want.PreTweakedKey)) {
+					t.Errorf("the internal key of %x and %x is %x", a, b, tap.internal[:])
 				}
 			}
 			pairs++

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/btcsuite/btcd/btcec/v2"
@@ -17,35 +16,44 @@ import (
 //	output:  OP_1 <Q>   Q = P tweaked with the tree of U and R
 //	P:       MuSig2 aggregate of K1 and K2, sorted as 33-byte keys (BIP327)
 type taproot struct {
-	script        []byte
-	root          [32]byte
-	update        txscript.TapLeaf // U
-	refund        txscript.TapLeaf // R
-	updateControl []byte           // 65 bytes
-	refundControl []byte           // 65 bytes
+	k1, k2   *btcec.PublicKey
+	expiry   uint32
+	odd      bool // whether Q's y is
+	script   [34]byte
+	internal [32]byte // P, x only
+	root     [32]byte
 }
 
+// newTaproot computes what takes long; the leaves and their control blocks are written
+// anew when they are asked for, so that a channel that is kept takes little.
 func newTaproot(k1, k2 *btcec.PublicKey, expiry uint32) (*taproot, error) {
-	u, err := updateScript(k1, k2)
-	if err != nil {
-		return nil, err
-	}
-	r, err := refundScript(k1, expiry)
-	if err != nil {
-		return nil, err
-	}
 	agg, err := curve.Aggregate(k1, k2)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrBadKey, err)
 	}
-	t := &taproot{update: txscript.NewBaseTapLeaf(u), refund: txscript.NewBaseTapLeaf(r)}
-	out, err := newTree(agg, t.update, t.refund)
+	t := &taproot{k1: k1, k2: k2, expiry: expiry}
+	u, r, err := t.leaves()
 	if err != nil {
 		return nil, err
 	}
-	t.script, t.root = out.script, out.root
-	t.updateControl, t.refundControl = out.controls[0], out.controls[1]
+	out, err := newTree(agg, u, r)
+	if err != nil {
+		return nil, err
+	}
+	t.root, t.odd = out.root, out.controls[0][0]&1 == 1
+	copy(t.script[:], out.script)
+	copy(t.internal[:], schnorr.SerializePubKey(agg))
 	return t, nil
+}
+
+// leaves are U and R.
+func (t *taproot) leaves() (u, r txscript.TapLeaf, err error) {
+	update, err := updateScript(t.k1, t.k2)
+	if err != nil {
+		return u, r, err
+	}
+	refund, err := refundScript(t.k1, t.expiry)
+	return txscript.NewBaseTapLeaf(update), txscript.NewBaseTapLeaf(refund), err
 }
 
 // tree is a taproot output with scripts. BIP341.
@@ -102,19 +110,34 @@ func refundScript(k1 *btcec.PublicKey, expiry uint32) ([]byte, error) {
 		AddInt64(int64(expiry)).AddOp(txscript.OP_CHECKLOCKTIMEVERIFY).Script()
 }
 
-func (t *taproot) outputScript() []byte { return t.script }
+func (t *taproot) outputScript() []byte { return t.script[:] }
 
-// leaf is the script of a path and its control block.
-func (t *taproot) leaf(p path) (txscript.TapLeaf, []byte) {
-	if p == refunding {
-		return t.refund, t.refundControl
+// leaf is the script of a path and its control block, 65 bytes.
+func (t *taproot) leaf(p path) (leaf txscript.TapLeaf, control []byte, err error) {
+	leaf, other, err := t.leaves()
+	if err != nil {
+		return leaf, nil, err
 	}
-	return t.update, t.updateControl
+	if p == refunding {
+		leaf, other = other, leaf
+	}
+	head := byte(txscript.BaseLeafVersion)
+	if t.odd {
+		head |= 1
+	}
+	sibling := other.TapHash()
+	return leaf, append(append([]byte{head}, t.internal[:]...), sibling[:]...), nil
 }
 
 func (t *taproot) digest(tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher, p path, flag txscript.SigHashType) ([]byte, error) {
-	leaf, _ := t.leaf(p)
-	return txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), flag, tx, i, prev, leaf)
+	u, r, err := t.leaves()
+	if err != nil {
+		return nil, err
+	}
+	if p == refunding {
+		u = r
+	}
+	return txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), flag, tx, i, prev, u)
 }
 
 func (t *taproot) sign(key *btcec.PrivateKey, digest []byte) ([]byte, error) {
@@ -138,11 +161,14 @@ func (t *taproot) verify(key *btcec.PublicKey, digest, raw []byte) error {
 
 // complete leaves the payee's signature out where the payer spends alone.
 func (t *taproot) complete(in *wire.TxIn, p path, payerSig, payeeSig []byte) error {
-	leaf, control := t.leaf(p)
+	leaf, control, err := t.leaf(p)
+	if err != nil {
+		return err
+	}
 	if p == refunding {
-		in.Witness = wire.TxWitness{payerSig, bytes.Clone(leaf.Script), bytes.Clone(control)}
+		in.Witness = wire.TxWitness{payerSig, leaf.Script, control}
 	} else {
-		in.Witness = wire.TxWitness{payeeSig, payerSig, bytes.Clone(leaf.Script), bytes.Clone(control)}
+		in.Witness = wire.TxWitness{payeeSig, payerSig, leaf.Script, control}
 	}
 	return nil
 }

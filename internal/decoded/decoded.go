@@ -3,47 +3,100 @@
 // and never answers for another revision than the one asked for.
 package decoded
 
-import "sync"
+import (
+	"strings"
+	"sync"
+)
 
-// limit is how many values are kept at most.
+// limit is how many values are kept where nothing else is said.
 const limit = 4096
 
-// Values is the memory. The zero value is ready, and safe for concurrent use. What
-// it returns is shared: nobody may change what a value points to.
+// Values is the memory. The zero value is ready, keeps 4,096 values, and is safe for
+// concurrent use. What it returns is shared: nobody may change what a value points to.
 type Values[T any] struct {
-	mu  sync.Mutex
-	all map[string]entry[T]
+	Limit int // how many values are kept at most; 0: 4,096. Set before the first use.
+
+	mu             sync.Mutex
+	all            map[string]*entry[T]
+	newest, oldest *entry[T] // by use
 }
 
 type entry[T any] struct {
-	revision uint64
-	value    T
+	key          string
+	revision     uint64
+	value        T
+	newer, older *entry[T]
 }
 
 // Get returns a key's value at a revision, and whether it is known.
 func (v *Values[T]) Get(key string, revision uint64) (value T, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	e, ok := v.all[key]
-	if !ok || e.revision != revision {
+	e := v.all[key]
+	if e == nil || e.revision != revision {
 		return value, false
 	}
+	v.unlink(e)
+	v.link(e)
 	return e.value, true
 }
 
-// Put remembers a key's value at a revision. Where there are too many, any other
-// one is forgotten.
+// Put remembers a key's value at a revision. Where there are too many, the one that
+// was not used for longest is forgotten.
 func (v *Values[T]) Put(key string, revision uint64, value T) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if e := v.all[key]; e != nil {
+		v.unlink(e)
+		v.link(e)
+		e.revision, e.value = revision, value
+		return
+	}
 	if v.all == nil {
-		v.all = map[string]entry[T]{}
+		v.all = map[string]*entry[T]{}
 	}
-	if _, known := v.all[key]; !known && len(v.all) >= limit {
-		for other := range v.all {
-			delete(v.all, other)
-			break
-		}
+	if len(v.all) >= v.most() {
+		delete(v.all, v.oldest.key)
+		v.unlink(v.oldest)
 	}
-	v.all[key] = entry[T]{revision, value}
+	e := &entry[T]{key: strings.Clone(key), revision: revision, value: value} // a part of a long text would keep all of it
+	v.all[e.key] = e
+	v.link(e)
+}
+
+// Room reports whether one more value can be kept without forgetting another.
+func (v *Values[T]) Room() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.all) < v.most()
+}
+
+func (v *Values[T]) most() int {
+	if v.Limit > 0 {
+		return v.Limit
+	}
+	return limit
+}
+
+func (v *Values[T]) link(e *entry[T]) {
+	e.newer, e.older = nil, v.newest
+	if v.newest != nil {
+		v.newest.newer = e
+	}
+	if v.newest = e; v.oldest == nil {
+		v.oldest = e
+	}
+}
+
+func (v *Values[T]) unlink(e *entry[T]) {
+	if e.newer == nil {
+		v.newest = e.older
+	} else {
+		e.newer.older = e.older
+	}
+	if e.older == nil {
+		v.oldest = e.newer
+	} else {
+		e.older.newer = e.newer
+	}
 }
