@@ -39,6 +39,7 @@ func (r *run) buyChunk(ctx context.Context, n uint64) error {
 		err = r.fetch(ctx, gaps[0], update)
 		if r.verified().Total() > before {
 			failures = 0
+			r.back()
 		}
 		if err == nil {
 			continue
@@ -50,13 +51,16 @@ func (r *run) buyChunk(ctx context.Context, n uint64) error {
 		var insufficient *paywall.InsufficientError
 		switch {
 		case errors.As(err, &unconfirmed):
-			err = r.confirm(ctx, unconfirmed)
+			if err = r.confirm(ctx, unconfirmed); absent(err) {
+				failures++
+				err = r.again(ctx, failures, err)
+			}
 		case errors.As(err, &insufficient) && asked < 2: // in a duplex channel: what is owed, and then ahead
 			asked++
 			err = r.ahead(ctx, n, insufficient)
 		case errors.Is(err, ErrWrongBytes):
 			err = r.wrong(n, gaps[0], err)
-		case errors.Is(err, bao.ErrTruncated) || errors.Is(err, paywall.ErrUnreachable):
+		case errors.Is(err, bao.ErrTruncated) || absent(err):
 			failures++
 			err = r.again(ctx, failures, err)
 		}
@@ -64,19 +68,6 @@ func (r *run) buyChunk(ctx context.Context, n uint64) error {
 			return err
 		}
 	}
-}
-
-// again waits before a broken delivery is asked for once more.
-func (r *run) again(ctx context.Context, failures int, why error) error {
-	if failures >= r.b.cfg.Attempts {
-		if errors.Is(why, paywall.ErrUnreachable) {
-			return why
-		}
-		return fmt.Errorf("%w: %w", paywall.ErrUnreachable, why)
-	}
-	wait := paywall.Patience(failures-1, why)
-	r.event(Event{Phase: Retrying, Wait: wait, Reason: why})
-	return r.b.cfg.Sleep(ctx, wait)
 }
 
 // price is what a chunk adds to the ledger of the present channel, in msat.

@@ -72,7 +72,8 @@ type Config struct {
 	Sleep func(ctx context.Context, d time.Duration) error
 	// Now dates reports; default: time.Now.
 	Now func() time.Time
-	// Attempts bounds failures in a row without progress; default: 6.
+	// Attempts bounds failures in a row without progress, where Limits.Wait is 0, and
+	// those of the last payment; default: 6.
 	Attempts int
 	// SaveEvery is how many verified bytes of a large chunk may be lost in a
 	// crash; default: 32 MiB.
@@ -159,6 +160,9 @@ type Limits struct {
 	Consent bool
 	// KeepChannel leaves the channel open for the next purchase.
 	KeepChannel bool
+	// Wait is how long a provider or a chain that does not answer is waited for,
+	// counted from the last byte that came; 0: Config.Attempts failures.
+	Wait time.Duration
 }
 
 // Phase is what a purchase is busy with.
@@ -187,7 +191,9 @@ type Event struct {
 	Refundable uint64 // sat of the channel that come back if everything stopped now
 	Channel    string // id
 	Wait       time.Duration
-	Reason     error // why it waits; nil otherwise
+	Reason     error         // why it waits; nil otherwise
+	Down       time.Duration // Retrying: since when nothing comes
+	Left       time.Duration // Retrying: after which it is given up; 0: by Config.Attempts
 }
 
 // Result is what a purchase came to.

@@ -34,6 +34,7 @@ func (r *run) takeFree(ctx context.Context, n uint64) error {
 		}
 		if r.verified().Total() > before {
 			failures = 0
+			r.back()
 		}
 		if stop := ctx.Err(); err != nil && stop != nil {
 			return stop

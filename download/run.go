@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
@@ -37,8 +38,10 @@ type run struct {
 	target    string          // URL of the slice that was asked for last
 	key       string          // and its Idempotency-Key
 
-	payments uint64 // updates that paid for chunks
-	reread   bool   // the part file was found damaged once
+	down     time.Time // since when nobody answers; zero: somebody does
+	settling bool      // the file is whole
+	payments uint64    // updates that paid for chunks
+	reread   bool      // the part file was found damaged once
 
 	spent, refundable uint64 // sat, for events
 }
@@ -134,7 +137,7 @@ func (r *run) buy(ctx context.Context) error {
 			continue
 		}
 		if !ready {
-			if err := r.ensure(ctx); err != nil {
+			if err := r.patient(ctx, r.ensure); err != nil {
 				return err
 			}
 			ready = true

@@ -49,6 +49,7 @@ func (r *run) settle(ctx context.Context) (*Result, error) {
 
 // deliver sends the last payment, and closes unless the channel is kept.
 func (r *run) deliver(ctx context.Context) error {
+	r.settling = true
 	r.event(Event{Phase: Settling, Bytes: r.p.Manifest.Size})
 	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/download"
@@ -23,6 +24,8 @@ type getFlags struct {
 	trade                             string
 	keep, yes, noExport               bool
 	exports                           string
+	wait                              time.Duration
+	waitAlways                        bool // --wait was given: also for the first answer
 }
 
 func (a *app) getCommand() *cobra.Command {
@@ -36,6 +39,7 @@ is locked and not spent comes back. A purchase that stopped goes on when the
 same command is given again: nothing is paid twice.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.waitAlways = cmd.Flags().Changed("wait")
 			if f.trade != "" {
 				return a.getTrade(cmd.Context(), f, args)
 			}
@@ -49,6 +53,7 @@ same command is given again: nothing is paid twice.`,
 	fl.StringVar(&f.channel, "channel", "", "taproot, multisig, multisig-p2sh or duplex (default: taproot)")
 	fl.StringVar(&f.trade, "trade", "", "pay over this duplex channel, which the other side opened at the provider that runs on this data folder")
 	fl.StringVar(&f.root, "root", "", "take only the content of this BLAKE3 root")
+	fl.DurationVar(&f.wait, "wait", time.Hour, "how long to wait for a provider that does not answer any more, trying again; given, it counts for the first answer too; 0: a few tries")
 	fl.BoolVar(&f.keep, "keep-channel", false, "leave the channel open for the next purchase")
 	fl.StringVar(&f.exports, "exports", "", "folder that a new channel's export is kept in (default: in the data folder)")
 	fl.BoolVar(&f.noExport, "no-export", false, "keep no export: without the data folder what is unpaid would be lost")
@@ -112,7 +117,10 @@ func sat(name, text string) (uint64, error) {
 }
 
 func (f getFlags) limits() (lim download.Limits, err error) {
-	lim = download.Limits{Budget: channel.MaxSat, KeepChannel: f.keep}
+	lim = download.Limits{Budget: channel.MaxSat, KeepChannel: f.keep, Wait: f.wait}
+	if f.wait < 0 {
+		return lim, usagef("--wait is a time such as 10m, not %v", f.wait)
+	}
 	if f.budget != "" {
 		if lim.Budget, err = sat("budget", f.budget); err != nil {
 			return lim, err
@@ -151,7 +159,13 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 		}
 	}()
 	b.watch()
-	k, err := b.fill(ctx, wants)
+	var k basket
+	show := newMeter(a.out, 0, 0)
+	err = a.patient(ctx, f, show, func() (err error) {
+		k, err = b.fill(ctx, wants)
+		return err
+	})
+	show.done()
 	if err != nil {
 		return err
 	}
@@ -199,6 +213,26 @@ func (a *app) buyAll(ctx context.Context, b *buyer, k basket, f getFlags, lim do
 		b.closeLeft(ctx, done)
 	}
 	return done, nil
+}
+
+// patient asks again while nobody answers, where --wait was given.
+func (a *app) patient(ctx context.Context, f getFlags, show *meter, ask func() error) error {
+	begin := time.Now()
+	for n := 0; ; n++ {
+		err := ask()
+		down := time.Since(begin)
+		absent := errors.Is(err, paywall.ErrUnreachable) || errors.Is(err, chain.ErrUnavailable)
+		if !absent || !f.waitAlways || down >= f.wait {
+			return err
+		}
+		wait := min(paywall.Patience(n, err), f.wait-down)
+		show.event(download.Event{Phase: download.Retrying, Wait: wait, Reason: err, Down: down, Left: f.wait - down})
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
 }
 
 // reason is an error's text, "" for none.
@@ -301,7 +335,11 @@ func channelsOf(done []*download.Result) (ids []string) {
 func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want, lim download.Limits, only bool) (*download.Result, error) {
 	begin := time.Now()
 	show := newMeter(a.out, 0, 0)
-	plan, err := b.buy.Plan(ctx, w, show.event)
+	var plan *download.Plan
+	err := a.patient(ctx, f, show, func() (err error) {
+		plan, err = b.buy.Plan(ctx, w, show.event)
+		return err
+	})
 	show.done()
 	if err != nil {
 		return nil, err

@@ -22,7 +22,10 @@ type meter struct {
 	capacity uint64
 	budget   uint64 // sat, 0: not told
 	drawn    bool
-	chunk    uint64 // index and one of the chunk that a script was told of
+	chunk    uint64    // index and one of the chunk that a script was told of
+	told     time.Time // when it was last said that nobody answers
+	down     bool
+	at       uint64 // bytes when something came last
 }
 
 func newMeter(out *output, capacity, budget uint64) *meter {
@@ -41,6 +44,7 @@ func (m *meter) event(ev download.Event) {
 		m.change(ev)
 	}
 	m.script(ev)
+	m.outage(ev, now)
 	if !m.out.drawn() || ev.Phase != download.Buying && ev.Phase != download.Hashing {
 		return
 	}
@@ -66,6 +70,46 @@ func (m *meter) script(ev download.Event) {
 	}
 }
 
+// tellOutage is how often it is said again that nobody answers, where no line can be
+// drawn over.
+const tellOutage = 5 * time.Minute
+
+// outage tells that nobody answers, how long that is waited for, and that it is over.
+func (m *meter) outage(ev download.Event, now time.Time) {
+	if ev.Phase != download.Retrying {
+		if m.down && ev.Phase == download.Buying && ev.Bytes > m.at {
+			m.down = false
+			m.clear()
+			m.out.say("The provider answers again.")
+		}
+		m.at = ev.Bytes
+		return
+	}
+	wait := ev.Wait.Round(time.Second / 10)
+	if err := m.out.event("waiting", map[string]any{
+		"reason": reason(ev.Reason), "wait_seconds": ev.Wait.Seconds(), "down_seconds": ev.Down.Seconds(), "gives_up_seconds": ev.Left.Seconds(),
+		"paid_sat": ev.Paid, "refundable_sat": ev.Refundable, "channel_id": ev.Channel,
+	}); err != nil {
+		m.out.say("output: %v", err)
+	}
+	if !m.down || !m.out.drawn() && now.Sub(m.told) >= tellOutage {
+		m.told = now
+		m.clear()
+		m.out.say("That did not get through (%v); trying again in %v%s.", ev.Reason, wait, giveUp(ev))
+	} else if m.out.drawn() {
+		m.draw(fmt.Sprintf("No answer for %v; the next try is in %v%s; refundable %s", ev.Down.Round(time.Second), wait, giveUp(ev), money(ev.Refundable*1000)))
+	}
+	m.down = true
+}
+
+// giveUp says how much longer an answer is waited for.
+func giveUp(ev download.Event) string {
+	if ev.Left <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(", for %v more", ev.Left.Round(time.Second))
+}
+
 // change says what begins.
 func (m *meter) change(ev download.Event) {
 	m.phase = ev.Phase
@@ -77,8 +121,6 @@ func (m *meter) change(ev download.Event) {
 		m.out.say("Opening the channel…")
 	case download.Confirming:
 		m.out.say("Waiting for the funding transaction's confirmations…")
-	case download.Retrying:
-		m.out.say("That did not get through (%v); trying again in %v.", ev.Reason, ev.Wait.Round(time.Millisecond))
 	case download.Settling:
 		m.out.say("All chunks are here and verified; the last payment goes out.")
 	}
