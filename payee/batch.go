@@ -46,7 +46,7 @@ func (p *Payee) DueTogether(ctx context.Context, seen []watch.Seen) error {
 // dueOne does what one channel needs but for its settlement; sits reports whether that
 // is to be decided together with the others'.
 func (p *Payee) dueOne(ctx context.Context, s watch.Seen) (seat channel.Seat, sits bool, err error) {
-	h, err := p.lock(ctx, s.ID)
+	h, err := p.lockDue(ctx, s.ID, s.View)
 	if err != nil {
 		return seat, false, err
 	}
@@ -262,7 +262,7 @@ func (p *Payee) saveAll(ctx context.Context, held []*held, records []channel.Pay
 	for i, h := range held {
 		h.record = records[i]
 		h.rev++
-		p.known.Put(h.id, h.rev, h.record)
+		p.knows(h.id, h.rev, h.record)
 	}
 	return nil
 }

@@ -114,12 +114,9 @@ type Config struct {
 type Payee struct {
 	cfg   Config
 	locks keylock.Locks
-	known decoded.Values[channel.PayeeRecord] // records as they were read
-	pool  sync.Mutex                          // held after a channel's lock, never before it
-	built decoded.Values[*script.Channel]     // scripts of channels, by id
-	macs  decoded.Values[[32]byte]            // MAC keys of channels, by id
-	views decoded.Values[seen]                // what was last seen of channels, by id
-	size  map[script.Construction]int64       // vB of a settlement with a rest
+	kept  decoded.Values[*kept]         // what is remembered of channels, by id
+	pool  sync.Mutex                    // held after a channel's lock, never before it
+	size  map[script.Construction]int64 // vB of a settlement with a rest
 
 	quoted struct { // the chain as offers see it
 		sync.Mutex
@@ -128,11 +125,6 @@ type Payee struct {
 	}
 
 	pending pending
-}
-
-type seen struct {
-	view channel.View
-	at   time.Time
 }
 
 // New checks the configuration. Errors: channel.ErrTerms for a margin that is too small.
@@ -160,6 +152,7 @@ func New(cfg Config) (*Payee, error) {
 	}
 	cfg.Policy.FeeInputs = cfg.Coins != nil
 	p := &Payee{cfg: cfg, size: map[script.Construction]int64{}}
+	p.kept.Limit = maxKept
 	return p, p.measure()
 }
 
@@ -175,8 +168,21 @@ type held struct {
 // lock locks a channel and reads its record; where that is none that the rules can have
 // led to, the channel is stopped. Errors: ErrUnknown.
 func (p *Payee) lock(ctx context.Context, id string) (*held, error) {
+	h, err := p.lockBare(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if h.script, err = p.scripts(h.record.Terms); err != nil {
+		h.unlock()
+		return nil, err
+	}
+	return h, nil
+}
+
+// lockBare is lock without the channel's scripts.
+func (p *Payee) lockBare(ctx context.Context, id string) (*held, error) {
 	unlock := p.locks.Lock(id)
-	h, err := p.read(ctx, id)
+	h, err := p.readBare(ctx, id)
 	if err != nil {
 		unlock()
 		return nil, err
@@ -191,6 +197,16 @@ func (p *Payee) lock(ctx context.Context, id string) (*held, error) {
 }
 
 func (p *Payee) read(ctx context.Context, id string) (*held, error) {
+	h, err := p.readBare(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	h.script, err = p.scripts(h.record.Terms)
+	return h, err
+}
+
+// readBare is read without the channel's scripts.
+func (p *Payee) readBare(ctx context.Context, id string) (*held, error) {
 	e, err := p.cfg.Store.Get(ctx, bucketChannel, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("%w: %s", ErrUnknown, id)
@@ -198,26 +214,8 @@ func (p *Payee) read(ctx context.Context, id string) (*held, error) {
 		return nil, err
 	}
 	h := &held{id: id, rev: e.Revision}
-	if h.record, err = p.decode(e); err != nil {
-		return nil, err
-	}
-	h.script, err = p.scripts(h.record.Terms)
+	h.record, err = p.decode(e, true)
 	return h, err
-}
-
-// scripts returns the scripts of a channel that is stored, built once: its terms
-// never change.
-func (p *Payee) scripts(t channel.Terms) (*script.Channel, error) {
-	id := t.ID()
-	if ch, ok := p.built.Get(id, 0); ok {
-		return ch, nil
-	}
-	ch, err := t.Script()
-	if err != nil {
-		return nil, err
-	}
-	p.built.Put(id, 0, ch)
-	return ch, nil
 }
 
 // save commits a record in a step that charges nothing, with other ops, where the
@@ -236,7 +234,7 @@ func (p *Payee) saveStep(ctx context.Context, h *held, next channel.PayeeRecord,
 
 // Record returns a channel's record. Errors: ErrUnknown.
 func (p *Payee) Record(ctx context.Context, id string) (channel.PayeeRecord, error) {
-	h, err := p.read(ctx, id)
+	h, err := p.readBare(ctx, id)
 	if err != nil {
 		return channel.PayeeRecord{}, err
 	}
@@ -251,7 +249,7 @@ func (p *Payee) Records(ctx context.Context) ([]channel.PayeeRecord, error) {
 	}
 	records := make([]channel.PayeeRecord, len(entries))
 	for i, e := range entries {
-		if records[i], err = p.decode(e); err != nil {
+		if records[i], err = p.decode(e, false); err != nil {
 			return nil, err
 		}
 	}
@@ -267,7 +265,7 @@ func (p *Payee) readable(ctx context.Context) ([]channel.PayeeRecord, error) {
 	var records []channel.PayeeRecord
 	var failed []error
 	for _, e := range entries {
-		r, err := p.decode(e)
+		r, err := p.decode(e, false)
 		if err != nil {
 			failed = append(failed, err)
 			continue
@@ -277,33 +275,41 @@ func (p *Payee) readable(ctx context.Context) ([]channel.PayeeRecord, error) {
 	return records, errors.Join(failed...)
 }
 
-// decode reads a stored record, where it changed since it was read before.
-func (p *Payee) decode(e store.Entry) (r channel.PayeeRecord, err error) {
-	if r, ok := p.known.Get(e.Key, e.Revision); ok {
+// decode reads a stored record, where it changed since it was read before. used: the
+// channel is, so it is remembered also where another has to be forgotten for it.
+func (p *Payee) decode(e store.Entry, used bool) (r channel.PayeeRecord, err error) {
+	if r, ok := p.recordAt(e.Key, e.Revision); ok {
 		return r, nil
 	}
 	if err := json.Unmarshal(e.Value, &r); err != nil {
 		return r, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
 	}
-	p.known.Put(e.Key, e.Revision, r)
+	if used || p.kept.Room() {
+		p.knows(e.Key, e.Revision, r)
+	}
 	return r, nil
 }
 
 // MACKey is the key that both ends of a channel share, by which the payer is
 // told from somebody who has only seen an update. Errors: ErrUnknown.
 func (p *Payee) MACKey(ctx context.Context, id string) ([32]byte, error) {
-	h, err := p.read(ctx, id)
+	h, err := p.readBare(ctx, id)
 	if err != nil {
 		return [32]byte{}, err
 	}
-	if mac, ok := p.macs.Get(id, 0); ok {
-		return mac, nil
+	if k := p.about(id); k != nil {
+		k.mu.Lock()
+		mac, ok := k.mac, k.macKnown
+		k.mu.Unlock()
+		if ok {
+			return mac, nil
+		}
 	}
 	mac, err := p.MACKeyFor(h.record.Terms.Nonce, h.record.Terms.PayerKey)
 	if err != nil {
 		return mac, err
 	}
-	p.macs.Put(id, 0, mac)
+	p.remember(id, func(k *kept) { k.mac, k.macKnown = mac, true })
 	return mac, nil
 }
 

@@ -91,6 +91,6 @@ func (p *Payee) commit(ctx context.Context, h *held, next channel.PayeeRecord, m
 	}
 	h.record = next
 	h.rev++ // what is there now may be another writer's already; see package store
-	p.known.Put(h.id, h.rev, next)
+	p.knows(h.id, h.rev, next)
 	return nil
 }

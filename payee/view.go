@@ -46,7 +46,7 @@ func (p *Payee) fresh(v channel.View, t channel.Terms) time.Duration {
 // view is what the chain says of a channel, at most freshView old where the funding is
 // deep enough, freshWaiting where it is not.
 func (p *Payee) view(ctx context.Context, h *held) (channel.View, error) {
-	s, ok := p.views.Get(h.id, 0)
+	s, ok := p.observed(h.id)
 	age := p.cfg.Now().Sub(s.at)
 	if ok && age >= 0 && age < p.fresh(s.view, h.record.Terms) {
 		return s.view, nil
@@ -79,9 +79,6 @@ func (p *Payee) moving(ctx context.Context) error {
 	return nil
 }
 
-// observe remembers what the chain says of a channel.
-func (p *Payee) observe(id string, v channel.View) { p.views.Put(id, 0, seen{v, p.cfg.Now()}) }
-
 // Watched returns the channels that still need the chain, for package watch. Records
 // that cannot be read are an error beside the others: each channel fails alone.
 func (p *Payee) Watched(ctx context.Context) ([]watch.Target, error) {
@@ -103,7 +100,7 @@ func (p *Payee) target(t channel.Terms, funding []byte) watch.Target {
 // Due does what a channel needs as the chain stands: rules, save, broadcast.
 // funding is T1 where the chain showed it; it is saved the first time.
 func (p *Payee) Due(ctx context.Context, id string, v channel.View, funding []byte) error {
-	h, err := p.lock(ctx, id)
+	h, err := p.lockDue(ctx, id, v)
 	if err != nil {
 		return err
 	}
@@ -117,6 +114,19 @@ func (p *Payee) Due(ctx context.Context, id string, v channel.View, funding []by
 		failed = append(failed, p.act(ctx, h, a, v))
 	}
 	return errors.Join(failed...)
+}
+
+// lockDue is lock for what the rule Due decides: an idle channel needs no scripts.
+func (p *Payee) lockDue(ctx context.Context, id string, v channel.View) (*held, error) {
+	h, err := p.lockBare(ctx, id)
+	if err != nil || h.record.Idle(v) {
+		return h, err
+	}
+	if h.script, err = p.scripts(h.record.Terms); err != nil {
+		h.unlock()
+		return nil, err
+	}
+	return h, nil
 }
 
 // due asks the rule what a channel needs, and saves what it decided.
