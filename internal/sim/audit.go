@@ -40,6 +40,8 @@ type audit struct {
 	worth     map[string]uint64    // msat of what was delivered, by channel
 	spent     map[string]time.Time // when an output's spend was seen first, by channel
 	due       map[string]uint64    // sat, paid when the output's spend was mined
+	blind     bool                 // the payee's watch failed when it looked last
+	sighted   map[string]uint64    // sat, paid when it did not
 	highest   script.FeeRate       // that was ever asked for
 	reorged   time.Time            // the last reorg
 	block     time.Time            // the last block
@@ -59,7 +61,7 @@ func newAudit(w *world) *audit {
 	return &audit{
 		w: w, payer: map[string]channel.PayerRecord{}, payee: map[string]channel.PayeeRecord{}, owner: map[string]*buyer{}, pages: map[string][]byte{},
 		back:     comeback{lost: map[string]bool{}, peak: map[string]uint64{}, closes: map[string]*channel.PayerClose{}, over: map[string]bool{}, keys: map[channel.Key]string{}},
-		verified: map[string]uint64{}, acked: map[string]uint64{}, delivered: map[goods]bool{}, worth: map[string]uint64{}, due: map[string]uint64{},
+		verified: map[string]uint64{}, acked: map[string]uint64{}, delivered: map[goods]bool{}, worth: map[string]uint64{}, due: map[string]uint64{}, sighted: map[string]uint64{},
 		spent: map[string]time.Time{},
 	}
 }

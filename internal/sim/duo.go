@@ -444,5 +444,8 @@ func (d *duo) over() bool {
 	r, s := d.audit.payer, d.audit.payee
 	one := r.Phase.Final() || r.Phase == channel.Prepared || d.vanished(d.one)
 	other := s.Terms.Capacity == 0 || s.Phase.Final() || d.vanished(d.other) || s.Duplex.Held.Epoch == 0 && r.Phase.Final()
+	if s.Duplex != nil && d.vanished(d.one) && d.w.chain.Height() > s.Terms.Expiry && !d.w.audit.affordable(int64(s.Duplex.Held.Amount)) {
+		other = true // nobody is there to end it, and nothing is worth a settlement
+	}
 	return one && other
 }

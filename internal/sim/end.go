@@ -29,7 +29,11 @@ func (a *audit) mined() {
 		_, noted := a.due[id]
 		switch {
 		case ok && height > 0 && !noted:
-			a.due[id] = a.w.tower.promised(id, r.Paid)
+			held := r.Paid
+			if a.blind { // what came after a settlement had left could not be added to it
+				held = min(held, a.sighted[id])
+			}
+			a.due[id] = a.w.tower.promised(id, held)
 		case (!ok || height == 0) && noted:
 			delete(a.due, id)
 		}
@@ -65,6 +69,18 @@ func (a *audit) check() {
 			if info, err := a.w.chain.Tx(a.w.ctx, r.Terms.Outpoint.Hash); err == nil && info.Confirmed {
 				a.w.violate("%d sat were paid on %.12s and at its expiry %d nothing is settled", r.Paid, id, tip)
 			}
+		}
+	}
+}
+
+// looked remembers what was paid when the payee's watch last went through: a settlement
+// that is mined before the watch gets through again pays that much. A watch that fails
+// at a block is within the bounds as one that is down for it is.
+func (a *audit) looked(through bool) {
+	a.blind = !through
+	if through {
+		for id, r := range a.payee {
+			a.sighted[id] = r.Paid
 		}
 	}
 }

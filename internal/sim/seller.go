@@ -107,9 +107,11 @@ func (s *seller) look() {
 	if s.away() || s.dead || s.w.story.payee == "vanishes" && s.w.vanished {
 		return
 	}
-	if err := s.watch.Step(s.w.ctx); err != nil {
+	err := s.watch.Step(s.w.ctx)
+	if err != nil {
 		s.w.tell("  the payee's watch: %.300v", err)
 	}
+	s.w.audit.looked(err == nil)
 }
 
 // ServeHTTP is the payee's gateway.
