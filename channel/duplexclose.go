@@ -53,14 +53,46 @@ func (r Duplex) Due(ch *script.Channel, payout []byte, v View, p Policy) (Duplex
 	return r, nil
 }
 
-// older reports whether a spend belongs to an epoch before the one that is held:
-// the held one is valid already where that one is, and is to be mined instead.
+// older reports whether a spend belongs to an epoch before the one that is held, or
+// leaves the payee less in the same epoch (a rung of its tower, or its own settlement
+// that it forgot): the held one is valid already where that one is, and is to be mined
+// instead.
 func (r Duplex) older(s *SpendView) bool {
 	if s == nil || s.Height > 0 || r.Close.Is(s.Txid) {
 		return false
 	}
 	lock, _ := r.Terms.Lock(r.Held.Epoch)
-	return s.Lock > lock
+	return s.Lock > lock || s.Lock == lock && r.leaves(s) < r.Held.Amount
+}
+
+// leaves is what a spend of the held epoch, which this side alone can complete, leaves to
+// it, in sat; the payer completes none but its own.
+func (r Duplex) leaves(s *SpendView) uint64 {
+	if r.Side == script.Payer || s.Leaves <= 0 {
+		return r.Held.Amount
+	}
+	return uint64(s.Leaves)
+}
+
+// spared reports whether what spends the output in the mempool, and is neither ours nor
+// older, is left alone: before the deadline whatever it is, then what pays the going rate
+// and what is due by now. What pays less would keep ours away until something older than
+// ours is valid, and could be replaced by that. One of the same epoch that leaves more
+// was forgotten here: it is answered in the last need only.
+func (r Duplex) spared(v View, deadline uint32, c climb) bool {
+	s := v.Spend
+	if v.Tip < deadline {
+		return true
+	}
+	if s.Lock == 0 {
+		return false // a close: it would disarm the deadline
+	}
+	rate := s.carried()
+	lock, _ := r.Terms.Lock(r.Held.Epoch)
+	if s.Lock == lock && r.leaves(s) > r.Held.Amount {
+		return rate >= v.Rate || c.left > 0
+	}
+	return rate >= v.Rate && !c.due(rate)
 }
 
 func (r Duplex) settle(ch *script.Channel, payout []byte, v View, deadline uint32) []Action {
@@ -70,17 +102,19 @@ func (r Duplex) settle(ch *script.Channel, payout []byte, v View, deadline uint3
 		return nil // there is no unilateral close before the lock
 	case v.Spend != nil && v.Spend.Height > 0:
 		return nil
-	case v.Spend != nil && !r.Close.Is(v.Spend.Txid) && !r.older(v.Spend) && (v.Spend.Lock > 0 || v.Tip < deadline):
-		return nil // newer than what is held, or a close that may be mined yet
-	case v.Funding.Height == 0 && r.Terms.TxVersion == 3:
+	case v.Funding.Height == 0 && r.Terms.TxVersion == 3 && v.Tip < deadline:
 		return nil
 	}
 	size := ch.StateVSize(r.heldState(), payout)
 	limit := stakeRate(int64(r.Held.Amount)-script.Dust(payout), size)
+	c := r.Terms.climb(deadline+r.Terms.Margin, v.Tip, limit)
 	if v.Spend != nil && !r.Close.Is(v.Spend.Txid) {
+		if !r.older(v.Spend) && r.spared(v, deadline, c) {
+			return nil // newer than what is held, as good, or a close that may be mined yet
+		}
 		v.Rate = max(v.Rate, v.outbid(size))
 	}
-	return again(r.Close, r.Held.Amount, v, r.Terms.climb(deadline+r.Terms.Margin, v.Tip, limit), limit, MakeSettlement)
+	return again(r.Close, r.Held.Amount, v, c, limit, MakeSettlement)
 }
 
 func (r Duplex) refund(ch *script.Channel, payout []byte, v View) []Action {

@@ -31,6 +31,11 @@ func TestDuplexDue(t *testing.T) {
 		}
 	}
 	asked := func(r *Duplex) { r.Phase, r.Reason = Settling, WhenAsked }
+	leaving := func(sat int64) func(*View) {
+		return func(v *View) { spend(3, 0)(v); v.Spend.Leaves = sat }
+	}
+	agreed := func(v *View) { v.Spend = &SpendView{Txid: "agreed", Fee: 2000, VSize: 200, Leaves: 9_000} }
+	usual := func(v *View) { v.Rate = 1001 }
 	for name, c := range map[string]struct {
 		side   script.Side
 		change func(*Duplex)
@@ -43,15 +48,26 @@ func TestDuplexDue(t *testing.T) {
 		"the payer's is a step later":              {script.Payer, nil, at(lock(1) - margin - 1), Open, ""},
 		"the payer, that heard of nothing newer":   {script.Payer, nil, at(lock(1) - margin), Settling, MakeSettlement},
 		"asked, before the lock":                   {script.Payee, asked, at(lock(3) - 1), Settling, ""},
+		"the deadline, the funding unmined":        {script.Payee, nil, at(lock(2)-margin, unconfirmed), Settling, MakeSettlement},
 		"asked, at the lock":                       {script.Payee, asked, at(lock(3)), Settling, MakeSettlement},
 		"an older epoch is broadcast":              {script.Payee, nil, at(lock(2), spend(2, 0)), Settling, MakeSettlement},
 		"the refund is broadcast":                  {script.Payee, nil, at(lock(3), spend(0, 0)), Settling, MakeSettlement},
 		"a newer epoch is broadcast":               {script.Payer, nil, at(lock(3), spend(3, 0)), Open, ""},
 		"a newer one, at our deadline":             {script.Payer, nil, at(lock(1)-margin, spend(3, 0)), Settling, ""},
-		"mined":                                    {script.Payee, nil, at(lock(2), spend(2, lock(2))), Settling, ""},
-		"buried":                                   {script.Payee, nil, at(lock(2)+6, spend(2, lock(2))), Closed, ""},
-		"the funding is gone":                      {script.Payee, nil, View{Tip: lock(2)}, Open, ""},
-		"the payer without a state":                {script.Payer, func(r *Duplex) { r.Held = Update{} }, at(expiry - 1), Open, ""},
+		"a newer one that pays too little, before": {script.Payer, nil, at(lock(1)-margin-1, spend(3, 0), usual), Open, ""},
+		"and at our deadline":                      {script.Payer, nil, at(lock(1)-margin, spend(3, 0), usual), Settling, MakeSettlement},
+		"a newer one, when more is due":            {script.Payer, nil, at(lock(1)-1, spend(3, 0)), Settling, MakeSettlement},
+		"a tower's rung of less":                   {script.Payee, nil, at(lock(3), leaving(10_999)), Settling, MakeSettlement},
+		"a tower's rung":                           {script.Payee, nil, at(lock(2)-margin, leaving(11_000)), Settling, ""},
+		"a tower's rung that pays too little":      {script.Payee, nil, at(lock(2)-margin, leaving(11_000), usual), Settling, MakeSettlement},
+		"a tower's rung of more":                   {script.Payee, nil, at(lock(2)-lastBlocks-1, leaving(11_001), usual), Settling, ""},
+		"a tower's rung of more, in the last need": {script.Payee, nil, at(lock(2)-lastBlocks, leaving(11_001), usual), Settling, MakeSettlement},
+		"a close":                   {script.Payee, nil, at(lock(2)-margin-1, agreed), Open, ""},
+		"a close, at our deadline":  {script.Payee, nil, at(lock(2)-margin, agreed), Settling, MakeSettlement},
+		"mined":                     {script.Payee, nil, at(lock(2), spend(2, lock(2))), Settling, ""},
+		"buried":                    {script.Payee, nil, at(lock(2)+6, spend(2, lock(2))), Closed, ""},
+		"the funding is gone":       {script.Payee, nil, View{Tip: lock(2)}, Open, ""},
+		"the payer without a state": {script.Payer, func(r *Duplex) { r.Held = Update{} }, at(expiry - 1), Open, ""},
 		"the payer without a state, at the expiry": {script.Payer, func(r *Duplex) { r.Held = Update{} }, at(expiry), Refunding, MakeRefund},
 		"the payee without a state":                {script.Payee, func(r *Duplex) { r.Held = Update{} }, at(expiry), Open, ""},
 		"closed":                                   {script.Payee, func(r *Duplex) { r.Phase = Closed }, at(expiry), Closed, ""},

@@ -24,12 +24,13 @@ type FundingView struct {
 type SpendView struct {
 	Txid   string
 	Height uint32 // 0: in the mempool
-	Lock   uint32 // its nLockTime
+	Lock   uint32 // its nLockTime; the highest where nobody knows who signed it
 	// Fee (sat) and VSize (vB) of a spend in the mempool, where they are known:
 	// what replaces it has to pay more.
 	Fee, VSize int64
 	// Leaves is what it leaves to the payee before its fee: the capacity less what goes
-	// to the payer's rest script (sat). 0: it is not known.
+	// to the payer's rest script (sat), where the payee signed the whole of it; of a refund
+	// it means nothing. 0: it is not known.
 	Leaves int64
 	// ChildFee (sat) and ChildVSize (vB) are those of the unconfirmed transactions that
 	// spend its outputs: what replaces it evicts them as well.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
@@ -22,7 +23,10 @@ const (
 )
 
 // unconfirmed describes a spend in the mempool: its lock, its fee and size, what it
-// leaves to the payee, and what hangs on it. What cannot be told stays 0.
+// leaves to the payee, and what hangs on it. What cannot be told stays 0, and so does all
+// but the lock of a transaction that the channel's keys have not signed as it is shown: its
+// id says nothing of its witness, and a backend may have made it up. Its lock is the
+// highest: it counts as older than whatever is held.
 func unconfirmed(ctx context.Context, c Chain, t Target, spend *chain.Spend, t1 *wire.MsgTx) (*channel.SpendView, error) {
 	s := &channel.SpendView{Txid: spend.Txid.String()}
 	info, err := c.Tx(ctx, spend.Txid)
@@ -31,7 +35,6 @@ func unconfirmed(ctx context.Context, c Chain, t Target, spend *chain.Spend, t1 
 	} else if err != nil {
 		return nil, err
 	}
-	s.Lock = info.Tx.LockTime
 	if int(t.Outpoint.Index) >= len(t1.TxOut) {
 		return s, nil
 	}
@@ -40,9 +43,11 @@ func unconfirmed(ctx context.Context, c Chain, t Target, spend *chain.Spend, t1 
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		s.Fee, s.VSize = fee, script.VSize(info.Tx)
+	if !ok || !signed(info.Tx, spend.Vin, t.Outpoint, known) {
+		s.Lock = math.MaxUint32
+		return s, nil
 	}
+	s.Lock, s.Fee, s.VSize = info.Tx.LockTime, fee, script.VSize(info.Tx)
 	if len(t.Rest) == 0 {
 		return s, nil
 	}
@@ -53,13 +58,10 @@ func unconfirmed(ctx context.Context, c Chain, t Target, spend *chain.Spend, t1 
 
 // Leaves is what a transaction that spends a channel of this capacity (sat) with its
 // input vin leaves to the payee before its fee, where the payee signed the whole of
-// it: nothing where it is locked (a refund), else the capacity less what goes to the
-// payer's rest script. In a transaction of several channels that is the output at the
+// it (a refund, or a state that the payer completed, it did not): the capacity less what
+// goes to the payer's rest script. In a transaction of several channels that is the output at the
 // input's index.
 func Leaves(tx *wire.MsgTx, vin uint32, capacity int64, rest []byte) int64 {
-	if tx.LockTime > 0 {
-		return 0
-	}
 	outs := tx.TxOut
 	if len(tx.TxIn) > 1 {
 		outs = nil
@@ -74,6 +76,20 @@ func Leaves(tx *wire.MsgTx, vin uint32, capacity int64, rest []byte) int64 {
 		}
 	}
 	return max(left, 0)
+}
+
+// signed reports whether an input spends an output, with a witness that is good for this
+// transaction. known holds all that it spends.
+func signed(tx *wire.MsgTx, vin uint32, op wire.OutPoint, known map[chainhash.Hash]*wire.MsgTx) bool {
+	if int64(vin) >= int64(len(tx.TxIn)) || tx.TxIn[vin].PreviousOutPoint != op {
+		return false
+	}
+	prevouts := make(map[wire.OutPoint]*wire.TxOut, len(tx.TxIn))
+	for _, in := range tx.TxIn {
+		op := in.PreviousOutPoint
+		prevouts[op] = known[op.Hash].TxOut[op.Index]
+	}
+	return script.ExecuteInput(tx, int(vin), prevouts) == nil
 }
 
 // feeOf is a transaction's fee (sat); ok is false where it cannot be told: what the
