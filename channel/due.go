@@ -117,8 +117,8 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View, p Policy)
 	if v.Spend != nil && v.Spend.Height > 0 || r.Paid == 0 {
 		return nil // mined: wait until it is buried; a reorg asks again
 	}
-	if v.Funding.Height == 0 && r.Terms.TxVersion == 3 {
-		return nil // version 3 does not relay over an unconfirmed version 2 parent
+	if v.Funding.Height == 0 && r.Terms.TxVersion == 3 && v.Tip < r.Terms.deadline() {
+		return nil // version 3 does not relay over an unconfirmed version 2 parent; within the margin a node is asked
 	}
 	size := ch.SettlementVSize(int64(r.Terms.Capacity-r.Paid), payout)
 	limit := stakeRate(int64(r.Paid)-script.Dust(payout), size)

@@ -67,6 +67,8 @@ func TestPayeeDue(t *testing.T) {
 		{"settling, in the mempool", record(paid(5000), settling, settlement(1000, 5000, 105)), at(105, spentBy("settlement", 0)), Settling, "", ""},
 		{"settling, more was paid", record(paid(6000), settling, settlement(1000, 5000, 105)), at(105, spentBy("settlement", 0)), Settling, "", "make-settlement"},
 		{"settling over an unconfirmed T1, version 3", record(paid(5000), settling), at(200, unconfirmed), Settling, "", ""},
+		{"version 3, the last block before the margin", record(paid(5000), settling), at(lastBlock, unconfirmed), Settling, "", ""},
+		{"version 3, within the margin: a node is asked", record(paid(5000)), at(lastBlock+1, unconfirmed), Settling, AtMargin, "make-settlement"},
 		{"settling over an unconfirmed T1, version 2", record(paid(5000), settling, v2), at(200, unconfirmed), Settling, "", "make-settlement"},
 		{"settling, not worth a fee", record(paid(330), settling), deep, Settling, "", ""},
 		{"closing, waits", record(paid(5000), agreed(5000, 200, nil)), at(202), Closing, "", ""},

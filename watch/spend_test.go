@@ -2,13 +2,17 @@ package watch_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/watch"
 )
@@ -18,6 +22,7 @@ type book struct {
 	txs    map[chainhash.Hash]*wire.MsgTx
 	mined  map[chainhash.Hash]bool
 	pruned map[chainhash.Hash]bool
+	claims map[wire.OutPoint]chainhash.Hash // what it says of spends, true or not
 }
 
 func (b *book) Tip(context.Context) (chain.Tip, error) { return chain.Tip{Height: 200}, nil }
@@ -36,6 +41,9 @@ func (b *book) Tx(_ context.Context, id chainhash.Hash) (chain.TxInfo, error) {
 }
 
 func (b *book) Spend(_ context.Context, op wire.OutPoint) (*chain.Spend, error) {
+	if id, ok := b.claims[op]; ok {
+		return &chain.Spend{Txid: id}, nil
+	}
 	for id, tx := range b.txs {
 		for i, in := range tx.TxIn {
 			if in.PreviousOutPoint == op {
@@ -46,14 +54,20 @@ func (b *book) Spend(_ context.Context, op wire.OutPoint) (*chain.Spend, error) 
 	return nil, nil
 }
 
+// anybody is the script of an output with this index: anybody may spend it.
+func anybody(index uint32) []byte {
+	return []byte{txscript.OP_DATA_3, byte(index), byte(index >> 8), 1, txscript.OP_DROP, txscript.OP_TRUE}
+}
+
 // add shows a transaction with these inputs, which leaves so many sat in each output.
 func (b *book) add(mined bool, outs []int64, ins ...wire.OutPoint) chainhash.Hash {
 	tx := wire.NewMsgTx(2)
 	for _, op := range ins {
-		tx.AddTxIn(&wire.TxIn{PreviousOutPoint: op, Witness: wire.TxWitness{make([]byte, 64)}})
+		tx.AddTxIn(&wire.TxIn{PreviousOutPoint: op, Witness: wire.TxWitness{anybody(op.Index)}})
 	}
 	for i, v := range outs {
-		tx.AddTxOut(wire.NewTxOut(v, append([]byte{0x51, 0x20, byte(i)}, make([]byte, 31)...)))
+		hash := sha256.Sum256(anybody(uint32(i)))
+		tx.AddTxOut(wire.NewTxOut(v, append([]byte{txscript.OP_0, 32}, hash[:]...)))
 	}
 	id := tx.TxHash()
 	b.txs[id], b.mined[id] = tx, mined
@@ -141,5 +155,35 @@ func TestForeignInputThatNobodyShowsBlindsNobody(t *testing.T) {
 	cancel()
 	if _, _, err := watch.LookAt(ctx, b, target); err == nil {
 		t.Fatal("a look that was called off is told as one that saw nothing")
+	}
+}
+
+// What a backend shows under a transaction's id may have another witness, be made up, or
+// spend something else. It is told as a spend that is older than all, and counts for nothing
+// else: it leaves the payee nothing, and what it seems to pay is not outbid.
+func TestUnsignedSpendIsNotBelieved(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lie  func(tx *wire.MsgTx)
+	}{
+		{"another witness", func(tx *wire.MsgTx) { tx.TxIn[0].Witness = wire.TxWitness{make([]byte, 64)} }},
+		{"another output", func(tx *wire.MsgTx) { tx.TxIn[0].PreviousOutPoint.Hash = chainhash.Hash{3} }},
+		{"no such input", func(tx *wire.MsgTx) { tx.TxIn = tx.TxIn[:0] }},
+	} {
+		b, target, settlement := waiting()
+		b.add(true, []int64{100_000}, wire.OutPoint{Hash: chainhash.Hash{2}})
+		for id, tx := range b.txs {
+			if b.mined[id] && id != target.Outpoint.Hash {
+				b.txs[chainhash.Hash{3}] = tx
+			}
+		}
+		b.add(false, []int64{59_800}, wire.OutPoint{Hash: settlement})
+		c.lie(b.txs[settlement])
+		b.claims = map[wire.OutPoint]chainhash.Hash{target.Outpoint: settlement}
+		v, _, err := watch.LookAt(t.Context(), b, target)
+		must(t, err)
+		if s := v.Spend; s == nil || *s != (channel.SpendView{Txid: settlement.String(), Lock: math.MaxUint32}) {
+			t.Errorf("%s: %+v", c.name, v.Spend)
+		}
 	}
 }
