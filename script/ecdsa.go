@@ -21,6 +21,9 @@ const (
 // sequence where R would be high, so that a signature with a low R at once is
 // the usual one.
 func signLowR(key *btcec.PrivateKey, digest []byte) []byte {
+	if sig := curve.MadeECDSA(key, digest); sig != nil {
+		return sig.Serialize()
+	}
 	d := key.Key
 	defer d.Zero()
 	secret := key.Serialize()

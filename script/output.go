@@ -112,17 +112,43 @@ func Execute(tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) error {
 	if err := checkAmounts(tx, prevouts); err != nil {
 		return err
 	}
+	name := curve.Execution(tx, prevouts)
+	if curve.Executed(name) {
+		return nil
+	}
 	fetcher := txscript.NewMultiPrevOutFetcher(prevouts)
 	hashes := txscript.NewTxSigHashes(tx, fetcher)
-	for i, in := range tx.TxIn {
-		prev := prevouts[in.PreviousOutPoint]
-		vm, err := txscript.NewEngine(prev.PkScript, tx, i, txscript.StandardVerifyFlags, curve.Scripts(), hashes, prev.Value, fetcher)
-		if err == nil {
-			err = vm.Execute()
+	for i := range tx.TxIn {
+		if err := executeInput(tx, i, fetcher, hashes); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("%w: input %d: %v", ErrExecute, i, err)
-		}
+	}
+	curve.Ran(name)
+	return nil
+}
+
+// ExecuteInput is Execute for one input alone: whether who may spend it has signed what
+// it signs of this transaction. prevouts holds what every input spends.
+// Errors: ErrExecute, ErrAmount.
+func ExecuteInput(tx *wire.MsgTx, i int, prevouts map[wire.OutPoint]*wire.TxOut) error {
+	if tx == nil || i < 0 || i >= len(tx.TxIn) {
+		return fmt.Errorf("%w: it has no input %d", ErrExecute, i)
+	}
+	if err := checkAmounts(tx, prevouts); err != nil {
+		return err
+	}
+	fetcher := txscript.NewMultiPrevOutFetcher(prevouts)
+	return executeInput(tx, i, fetcher, txscript.NewTxSigHashes(tx, fetcher))
+}
+
+func executeInput(tx *wire.MsgTx, i int, fetcher txscript.PrevOutputFetcher, hashes *txscript.TxSigHashes) error {
+	prev := fetcher.FetchPrevOutput(tx.TxIn[i].PreviousOutPoint)
+	vm, err := txscript.NewEngine(prev.PkScript, tx, i, txscript.StandardVerifyFlags, curve.Scripts(), hashes, prev.Value, fetcher)
+	if err == nil {
+		err = vm.Execute()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: input %d: %v", ErrExecute, i, err)
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ type tree struct {
 func newTree(internal *btcec.PublicKey, leaves ...txscript.TapLeaf) (out tree, err error) {
 	assembled := txscript.AssembleTaprootScriptTree(leaves...)
 	out.root = assembled.RootNode.TapHash()
-	key := txscript.ComputeTaprootOutputKey(internal, out.root[:])
+	key := curve.Output(internal, out.root)
 	odd := key.SerializeCompressed()[0] == 3
 	for _, leaf := range leaves {
 		proof := assembled.LeafMerkleProofs[assembled.LeafProofIndex[leaf.TapHash()]]

@@ -2,8 +2,8 @@
 // functions, and a memory of what they answered for the simulator's keys.
 //
 // The memory holds true answers only: a public key that was computed, a point that
-// was decompressed, a signature that was made here with the key that checks it. It
-// is empty until a process calls Know, and concerns the keys named there alone. Only
+// was decompressed, a signature that was made here with the key that checks it, a
+// transaction whose scripts were executed. It is empty until a process calls Know, and concerns the keys named there alone. Only
 // internal/sim calls it (internal/laws), and never with a key that holds money;
 // everywhere else every function here is the library's. It remembers nothing of
 // other keys, stores nothing, and prints nothing.
@@ -38,6 +38,11 @@ type memory struct {
 	pairs  map[fact]*btcec.PublicKey
 	checks *txscript.SigCache    // what scripts checked, of any key
 	signed map[[32]byte]struct{} // hashes of key, digest and signature
+	sums   map[[33]byte]struct{} // aggregates of known keys
+	outs   map[[65]byte]*btcec.PublicKey
+	schnor map[[32]byte]schnorr.Signature // by hashes of key and digest
+	ecdsas map[[32]byte]ecdsa.Signature
+	ran    map[[32]byte]struct{} // transactions, with what they spend, of any key
 }
 
 // Know begins to remember what concerns a key, for the whole process. For
@@ -46,6 +51,8 @@ func Know(key *btcec.PrivateKey) {
 	known.CompareAndSwap(nil, &memory{
 		public: map[[32]byte]*btcec.PublicKey{}, points: map[[33]byte]*btcec.PublicKey{},
 		pairs: map[fact]*btcec.PublicKey{}, checks: txscript.NewSigCache(limit / 4), signed: map[[32]byte]struct{}{},
+		sums: map[[33]byte]struct{}{}, outs: map[[65]byte]*btcec.PublicKey{}, schnor: map[[32]byte]schnorr.Signature{},
+		ecdsas: map[[32]byte]ecdsa.Signature{}, ran: map[[32]byte]struct{}{},
 	})
 	m, pub := known.Load(), key.PubKey()
 	m.mu.Lock()
@@ -95,18 +102,24 @@ func Parse(raw []byte) (*btcec.PublicKey, error) {
 }
 
 // SignSchnorr signs a digest with the nonce of RFC 6979. BIP340. Errors: the
-// library's. The library checks what it signed; of known keys it does not.
+// library's. The library checks what it signed; of known keys nobody does.
 func SignSchnorr(key *btcec.PrivateKey, digest []byte) (*schnorr.Signature, error) {
 	m := known.Load()
 	pub := m.of(key)
 	if pub == nil {
 		return schnorr.Sign(key, digest)
 	}
-	sig, err := schnorr.Sign(key, digest, schnorr.FastSign())
-	if err == nil {
-		m.sign('s', pub, digest, sig.Serialize())
+	name := hash('s', pub, digest, nil)
+	if sig, ok := recall(m, m.schnor, name); ok {
+		return &sig, nil
 	}
-	return sig, err
+	sig, ok := sign(key, pub, digest)
+	if !ok {
+		return schnorr.Sign(key, digest)
+	}
+	m.sign('s', pub, digest, sig.Serialize())
+	note(m, m.schnor, name, *sig)
+	return sig, nil
 }
 
 // VerifySchnorr checks a signature. BIP340.
@@ -119,7 +132,19 @@ func SignedECDSA(key *btcec.PrivateKey, digest []byte, sig *ecdsa.Signature) {
 	m := known.Load()
 	if pub := m.of(key); pub != nil {
 		m.sign('e', pub, digest, sig.Serialize())
+		note(m, m.ecdsas, hash('e', pub, digest, nil), *sig)
 	}
+}
+
+// MadeECDSA is the signature of a digest that was told to [SignedECDSA]; nil: none.
+func MadeECDSA(key *btcec.PrivateKey, digest []byte) *ecdsa.Signature {
+	m := known.Load()
+	if pub := m.of(key); pub != nil {
+		if sig, ok := recall(m, m.ecdsas, hash('e', pub, digest, nil)); ok {
+			return &sig
+		}
+	}
+	return nil
 }
 
 // Signed tells in which form a signature that was made just now stands in an input:

@@ -17,7 +17,7 @@ func Shared(own *btcec.PrivateKey, other *btcec.PublicKey) *btcec.PublicKey {
 	m := known.Load()
 	name, remember := m.pair(m.of(own), other)
 	if remember {
-		if p := m.recall(name, sharedPoint); p != nil {
+		if p := m.recallPair(name, sharedPoint); p != nil {
 			return p
 		}
 	}
@@ -27,7 +27,7 @@ func Shared(own *btcec.PrivateKey, other *btcec.PublicKey) *btcec.PublicKey {
 	shared.ToAffine()
 	p := btcec.NewPublicKey(&shared.X, &shared.Y)
 	if remember {
-		m.note(name, sharedPoint, p)
+		m.notePair(name, sharedPoint, p)
 	}
 	return p
 }
@@ -38,7 +38,7 @@ func Aggregate(a, b *btcec.PublicKey) (*btcec.PublicKey, error) {
 	m := known.Load()
 	name, remember := m.pair(a, b)
 	if remember {
-		if p := m.recall(name, aggregate); p != nil {
+		if p := m.recallPair(name, aggregate); p != nil {
 			return p, nil
 		}
 	}
@@ -47,7 +47,7 @@ func Aggregate(a, b *btcec.PublicKey) (*btcec.PublicKey, error) {
 		return nil, err
 	}
 	if remember {
-		m.note(name, aggregate, agg.PreTweakedKey)
+		m.notePair(name, aggregate, agg.PreTweakedKey)
 	}
 	return agg.PreTweakedKey, nil
 }
@@ -58,7 +58,7 @@ type fact struct {
 	what int
 }
 
-func (m *memory) recall(pair [66]byte, what int) *btcec.PublicKey {
+func (m *memory) recallPair(pair [66]byte, what int) *btcec.PublicKey {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.pairs[fact{pair, what}]; p != nil {
@@ -68,12 +68,16 @@ func (m *memory) recall(pair [66]byte, what int) *btcec.PublicKey {
 	return nil
 }
 
-func (m *memory) note(pair [66]byte, what int, p *btcec.PublicKey) {
+func (m *memory) notePair(pair [66]byte, what int, p *btcec.PublicKey) {
 	same := *p
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.pairs) >= limit {
 		clear(m.pairs)
+		clear(m.sums)
+	}
+	if what == aggregate {
+		m.sums[compressed(p)] = struct{}{}
 	}
 	m.pairs[fact{pair, what}] = &same
 }
