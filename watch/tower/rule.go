@@ -70,7 +70,7 @@ func Decide(e Entry, v View, burial uint32) Decision {
 		return Decision{Do: Forget}
 	case v.Spend != nil && v.Spend.Height > 0:
 		return Decision{Do: Wait} // mined; a reorg asks again
-	case e.Version == 3 && v.Funding.Height == 0:
+	case e.Version == 3 && v.Funding.Height == 0 && v.Tip < e.Deadline():
 		return Decision{Do: Wait} // version 3 does not relay over an unconfirmed version 2 parent
 	case v.Tip < e.Lock:
 		return Decision{Do: Wait} // no node takes it yet

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
@@ -240,6 +241,10 @@ func (t *Tower) sendFunding(ctx context.Context, e Entry) (accepted bool, err er
 func (t *Tower) view(ctx context.Context, e Entry, v channel.View) (View, error) {
 	view := View{View: v, Leaves: e.Capacity}
 	if v.Spend == nil || v.Spend.Height > 0 || e.rung(v.Spend.Txid) >= 0 {
+		return view, nil
+	}
+	if v.Spend.Lock == math.MaxUint32 { // the channel's keys have not signed what is shown: see package watch
+		view.Leaves = 0
 		return view, nil
 	}
 	at := wire.OutPoint(e.Channel)
