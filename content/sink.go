@@ -40,6 +40,7 @@ type Sink struct {
 	part string
 	size uint64
 	f    *os.File
+	tree *os.File // verified nodes of the hash tree
 
 	mu       sync.Mutex
 	have     Ranges
@@ -80,6 +81,9 @@ func OpenSink(path string, size uint64, root Hash, verified *Ranges) (*Sink, err
 		return nil, err
 	}
 	if err := s.prepare(); err != nil {
+		return nil, errors.Join(err, s.f.Close())
+	}
+	if err := s.openTree(); err != nil {
 		return nil, errors.Join(err, s.f.Close())
 	}
 	return s, nil
@@ -272,11 +276,14 @@ func (s *Sink) Finish(replace bool) error {
 		}
 		s.renamed = true
 	}
+	if err := removeIfThere(TreePath(s.part)); err != nil {
+		return fmt.Errorf("remove hash tree: %w", err)
+	}
 	if err := syncDir(filepath.Dir(s.path)); err != nil {
 		return err
 	}
 	s.finished = true
-	return s.f.Close()
+	return errors.Join(s.tree.Close(), s.f.Close())
 }
 
 func (s *Sink) rename(replace bool) error {
@@ -321,7 +328,7 @@ func (s *Sink) Close() error {
 		return nil
 	}
 	s.finished = true
-	return s.f.Close()
+	return errors.Join(s.tree.Close(), s.f.Close())
 }
 
 // Discard releases the part file and removes it.
@@ -332,7 +339,7 @@ func (s *Sink) Discard() error {
 		return nil
 	}
 	s.finished = true
-	return errors.Join(os.Remove(s.part), s.f.Close())
+	return errors.Join(os.Remove(s.part), removeIfThere(TreePath(s.part)), s.tree.Close(), s.f.Close())
 }
 
 func syncDir(dir string) error {

@@ -171,6 +171,7 @@ type Phase string
 // The phases of a purchase.
 const (
 	Hashing    Phase = "hashing"    // an existing file is read
+	Repairing  Phase = "repairing"  // Bytes of what was there are damaged and are fetched again
 	Waiting    Phase = "waiting"    // another purchase uses the channel
 	Opening    Phase = "opening"    // a channel is being opened
 	Confirming Phase = "confirming" // the funding needs confirmations

@@ -25,6 +25,7 @@ type run struct {
 
 	j         *held
 	sink      Sink
+	out       *stream         // where the bytes go in order; nil: nowhere
 	id        string          // the channel; "": none yet
 	opened    string          // the channel that this run opened
 	avoid     map[string]bool // channels that this run does not go on in
@@ -76,7 +77,10 @@ func (b *Buyer) Run(ctx context.Context, p *Plan, lim Limits, progress func(Even
 			return nil, err
 		}
 	}
-	return r.settle(ctx)
+	if res, err = r.settle(ctx); err != nil || res.Unsettled != nil {
+		return res, err
+	}
+	return res, r.tidyStream(ctx)
 }
 
 // fill makes the file whole and gives it its name.
@@ -85,6 +89,12 @@ func (r *run) fill(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.sink.Close()) }()
+	if err := r.repair(ctx); err != nil {
+		return err
+	}
+	if err := r.startStream(ctx); err != nil {
+		return errors.Join(err, r.keep(ctx))
+	}
 	r.have = r.verified().Total()
 	for {
 		if err := r.buy(ctx); err != nil {
@@ -108,12 +118,23 @@ func (r *run) openSink() (err error) {
 		r.j.Suspect = true // a crash after the last save, or somebody else
 	}
 	r.sink, err = r.b.cfg.OpenSink(r.p.Path, r.p.Manifest.Size, r.p.Manifest.Root, r.j.Verified)
+	if errors.Is(err, content.ErrPartMissing) && resize(content.PartPath(r.p.Path, r.p.Manifest.Root), r.p.Manifest.Size) {
+		r.j.Suspect = true
+		r.sink, err = r.b.cfg.OpenSink(r.p.Path, r.p.Manifest.Size, r.p.Manifest.Root, r.j.Verified)
+	}
 	if errors.Is(err, content.ErrPartMissing) {
 		r.b.cfg.Log.Warn("the partial file is gone or was changed; what is missing is fetched again", "path", r.p.Path, "reason", err)
 		r.j.Verified, r.j.Suspect = &content.Ranges{}, false
 		r.sink, err = r.b.cfg.OpenSink(r.p.Path, r.p.Manifest.Size, r.p.Manifest.Root, nil)
 	}
 	return err
+}
+
+// resize gives a part file that was cut or grew its size again: what is right in it
+// is found by verifying it.
+func resize(part string, size uint64) bool {
+	info, err := os.Lstat(part)
+	return err == nil && info.Mode().IsRegular() && uint64(info.Size()) != size && os.Truncate(part, int64(size)) == nil
 }
 
 // buy fetches and pays chunk by chunk until nothing is missing and the last
@@ -277,6 +298,12 @@ func (r *run) finish(ctx context.Context) (again bool, err error) {
 			return false, err
 		}
 	}
+	if r.out != nil { // it has gone where it should
+		if err := r.passOn(ctx); err != nil {
+			return false, err
+		}
+		return r.out.next < r.p.Manifest.Size, nil
+	}
 	return false, r.sink.Finish(r.p.Want.Replace)
 }
 
@@ -293,7 +320,10 @@ func (r *run) startOver(ctx context.Context) (err error) {
 	if err := r.sink.Discard(); err != nil {
 		return err
 	}
-	return r.openSink()
+	if err := r.openSink(); err != nil {
+		return err
+	}
+	return r.startStream(ctx)
 }
 
 // keep saves what was verified when a run stops, also one that was interrupted.

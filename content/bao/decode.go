@@ -35,6 +35,9 @@ func (s Slice) EncodedSize() (uint64, error) {
 // Errors: *WrongBytesError (ErrWrongBytes), *TruncatedError (ErrTruncated),
 // ErrTrailing, ErrRange, ErrGroup, ErrSize, the context's, and those of r and
 // w. Whatever was verified before an error has been written and reported.
+//
+// Where w is a NodeWriter too it is given the verified nodes, before the bytes below
+// them are reported.
 func DecodeSlice(ctx context.Context, w io.WriterAt, r io.Reader, s Slice, onVerified func(upto uint64)) error {
 	if err := checkTree(s.Size, s.GroupBytes); err != nil {
 		return err
@@ -47,6 +50,7 @@ func DecodeSlice(ctx context.Context, w io.WriterAt, r io.Reader, s Slice, onVer
 	b.in.Reset(&sticky{r: r})
 	defer b.in.Reset(nil)
 	d := &decoder{ctx: ctx, w: w, b: b, s: s, group: uint64(s.GroupBytes), end: s.Offset + s.Length, next: s.Offset, on: onVerified}
+	d.nodes, _ = w.(NodeWriter)
 	err := d.decode()
 	if ferr := d.flush(); ferr != nil && err == nil {
 		err = ferr
@@ -97,6 +101,10 @@ type decoder struct {
 	next    uint64 // offset of the first byte not yet written
 	pending int    // verified bytes of b.out that follow next
 	on      func(uint64)
+
+	nodes  NodeWriter // nil: nobody keeps them
+	kept   []byte     // verified nodes that were not handed over yet, one after the other
+	keptAt uint64     // number of the first of them
 }
 
 // errShort marks an end of input; located turns it into a TruncatedError.
@@ -147,6 +155,9 @@ func (d *decoder) subtree(pos, n uint64, want cv) error {
 	l, r := cvOf(node), cvOf(node[32:])
 	if got := parentCV(l, r, rootFlag(n, d.s.Size)); got != want {
 		return wrong(PartNode, pos, n, want, got, node)
+	}
+	if err := d.keep(pos, n, node); err != nil {
+		return err
 	}
 	mid := split(n)
 	if err := d.subtree(pos, mid, l); err != nil {
@@ -209,6 +220,9 @@ func (d *decoder) block(pos uint64, want cv) (ok bool, err error) {
 		return false, nil
 	}
 	d.pending += MaxGroup
+	if err := d.keepBelow(pos, MaxGroup, p); err != nil {
+		return false, err
+	}
 	_, err = d.b.in.Discard(len(p))
 	return err == nil, err
 }
@@ -249,6 +263,9 @@ func (d *decoder) read(p []byte) error {
 }
 
 func (d *decoder) flush() error {
+	if err := d.handOver(); err != nil {
+		return err
+	}
 	if d.pending == 0 {
 		return nil
 	}
