@@ -13,9 +13,10 @@ import (
 // has. It is saved in the record of its side; what is not saved here is that
 // record's, and set by it.
 type Duplex struct {
-	Held Update `json:"held"` // newest in which this side is the receiver
-	Sent Update `json:"sent"` // newest that this side signed: spent, whatever was acknowledged
-	Back uint64 `json:"back"` // msat, cumulative: what the payee said it returns
+	Held Update `json:"held"`          // newest in which this side is the receiver
+	Sent Update `json:"sent"`          // newest that this side signed: spent, whatever was acknowledged
+	Back uint64 `json:"back"`          // msat, cumulative: what the payee said it returns
+	Off  uint64 `json:"off,omitempty"` // msat, cumulative: what the payee took off its ledger as withdrawn
 	// Recent are the payee's newest charges, oldest first, MaxRecent at most: what is
 	// not on offer any more may have never arrived.
 	Recent []Charge `json:"recent,omitempty"`

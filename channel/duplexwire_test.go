@@ -160,3 +160,33 @@ func TestRecentCharges(t *testing.T) {
 		t.Fatalf("%d are remembered, the last is %d", len(all), all[len(all)-1].Chunk)
 	}
 }
+
+// A payer that says of each version of a file that it never came gets one credit in all,
+// however often the file changes.
+func TestWithdrawnAgainAndAgain(t *testing.T) {
+	d := Duplex{Terms: duplexTerms(), Side: script.Payee, Phase: Open}
+	r := PayeeRecord{Terms: d.Terms, Phase: Open, NewcomerAbove: noPlaces}.with(d)
+	lost := uint64(0)
+	for n := range uint64(5) {
+		d := r.duplex()
+		d.Ledger += chunk
+		d.Recent = recent(d.Recent, []Charge{{Resource: Hex{byte(n)}, Chunk: 0, Price: chunk}})
+		r = r.with(d)
+		next, off := r.Withdraw(0, func(Charge) bool { return true })
+		for _, c := range off {
+			lost += c.Price
+		}
+		if err := next.followsMoney(&r); err != nil {
+			t.Fatal(err)
+		}
+		r = next
+	}
+	if lost != chunk || r.Duplex.Off != chunk {
+		t.Fatalf("%d msat came off, %d msat are noted", lost, r.Duplex.Off)
+	}
+	back := r
+	back.Duplex = &Duplex{}
+	if back.followsMoney(&r) == nil {
+		t.Fatal("what was taken off is forgotten")
+	}
+}

@@ -76,8 +76,8 @@ func followDuplex(next, old *Duplex) error {
 	switch {
 	case next == nil || old == nil:
 		return violated("duplex", "the states appeared or are gone")
-	case next.Back < old.Back:
-		return violated("back-fell", "from %d to %d msat", old.Back, next.Back)
+	case next.Back < old.Back || next.Off < old.Off:
+		return violated("back-fell", "from %d and %d to %d and %d msat", old.Back, old.Off, next.Back, next.Off)
 	}
 	for _, s := range [2][2]Update{{next.Held, old.Held}, {next.Sent, old.Sent}} {
 		if !s[0].Newer(s[1]) && !sameUpdate(s[0], s[1]) {

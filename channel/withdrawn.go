@@ -23,8 +23,9 @@ func recent(old, fresh []Charge) []Charge {
 // the payer of a duplex channel counts less (ledger, msat) than was charged: those
 // chunks are taken off the ledger, newest first, until it is the payer's. Each was
 // charged once and is taken off once. More than one credit, or one chunk where that
-// is dearer, is never taken off: an honest payer lacks no more. What was charged
-// before that counts as arrived from then on.
+// is dearer, is never taken off in all of a channel's life: else a payer would have every
+// version of what changes often for nothing. What was charged before that counts as
+// arrived from then on.
 // docs/protocol.md, "Paying back".
 func (r PayeeRecord) Withdraw(ledger uint64, gone func(Charge) bool) (next PayeeRecord, off []Charge) {
 	if r.Duplex == nil || r.Restored || r.Phase != Open && r.Phase != Funding {
@@ -32,7 +33,7 @@ func (r PayeeRecord) Withdraw(ledger uint64, gone func(Charge) bool) (next Payee
 	}
 	d := r.duplex()
 	most := max(r.Terms.Credit, r.MaxPrice)
-	var sum uint64
+	sum := min(d.Off, most)
 	for i := len(d.Recent) - 1; i >= 0; i-- {
 		c := d.Recent[i]
 		if c.Price > d.Ledger || d.Ledger-c.Price < ledger || c.Price > most-sum || !gone(c) {
@@ -45,6 +46,7 @@ func (r PayeeRecord) Withdraw(ledger uint64, gone func(Charge) bool) (next Payee
 	if len(off) == 0 {
 		return r, nil
 	}
+	d.Off = sum
 	d.Recent = nil // what was charged before is settled: a second claim is a lie
 	return r.with(d), off
 }
