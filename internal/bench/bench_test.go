@@ -49,3 +49,14 @@ func TestMemory(t *testing.T) {
 		t.Errorf("%d figures", len(got))
 	}
 }
+
+// Every kind of download can be measured; where nginx is not installed it says so.
+func TestDownload(t *testing.T) {
+	var got []Figure
+	if err := Download(t.Context(), small(t), sound(t, &got)); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 12 {
+		t.Errorf("%d figures", len(got))
+	}
+}

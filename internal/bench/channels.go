@@ -118,6 +118,11 @@ func (s *shop) fill(ctx context.Context, kind script.Construction) error {
 	if err != nil {
 		return err
 	}
+	return s.save(ctx)
+}
+
+// save writes the payee's records to its store.
+func (s *shop) save(ctx context.Context) error {
 	const batch = 1000
 	var ops []store.Op
 	for i, r := range s.records {

@@ -13,7 +13,7 @@ type part struct {
 }
 
 func parts() []part {
-	return []part{{"payments", AllPayments}, {"memory", Memory}}
+	return []part{{"payments", AllPayments}, {"download", Download}, {"memory", Memory}}
 }
 
 // Parts are the names of the groups of figures, in the order of a run.
