@@ -14,6 +14,7 @@ import (
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/content/bao"
+	"github.com/spillway/spillway/download"
 	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/store"
@@ -127,6 +128,8 @@ var kinds = []kind{
 	{payer.ErrUnknown, exitUsage, "unknown-channel", noMoney, "List the channels with: spillway channels list"},
 	{channel.ErrFinalized, exitRefused, "finalized", "The channel's last state stands.", "Look at it with: spillway channels show ID"},
 	{bao.ErrWrongBytes, exitMisbehaved, "wrong-bytes", "The chunk with the wrong bytes was not paid. " + refundOK, "Try another provider; what was verified is kept."},
+	{download.ErrStream, exitInterrupted, "output-closed", "What came is kept and paid; nothing more was asked for. " + refundOK,
+		"Run the same command again: it begins at the first byte, and nothing is paid twice."},
 	{fs.ErrPermission, exitLocal, "permissions", keptHere, "Check who may write there."},
 	{fs.ErrNotExist, exitUsage, "not-found", noMoney, "Check the path."},
 	{context.DeadlineExceeded, exitUnreachable, "timeout", keptHere, "Run the same command again; it goes on from here."},
@@ -156,7 +159,7 @@ func explain(err error) *failure {
 		return &failure{exit: exitLocal, code: "local", message: sentence(err), money: keptHere,
 			next: "Check the path, its permissions and the free space.", err: err}
 	}
-	if strings.HasPrefix(err.Error(), "unknown command") {
+	if text := err.Error(); strings.HasPrefix(text, "unknown command") || strings.HasPrefix(text, "if any flags in the group") {
 		return usage(err).(*failure)
 	}
 	return &failure{exit: exitDefect, code: "defect", message: sentence(err), money: keptHere,

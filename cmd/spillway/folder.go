@@ -41,9 +41,6 @@ func (b *buyer) folder(ctx context.Context, w download.Want) ([]item, error) {
 	if w.Root != nil {
 		return nil, usagef("--root is the root of one file, and %s is a folder", w.URL)
 	}
-	if w.Stream != nil {
-		return nil, usagef("-o - takes files, and %s is a folder", w.URL)
-	}
 	if w.Path != "" {
 		w.Dir, w.Path = w.Path, ""
 	}

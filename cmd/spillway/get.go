@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,7 @@ same command is given again: nothing is paid twice.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&f.to, "output", "o", "", "file or folder to write to (default: the file's name, here)")
+	fl.StringVarP(&f.to, "output", "o", "", "file or folder to write to (default: the file's name, here); -: the standard output, in order, verified (all else that is said, also by --json, goes to stderr)")
 	fl.StringVar(&f.budget, "budget", "", "most that may be paid to providers in all, such as 100000sat")
 	fl.StringVar(&f.prepay, "max-prepay", "0sat", "most that may be paid before it was received and verified")
 	fl.StringVar(&f.channel, "channel", "", "taproot, multisig, multisig-p2sh or duplex (default: taproot)")
@@ -74,7 +75,10 @@ func construction(text string) (script.Construction, error) {
 // want reads the flags for one URL.
 func (f getFlags) want(url string, many bool) (download.Want, error) {
 	w := download.Want{URL: url, Dir: "."}
-	var err error
+	err := checkURL(url)
+	if err != nil {
+		return w, err
+	}
 	if w.Construction, err = construction(f.channel); err != nil {
 		return w, err
 	}
@@ -84,13 +88,13 @@ func (f getFlags) want(url string, many bool) (download.Want, error) {
 			return w, usage(err)
 		}
 		w.Root = &root
-	}
-	if f.to == "-" {
-		return w, usagef("-o - is not possible: what comes is verified and kept on the disk, so that it can be gone on from")
+		if isFolder(url) {
+			return w, usagef("--root is the root of one file, and %s is a folder", url)
+		}
 	}
 	info, err := os.Stat(f.to)
 	switch {
-	case f.to == "":
+	case f.to == "" || f.to == "-":
 	case err == nil && info.IsDir():
 		w.Dir = f.to
 	case strings.HasSuffix(f.to, "/") || many:
@@ -118,6 +122,12 @@ func sat(name, text string) (uint64, error) {
 
 func (f getFlags) limits() (lim download.Limits, err error) {
 	lim = download.Limits{Budget: channel.MaxSat, KeepChannel: f.keep, Wait: f.wait}
+	if info, err := os.Stat(f.exports); f.exports != "" && (err == nil && !info.IsDir() || errors.Is(err, syscall.ENOTDIR)) {
+		return lim, usagef("--exports is a folder, which %s is not", f.exports)
+	}
+	if f.exports != "" && f.noExport {
+		return lim, usagef("--exports and --no-export exclude each other")
+	}
 	if f.wait < 0 {
 		return lim, usagef("--wait is a time such as 10m, not %v", f.wait)
 	}
@@ -139,6 +149,14 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 	wants := make([]download.Want, len(urls))
 	for i, url := range urls {
 		if wants[i], err = f.want(url, len(urls) > 1 || isFolder(url)); err != nil {
+			return err
+		}
+	}
+	if w.Root != nil && isFolder(url) {
+		return w, usagef("--root is the root of one file, and %s is a folder", url)
+	}
+	if f.to == "-" {
+		if err := a.toPipe(wants); err != nil {
 			return err
 		}
 	}
@@ -368,7 +386,7 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 		typ = "file"
 	}
 	err = a.out.event(typ, map[string]any{
-		"url": res.URL, "file": res.Path, "size": res.Manifest.Size, "root": res.Manifest.Root.String(), "chunks": res.Manifest.Chunks(),
+		"url": res.URL, "file": shownPath(plan, res.Path), "size": res.Manifest.Size, "root": res.Manifest.Root.String(), "chunks": res.Manifest.Chunks(),
 		"payments": res.Payments, "bought_bytes": res.Bought, "reused_bytes": res.Reused, "paid_sat": res.Paid, "returned_msat": res.Back,
 		"channel_id": res.Channel, "funding_txid": res.Funding, "closing_txid": res.Closing, "fees_sat": res.Fees,
 		"seconds": time.Since(begin).Seconds(), "unsettled": reason(res.Unsettled),
@@ -421,11 +439,11 @@ func (a *app) describe(p *download.Plan) {
 // receipt says what was paid.
 func (a *app) receipt(r *download.Result, p *download.Plan) {
 	if p.Complete && r.Channel == "" {
-		a.out.print("%s\n  root      %s (verified)", r.Path, r.Manifest.Root)
+		a.out.print("%s\n  root      %s (verified)", shownPath(p, r.Path), r.Manifest.Root)
 		return
 	}
 	a.out.print("%s\n  root      %s (verified)\n  paid      %s, %s in this run\n  fees      %d sat on the chain in this run\n  channel   %s\n  funding   %s\n  closing   %s",
-		r.Path, r.Manifest.Root, money(r.Paid*1000), count(r.Payments, "payment"), r.Fees, orNone(r.Channel), orNone(r.Funding), orNone(r.Closing))
+		shownPath(p, r.Path), r.Manifest.Root, money(r.Paid*1000), count(r.Payments, "payment"), r.Fees, orNone(r.Channel), orNone(r.Funding), orNone(r.Closing))
 	if r.Unsettled != nil {
 		a.out.say("The file is whole, but the last payment or the close did not get through (%v). Run the command again, or: spillway channels close %s", r.Unsettled, r.Channel)
 	}
