@@ -36,3 +36,54 @@ func TestDuplexPaysInTime(t *testing.T) {
 		t.Fatalf("at the edge: %v, %v, %d sat", due, err, next.Sent.Amount)
 	}
 }
+
+// How many epochs a channel of a length has, as docs/protocol.md lists them.
+func TestDuplexEpochsOfALength(t *testing.T) {
+	const h0 = 100_000
+	for blocks, want := range map[uint32]uint32{36: 0, 37: 1, 72: 1, 144: 3, 288: 7, 432: 11, 1008: 27, 2016: 55} {
+		x := duplexTerms(func(x *Terms) { x.Expiry = h0 })
+		if got := x.Epochs(h0 - blocks); got != want {
+			t.Errorf("%d blocks: %d epochs, want %d", blocks, got, want)
+		}
+		l := Ladder{Terms: x, Side: script.Payer, Top: 100, Held: Rung{Number: 100}}
+		states := uint32(0)
+		for {
+			next, _, err := l.Propose(1_000+uint64(states), h0-blocks)
+			if err != nil {
+				break
+			}
+			states++
+			l.Held = next.Sent
+		}
+		if states != want {
+			t.Errorf("%d blocks: %d states of a ladder, want %d", blocks, states, want)
+		}
+	}
+}
+
+// What is older is answered as soon as it is seen, also before the deadline, where the step
+// is longer than the margin.
+func TestDuplexOlderIsAnswered(t *testing.T) {
+	b := newBoth(t, func(x *Terms) { x.Step = 2 * margin })
+	b.goods(20_000_000)
+	wantNil(t, b.pay(script.Payer, 200, anyAmount))
+	r := b.side[script.Payee]
+	lock, _ := r.Terms.Lock(1)
+	seen := func(lock uint32, leaves int64) func(*View) {
+		return func(v *View) { v.Spend = &SpendView{Txid: "older", Lock: lock, Fee: 200, VSize: 200, Leaves: leaves} }
+	}
+	for name, c := range map[string]struct {
+		v      View
+		reason SettlingReason
+	}{
+		"less in the same epoch": {at(lock, seen(lock, 19_999)), SpendSeen},
+		"as much":                {at(lock, seen(lock, 20_000)), ""},
+		"the refund":             {at(expiry, seen(expiry, 0)), SpendSeen},
+		"nothing, at the lock":   {at(lock), ""},
+	} {
+		next, actions := r.Due(b.ch, payout, c.v, policy())
+		if next.Reason != c.reason || (len(actions) > 0) != (c.reason != "") {
+			t.Errorf("%s: %q, %v", name, next.Reason, actions)
+		}
+	}
+}
