@@ -46,6 +46,10 @@ func (p *Payee) DueTogether(ctx context.Context, seen []watch.Seen) error {
 // dueOne does what one channel needs but for its settlement; sits reports whether that
 // is to be decided together with the others'.
 func (p *Payee) dueOne(ctx context.Context, s watch.Seen) (seat channel.Seat, sits bool, err error) {
+	if p.quiet(s.ID, s.View) {
+		p.observe(s.ID, s.View)
+		return seat, false, nil
+	}
 	h, err := p.lockDue(ctx, s.ID, s.View)
 	if err != nil {
 		return seat, false, err

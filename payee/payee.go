@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -262,7 +263,7 @@ func (p *Payee) readable(ctx context.Context) ([]channel.PayeeRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	var records []channel.PayeeRecord
+	records := slices.Grow([]channel.PayeeRecord(nil), len(entries))
 	var failed []error
 	for _, e := range entries {
 		r, err := p.decode(e, false)
@@ -284,7 +285,7 @@ func (p *Payee) decode(e store.Entry, used bool) (r channel.PayeeRecord, err err
 	if err := json.Unmarshal(e.Value, &r); err != nil {
 		return r, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
 	}
-	if used || p.kept.Room() {
+	if used || p.about(e.Key) != nil || p.kept.Room() {
 		p.knows(e.Key, e.Revision, r)
 	}
 	return r, nil

@@ -67,6 +67,23 @@ func (p *Payee) recordAt(id string, revision uint64) (r channel.PayeeRecord, ok 
 	return k.record, true
 }
 
+// quiet reports whether a channel needs nothing in this view, by its record as it was
+// last read: most are idle at most times, and cost the store no question then.
+func (p *Payee) quiet(id string, v channel.View) bool {
+	k := p.about(id)
+	if k == nil {
+		return false
+	}
+	k.mu.Lock()
+	r, known := k.record, k.revision > 0
+	k.mu.Unlock()
+	if !known || r.Stopped != "" || !r.Idle(v) || len(r.FundingTx) == 0 || r.Sound() != nil {
+		return false
+	}
+	next, actions := r.Due(nil, p.cfg.Payout, v, p.cfg.Policy)
+	return len(actions) == 0 && next.Phase == r.Phase && next.SpentBy == r.SpentBy && next.Reason == r.Reason
+}
+
 // compact lets the words of a record be the ones that all records share.
 func (p *Payee) compact(r channel.PayeeRecord) channel.PayeeRecord {
 	if r.Terms.Network == p.cfg.Network {
