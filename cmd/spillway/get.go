@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/download"
@@ -152,9 +151,6 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 			return err
 		}
 	}
-	if w.Root != nil && isFolder(url) {
-		return w, usagef("--root is the root of one file, and %s is a folder", url)
-	}
 	if f.to == "-" {
 		if err := a.toPipe(wants); err != nil {
 			return err
@@ -233,26 +229,6 @@ func (a *app) buyAll(ctx context.Context, b *buyer, k basket, f getFlags, lim do
 	return done, nil
 }
 
-// patient asks again while nobody answers, where --wait was given.
-func (a *app) patient(ctx context.Context, f getFlags, show *meter, ask func() error) error {
-	begin := time.Now()
-	for n := 0; ; n++ {
-		err := ask()
-		down := time.Since(begin)
-		absent := errors.Is(err, paywall.ErrUnreachable) || errors.Is(err, chain.ErrUnavailable)
-		if !absent || !f.waitAlways || down >= f.wait {
-			return err
-		}
-		wait := min(paywall.Patience(n, err), f.wait-down)
-		show.event(download.Event{Phase: download.Retrying, Wait: wait, Reason: err, Down: down, Left: f.wait - down})
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-}
-
 // reason is an error's text, "" for none.
 func reason(err error) string {
 	if err == nil {
@@ -306,47 +282,6 @@ func (b *buyer) tellOpen(ctx context.Context, url string, failed error) {
 		b.app.out.say("Channel %s with this provider is open and holds %d sat that are not paid. Have them back with: spillway channels %s %s",
 			r.Terms.ID(), r.Refundable(), end, r.Terms.ID())
 	}
-}
-
-// totals sums what several files came to.
-func totals(done []*download.Result, took time.Duration) map[string]any {
-	var size, chunks, payments, bought, reused, paid uint64
-	var fees int64
-	for _, r := range done {
-		size, chunks, payments = size+r.Manifest.Size, chunks+r.Manifest.Chunks(), payments+r.Payments
-		bought, reused, paid, fees = bought+r.Bought, reused+r.Reused, paid+r.Paid, fees+r.Fees
-	}
-	return map[string]any{"files": len(done), "size": size, "chunks": chunks, "payments": payments, "bought_bytes": bought,
-		"reused_bytes": reused, "paid_sat": paid, "fees_sat": fees, "channels": len(channelsOf(done)), "seconds": took.Seconds()}
-}
-
-// total says what several files came to.
-func (a *app) total(ctx context.Context, b *buyer, done []*download.Result) {
-	var bytes, paid, back uint64
-	var fees int64
-	for _, r := range done {
-		bytes, paid, fees = bytes+r.Manifest.Size, paid+r.Paid, fees+r.Fees
-	}
-	ids := channelsOf(done)
-	for _, id := range ids {
-		if rec, err := b.payer.Record(ctx, id); err == nil {
-			back += rec.Refundable()
-		}
-	}
-	a.out.print("%s, %s: paid %s, fees %d sat on the chain in this run", count(uint64(len(done)), "file"), size(bytes), money(paid*1000), fees)
-	if len(ids) > 0 {
-		a.out.print("  of %s %s stay yours", count(uint64(len(ids)), "channel"), money(back*1000))
-	}
-}
-
-// channelsOf are the ids of the channels that purchases ended in.
-func channelsOf(done []*download.Result) (ids []string) {
-	for _, r := range done {
-		if r.Channel != "" && !slices.Contains(ids, r.Channel) {
-			ids = append(ids, r.Channel)
-		}
-	}
-	return ids
 }
 
 // getOne plans, says what will happen to the money, asks, and buys.

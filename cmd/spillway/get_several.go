@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/download"
+	"github.com/spillway/spillway/paywall"
+)
+
+// patient asks again while nobody answers, where --wait was given.
+func (a *app) patient(ctx context.Context, f getFlags, show *meter, ask func() error) error {
+	begin := time.Now()
+	for n := 0; ; n++ {
+		err := ask()
+		down := time.Since(begin)
+		absent := errors.Is(err, paywall.ErrUnreachable) || errors.Is(err, chain.ErrUnavailable)
+		if !absent || !f.waitAlways || down >= f.wait {
+			return err
+		}
+		wait := min(paywall.Patience(n, err), f.wait-down)
+		show.event(download.Event{Phase: download.Retrying, Wait: wait, Reason: err, Down: down, Left: f.wait - down})
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// total says what several files came to.
+func (a *app) total(ctx context.Context, b *buyer, done []*download.Result) {
+	var bytes, paid, back uint64
+	var fees int64
+	for _, r := range done {
+		bytes, paid, fees = bytes+r.Manifest.Size, paid+r.Paid, fees+r.Fees
+	}
+	ids := channelsOf(done)
+	for _, id := range ids {
+		if rec, err := b.payer.Record(ctx, id); err == nil {
+			back += rec.Refundable()
+		}
+	}
+	a.out.print("%s, %s: paid %s, fees %d sat on the chain in this run", count(uint64(len(done)), "file"), size(bytes), money(paid*1000), fees)
+	if len(ids) > 0 {
+		a.out.print("  of %s %s stay yours", count(uint64(len(ids)), "channel"), money(back*1000))
+	}
+}
+
+// channelsOf are the ids of the channels that purchases ended in.
+func channelsOf(done []*download.Result) (ids []string) {
+	for _, r := range done {
+		if r.Channel != "" && !slices.Contains(ids, r.Channel) {
+			ids = append(ids, r.Channel)
+		}
+	}
+	return ids
+}
+
+// totals sums what several files came to.
+func totals(done []*download.Result, took time.Duration) map[string]any {
+	var size, chunks, payments, bought, reused, paid uint64
+	var fees int64
+	for _, r := range done {
+		size, chunks, payments = size+r.Manifest.Size, chunks+r.Manifest.Chunks(), payments+r.Payments
+		bought, reused, paid, fees = bought+r.Bought, reused+r.Reused, paid+r.Paid, fees+r.Fees
+	}
+	return map[string]any{"files": len(done), "size": size, "chunks": chunks, "payments": payments, "bought_bytes": bought,
+		"reused_bytes": reused, "paid_sat": paid, "fees_sat": fees, "channels": len(channelsOf(done)), "seconds": took.Seconds()}
+}
