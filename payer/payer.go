@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 
 	"github.com/btcsuite/btcd/btcec/v2"
@@ -208,7 +209,7 @@ func (p *Payer) readable(ctx context.Context) ([]channel.PayerRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	var records []channel.PayerRecord
+	records := slices.Grow([]channel.PayerRecord(nil), len(entries))
 	var failed []error
 	for _, e := range entries {
 		r, err := p.decode(e)

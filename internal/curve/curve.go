@@ -48,17 +48,23 @@ type memory struct {
 // Know begins to remember what concerns a key, for the whole process. For
 // simulators: the key must not hold money.
 func Know(key *btcec.PrivateKey) {
-	known.CompareAndSwap(nil, &memory{
-		public: map[[32]byte]*btcec.PublicKey{}, points: map[[33]byte]*btcec.PublicKey{},
-		pairs: map[fact]*btcec.PublicKey{}, checks: txscript.NewSigCache(limit / 4), signed: map[[32]byte]struct{}{},
-		sums: map[[33]byte]struct{}{}, outs: map[[65]byte]*btcec.PublicKey{}, schnor: map[[32]byte]schnorr.Signature{},
-		ecdsas: map[[32]byte]ecdsa.Signature{}, ran: map[[32]byte]struct{}{},
-	})
+	if known.Load() == nil {
+		known.CompareAndSwap(nil, newMemory())
+	}
 	m, pub := known.Load(), key.PubKey()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.public[key.Key.Bytes()] = pub
 	m.points[compressed(pub)] = pub
+}
+
+func newMemory() *memory {
+	return &memory{
+		public: map[[32]byte]*btcec.PublicKey{}, points: map[[33]byte]*btcec.PublicKey{},
+		pairs: map[fact]*btcec.PublicKey{}, checks: txscript.NewSigCache(limit / 4), signed: map[[32]byte]struct{}{},
+		sums: map[[33]byte]struct{}{}, outs: map[[65]byte]*btcec.PublicKey{}, schnor: map[[32]byte]schnorr.Signature{},
+		ecdsas: map[[32]byte]ecdsa.Signature{}, ran: map[[32]byte]struct{}{},
+	}
 }
 
 func compressed(pub *btcec.PublicKey) [33]byte { return [33]byte(pub.SerializeCompressed()) }

@@ -42,7 +42,7 @@ func (d *Disk) entry(bucket, key string, e cell) (store.Entry, error) {
 		d.counts[Damaged]++
 		return store.Entry{}, fmt.Errorf("%w: simdisk: %s %s", store.ErrDamaged, bucket, key)
 	}
-	return store.Entry{Bucket: bucket, Key: key, Value: append([]byte{}, e.value...), Revision: e.rev}, nil
+	return store.Entry{Bucket: bucket, Key: key, Value: append(make([]byte, 0, len(e.value)), e.value...), Revision: e.rev}, nil
 }
 
 // List implements store.Store.
@@ -61,10 +61,14 @@ func (h *handle) List(ctx context.Context, bucket, prefix string) (found []store
 		return nil, nil
 	}
 	from, _ := slices.BinarySearch(b.keys, prefix)
-	for _, key := range b.keys[from:] {
-		if !strings.HasPrefix(key, prefix) {
-			break
-		}
+	to := from
+	for to < len(b.keys) && strings.HasPrefix(b.keys[to], prefix) {
+		to++
+	}
+	if from < to {
+		found = make([]store.Entry, 0, to-from)
+	}
+	for _, key := range b.keys[from:to] {
 		e, err := d.entry(bucket, key, b.cells[key])
 		if err != nil {
 			return nil, err
