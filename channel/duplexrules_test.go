@@ -87,3 +87,36 @@ func TestDuplexOlderIsAnswered(t *testing.T) {
 		}
 	}
 }
+
+// A close that both agreed to and nobody mines disarms the deadline of neither side: from
+// there on each settles what it holds in its place.
+func TestDuplexAgreedCloseAtTheDeadline(t *testing.T) {
+	b := newBoth(t)
+	for i, msat := range []int64{20_000_000, -8_000_000} {
+		b.goods(msat)
+		wantNil(t, b.pay(SenderOf(uint32(i+1)), 200, anyAmount))
+	}
+	payer := bought().with(b.side[script.Payer])
+	payer.Terms, payer.Phase = b.side[script.Payer].Terms, Closing
+	payer.Close = &PayerClose{Tx: Hex{1}, Txid: "close"}
+	payee := record().with(b.side[script.Payee])
+	payee.Terms, payee.Phase = b.side[script.Payee].Terms, Closing
+	payee.Close = &PayeeClose{Txid: "close", Height: expiry} // not "unseen" for long
+	waits := func(v *View) { v.Spend = &SpendView{Txid: "close", Fee: 111, VSize: 111, Leaves: 12_000} }
+	for _, c := range []struct {
+		name  string
+		epoch uint32
+		due   func(v View) []Action
+	}{
+		{"payer", 2, func(v View) []Action { _, a := payer.Due(b.ch, v, policy()); return a }},
+		{"payee", 1, func(v View) []Action { _, a := payee.Due(b.ch, payout, v, policy()); return a }},
+	} {
+		before, _ := payer.Terms.Lock(c.epoch - 1)
+		if got := c.due(at(before-margin-1, waits)); len(got) > 0 {
+			t.Errorf("the %s, before its deadline: %v", c.name, got)
+		}
+		if got := c.due(at(before-margin, waits)); len(got) != 1 || got[0].Kind != MakeSettlement {
+			t.Errorf("the %s, at its deadline: %v", c.name, got)
+		}
+	}
+}
