@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -58,5 +60,40 @@ func TestDownload(t *testing.T) {
 	}
 	if len(got) != 12 {
 		t.Errorf("%d figures", len(got))
+	}
+}
+
+func TestLatency(t *testing.T) {
+	var got []Figure
+	if err := Latency(t.Context(), small(t), sound(t, &got)); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 6 {
+		t.Errorf("%d figures", len(got))
+	}
+}
+
+// Parts can be chosen, others are refused, and nothing is left behind.
+func TestRun(t *testing.T) {
+	cfg, said := small(t), 0
+	cfg.Say = func(string) { said++ }
+	var got []Figure
+	if err := Run(t.Context(), cfg, []string{"latency"}, sound(t, &got)); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 6 || said == 0 {
+		t.Errorf("%d figures, %d words", len(got), said)
+	}
+	if err := Run(t.Context(), cfg, []string{"latency", "luck"}, sound(t, &got)); err == nil || len(got) != 6 {
+		t.Errorf("%d figures, %v", len(got), err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Run(ctx, cfg, nil, sound(t, &got)); err == nil {
+		t.Error("it went on")
+	}
+	left, err := os.ReadDir(cfg.Dir)
+	if err != nil || len(left) != 0 {
+		t.Errorf("%v was left behind, %v", left, err)
 	}
 }

@@ -56,7 +56,7 @@ func Memory(ctx context.Context, cfg Config, emit func(Figure) error) (err error
 		return err
 	}
 	cfg.say("memory: %d payments are taken", cfg.Channels)
-	if _, err := many.payRate(ctx, few, updates); err != nil {
+	if _, err := many.payRate(ctx, 512, updates); err != nil {
 		return err
 	}
 	after := inUse()

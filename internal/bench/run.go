@@ -13,7 +13,9 @@ type part struct {
 }
 
 func parts() []part {
-	return []part{{"payments", AllPayments}, {"download", Download}, {"memory", Memory}}
+	return []part{
+		{"payments", AllPayments}, {"latency", Latency}, {"download", Download}, {"memory", Memory},
+	}
 }
 
 // Parts are the names of the groups of figures, in the order of a run.
