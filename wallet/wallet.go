@@ -183,11 +183,16 @@ func (w *Wallet) address(pkScript []byte) (string, error) {
 // ParseAddress is the output script of an address of the wallet's network.
 // Errors: ErrAddress.
 func (w *Wallet) ParseAddress(text string) ([]byte, error) {
-	a, err := address.DecodeAddress(text, w.cfg.Params)
+	return ParseAddress(text, w.cfg.Params)
+}
+
+// ParseAddress is the script of an address of a network. Errors: ErrAddress.
+func ParseAddress(text string, params *chaincfg.Params) ([]byte, error) {
+	a, err := address.DecodeAddress(text, params)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %q: %w", ErrAddress, text, err)
 	}
-	if _, bare := a.(*address.AddressPubKey); bare || !a.IsForNet(w.cfg.Params) { // a public key in hex names no network
+	if _, bare := a.(*address.AddressPubKey); bare || !a.IsForNet(params) { // a public key in hex names no network
 		return nil, fmt.Errorf("%w: %q", ErrAddress, text)
 	}
 	pk, err := txscript.PayToAddrScript(a)

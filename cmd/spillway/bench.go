@@ -41,7 +41,7 @@ left behind. docs/performance.md says what each figure is.`,
 }
 
 func (a *app) bench(ctx context.Context, f benchFlags, args []string) error {
-	if f.seconds <= 0 || f.seconds > 3600 || f.rounds < 1 || f.rounds > 1000 {
+	if !(f.seconds > 0 && f.seconds <= 3600) || f.rounds < 1 || f.rounds > 1000 {
 		return usagef("--seconds is above 0 and at most 3600, --rounds is from 1 to 1000")
 	}
 	if f.dir != "" {

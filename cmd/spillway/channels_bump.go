@@ -22,6 +22,9 @@ for the sake of the second one's fee. It is paid from that rest alone.`,
 }
 
 func (a *app) channelBump(ctx context.Context, id string, fee *feeChoice) (err error) {
+	if err := fee.check(); err != nil {
+		return err
+	}
 	found, err := a.find(ctx, id)
 	if err != nil {
 		return err

@@ -36,6 +36,12 @@ seconds. Its coins are worth nothing.`,
 			if !a.regtest() {
 				return usagef("the devnet is a regtest chain, not %s", a.flags.network)
 			}
+			if every < 0 {
+				return usagef("--every is a time such as 10s, not %v", every)
+			}
+			if _, err := checkAddress(listen); err != nil {
+				return err
+			}
 			d, err := a.startDevnet(dir, listen, every)
 			if err != nil {
 				return err

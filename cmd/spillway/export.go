@@ -50,15 +50,15 @@ refund brings everything back from the expiry on.`,
 }
 
 func (a *app) channelExport(ctx context.Context, id, to string) (err error) {
+	found, err := a.find(ctx, id)
+	if err != nil {
+		return err
+	}
 	b, err := a.openBuyer(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	found, err := a.find(ctx, id)
-	if err != nil {
-		return err
-	}
 	e, err := b.payer.Export(ctx, found.ID)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ func fromEnvironment(cmd *cobra.Command) error {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		name := "SPILLWAY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, ok := os.LookupEnv(name)
-		if f.Changed || !ok || failed != nil {
+		if f.Changed || !ok || value == "" || failed != nil { // a variable that is empty is none
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, value); err != nil {
@@ -44,7 +44,10 @@ func (a *app) checkFlags() error {
 		return usage(err)
 	}
 	a.flags.data = dir
-	return nil
+	if a.flags.passphraseFile != "" {
+		_, err = a.passphrase()
+	}
+	return err
 }
 
 func defaultData() (string, error) {

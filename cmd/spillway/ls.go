@@ -79,9 +79,12 @@ wallet is opened and no blockchain is asked.`,
 // a slash at its end is a file, or else a folder. Errors: those of paywall.Get,
 // paywall.ErrNotProvider, paywall.ErrMisbehaved.
 func look(ctx context.Context, target string, all bool) (*shownList, error) {
+	if err := checkURL(target); err != nil {
+		return nil, err
+	}
 	u, err := url.Parse(target)
-	if err != nil || paywall.Origin(target) == "" || u.User != nil {
-		return nil, fmt.Errorf("%w: %q is no http or https URL", paywall.ErrNotProvider, target)
+	if err != nil {
+		return nil, usage(err)
 	}
 	u.RawQuery, u.Fragment, u.RawFragment = "", "", ""
 	if isFolder(u.String()) {

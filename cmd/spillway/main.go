@@ -26,6 +26,11 @@ func main() {
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	return runUntil(ctx, args, stdin, stdout, stderr)
+}
+
+// runUntil is run until the context ends.
+func runUntil(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{out: newOutput(stdout, stderr), stdin: stdin}
 	// a complaint about the arguments comes before the flags are read
 	a.out.json = slices.Contains(args, "--json") || slices.Contains(args, "--json=true") || os.Getenv("SPILLWAY_JSON") == "true"
@@ -55,7 +60,8 @@ type app struct {
 		chain                                     []string
 		json, quiet, verbose                      bool
 	}
-	chainTyped bool // --chain was on the command line, where everybody on the machine sees it
+	secret     *string // the passphrase, once it was read: it may come from a pipe
+	chainTyped bool    // --chain was on the command line, where everybody on the machine sees it
 }
 
 func (a *app) root() *cobra.Command {
@@ -72,8 +78,11 @@ little more to the provider; at the end one transaction settles.
 Start with:  spillway demo`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			a.chainTyped = cmd.Flags().Changed("chain")
+			if err := checkTyped(cmd, args); err != nil {
+				return err
+			}
 			if err := fromEnvironment(cmd); err != nil {
 				return err
 			}
@@ -94,7 +103,8 @@ Start with:  spillway demo`,
 	f.StringVar(&a.flags.cpuprofile, "cpuprofile", "", "write where the time went to this file, for go tool pprof")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.getCommand(), a.lsCommand(), a.quoteCommand(), a.earningsCommand(),
-		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
+		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.benchCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
+	checkTopics(root)
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 		a.profiled(c)

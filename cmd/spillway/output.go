@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/term"
@@ -113,7 +114,10 @@ func (o *output) result(v any) error { return o.event("result", v) }
 
 // fail writes an error in three parts and returns the exit code.
 func (o *output) fail(err error) int {
-	f := explain(err)
+	f := *explain(err)
+	for _, part := range []*string{&f.message, &f.money, &f.next} {
+		*part = clip(printable(strings.ReplaceAll(*part, "\n", "; ")), maxSentence)
+	}
 	if o.json {
 		line := map[string]any{"code": f.code, "exit": f.exit, "message": f.message, "money": f.money, "next": f.next}
 		if err := o.event("error", line); err != nil {

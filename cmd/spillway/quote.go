@@ -13,6 +13,9 @@ func (a *app) quoteCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "quote URL", Short: "What a file costs in all, before anything is paid", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := checkURL(args[0]); err != nil {
+				return err
+			}
 			b, err := a.openBuyer(cmd.Context())
 			if err != nil {
 				return err

@@ -66,6 +66,9 @@ func (a *app) openFolder(ctx context.Context, name string) (_ *role, err error) 
 // regtest a missing seed is made. The store is locked before: two first starts
 // must not make two seeds.
 func (a *app) openRole(ctx context.Context, name string) (_ *role, err error) {
+	if err := a.checkOpening(name); err != nil {
+		return nil, err
+	}
 	r, err := a.openFolder(ctx, name)
 	if err != nil {
 		return nil, err

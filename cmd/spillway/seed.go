@@ -16,12 +16,16 @@ const (
 // passphrase reads the passphrase from its file or from the environment, never
 // from the arguments.
 func (a *app) passphrase() (string, error) {
+	if a.secret != nil {
+		return *a.secret, nil
+	}
 	text, err := keys.Passphrase(a.flags.passphraseFile, 0, "SPILLWAY_PASSPHRASE")
 	if errors.Is(err, keys.ErrPassphrase) {
 		return "", err
 	} else if err != nil {
 		return "", &failure{exit: exitLocal, code: "passphrase", message: err.Error(), money: noMoney, next: "Check --passphrase-file.", err: err}
 	}
+	a.secret = &text
 	return text, nil
 }
 
@@ -57,9 +61,8 @@ func (a *app) writeSeed(dir, words string) error {
 	if pass != "" {
 		return keys.Seal(filepath.Join(dir, sealedSeed), words, pass)
 	}
-	if !a.regtest() {
-		return &failure{exit: exitUsage, code: "no-passphrase", message: "a wallet on " + a.flags.network + " is sealed with a passphrase",
-			money: noMoney, next: "Give one with --passphrase-file or SPILLWAY_PASSPHRASE."}
+	if err := a.checkSealing(); err != nil {
+		return err
 	}
 	return keys.WritePlain(filepath.Join(dir, plainSeed), words)
 }

@@ -32,6 +32,13 @@ import (
 	"github.com/spillway/spillway/watch"
 )
 
+// Most of what --chunks and --credit may be, in chunks. What is delivered and never
+// paid is a loss: nobody means a credit of a million chunks.
+const (
+	maxChunks = 1 << 53
+	maxCredit = 1_000_000
+)
+
 // maxConnections is how many connections serve takes at once; more wait.
 const maxConnections = 2048
 
@@ -67,6 +74,7 @@ offered; files that change are hashed again.`,
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate file for TLS")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "key file for TLS")
 	fl.BoolVar(&f.insecure, "insecure-http", false, "listen beyond loopback without TLS all the same")
+	cmd.MarkFlagsMutuallyExclusive("chunk", "chunks")
 	fl.BoolVar(&f.trade, "trade", false, "sell also over duplex channels that this data folder's payer opened at other providers")
 	f.tower.flags(cmd)
 	return cmd
@@ -77,6 +85,9 @@ func (f serveFlags) offer() (content.PriceSpec, content.ChunkSpec, error) {
 	price, err := content.ParsePrice(f.price)
 	if err != nil {
 		return price, content.ChunkSpec{}, usage(err)
+	}
+	if f.chunks > maxChunks || f.credit > maxCredit {
+		return price, content.ChunkSpec{}, usagef("--chunks is at most %d and --credit at most %d", uint64(maxChunks), maxCredit)
 	}
 	if f.chunks > 0 {
 		return price, content.ChunkSpec{Count: f.chunks}, nil
@@ -91,11 +102,28 @@ func (f serveFlags) offer() (content.PriceSpec, content.ChunkSpec, error) {
 	return price, content.ChunkSpec{Bytes: size}, nil
 }
 
+// check reads what serve needs besides its folder, before that is opened: the paths, the
+// prices, the tower's token, the certificate, which it returns.
+func (f serveFlags) check(paths []string) (*tls.Config, error) {
+	for _, path := range paths {
+		if _, err := os.Stat(path); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := openPrices(f.prices); err != nil {
+		return nil, err
+	}
+	if _, err := f.tower.client(); err != nil {
+		return nil, err
+	}
+	return loadTLS(f.tlsCert, f.tlsKey)
+}
+
 // checkListen refuses a listener beyond loopback without TLS.
 func (f serveFlags) checkListen() error {
-	host, _, err := net.SplitHostPort(f.listen)
+	host, err := checkAddress(f.listen)
 	if err != nil {
-		return usage(err)
+		return err
 	}
 	if (f.tlsCert == "") != (f.tlsKey == "") {
 		return usagef("--tls-cert and --tls-key go together")
@@ -139,6 +167,10 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string, r
 	if err := f.checkListen(); err != nil {
 		return nil, err
 	}
+	secure, err := f.check(paths)
+	if err != nil {
+		return nil, err
+	}
 	r, err := a.openRole(ctx, "payee")
 	if err != nil {
 		return nil, err
@@ -159,12 +191,8 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string, r
 	}
 	l = gateway.LimitListener(l, maxConnections)
 	p.url = "http://" + l.Addr().String()
-	if f.tlsCert != "" {
-		cert, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
-		if err != nil {
-			return nil, errors.Join(usage(err), l.Close())
-		}
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	if secure != nil {
+		l = tls.NewListener(l, secure)
 		p.url = "https://" + l.Addr().String()
 	}
 	if p.admin, err = startAdmin(r.dir, p.payee, p.walletAnswers(), a.out.logger()); err != nil {

@@ -87,6 +87,9 @@ func (a *app) openTower(ctx context.Context) (*role, error) {
 }
 
 func (a *app) addProvider(ctx context.Context, name string) error {
+	if err := tower.CheckName(name); err != nil {
+		return usage(err)
+	}
 	r, err := a.openTower(ctx)
 	if err != nil {
 		return err
@@ -129,6 +132,16 @@ func (a *app) tower(ctx context.Context, f towerFlags) (err error) {
 	if err := (serveFlags{listen: f.listen, tlsCert: f.tlsCert, tlsKey: f.tlsKey, insecure: f.insecure}).checkListen(); err != nil {
 		return err
 	}
+	if f.maxChannels < 1 || f.maxBytes < 1 {
+		return usagef("--max-channels and --max-bytes are at least 1")
+	}
+	secure, err := loadTLS(f.tlsCert, f.tlsKey)
+	if err != nil {
+		return err
+	}
+	if err := a.checkChain(); err != nil {
+		return err
+	}
 	r, err := a.openTower(ctx)
 	if err != nil {
 		return err
@@ -143,7 +156,7 @@ func (a *app) tower(ctx context.Context, f towerFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	l, url, err := f.open()
+	l, url, err := f.open(secure)
 	if err != nil {
 		return err
 	}
@@ -159,21 +172,16 @@ func (a *app) tower(ctx context.Context, f towerFlags) (err error) {
 }
 
 // open binds the tower's listener.
-func (f towerFlags) open() (l net.Listener, url string, err error) {
+func (f towerFlags) open(secure *tls.Config) (l net.Listener, url string, err error) {
 	if l, err = net.Listen("tcp", f.listen); err != nil {
 		return nil, "", &failure{exit: exitLocal, code: "listen", message: err.Error(), money: noMoney,
 			next: "Free the address or choose another with --listen.", err: err}
 	}
 	l = gateway.LimitListener(l, maxConnections)
-	if f.tlsCert == "" {
+	if secure == nil {
 		return l, "http://" + l.Addr().String(), nil
 	}
-	cert, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
-	if err != nil {
-		return nil, "", errors.Join(usage(err), l.Close())
-	}
-	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}),
-		"https://" + l.Addr().String(), nil
+	return tls.NewListener(l, secure), "https://" + l.Addr().String(), nil
 }
 
 // lenient is a chain that may have no fee estimate: a tower's fees are in its ladders.
@@ -260,24 +268,39 @@ func (u *towerUse) flags(cmd *cobra.Command) {
 	fl.Int64Var(&u.maxRate, "tower-max-rate", 500, "the highest fee rate that the tower may spend, in sat/vB")
 }
 
-// openTower makes what hands ladders over to the tower of the flags; nil: there is none.
-func (p *provider) openTower(u towerUse) error {
-	if u.url == "" && u.tokenFile == "" {
-		return nil
-	}
-	if u.url == "" || u.tokenFile == "" {
-		return usagef("--tower and --tower-token-file go together")
-	}
-	if u.maxRate < 1 {
-		return usagef("--tower-max-rate is at least 1 sat/vB")
+// maxTowerRate is the most that --tower-max-rate may be, in sat/vB.
+const maxTowerRate = 100_000
+
+// client speaks to the tower of the flags; nil: there is none.
+func (u towerUse) client() (*towerhttp.Client, error) {
+	switch {
+	case u.maxRate < 1 || u.maxRate > maxTowerRate:
+		return nil, usagef("--tower-max-rate is 1 to %d sat/vB", maxTowerRate)
+	case u.url == "" && u.tokenFile == "":
+		return nil, nil
+	case u.url == "" || u.tokenFile == "":
+		return nil, usagef("--tower and --tower-token-file go together")
 	}
 	token, err := os.ReadFile(u.tokenFile)
 	if err != nil {
-		return err
+		return nil, usagef("--tower-token-file: %w", err)
 	}
-	client, err := towerhttp.NewClient(u.url, strings.TrimSpace(string(token)))
+	text := strings.TrimSpace(string(token))
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, usagef("--tower-token-file %s holds no token: it is one word, as the tower's operator was shown it", u.tokenFile)
+	}
+	client, err := towerhttp.NewClient(u.url, text)
 	if err != nil {
-		return usage(err)
+		return nil, usage(err)
+	}
+	return client, nil
+}
+
+// openTower makes what hands ladders over to the tower of the flags; nil: there is none.
+func (p *provider) openTower(u towerUse) error {
+	client, err := u.client()
+	if err != nil || client == nil {
+		return err
 	}
 	p.tower = &towerhttp.Keeper{
 		Payee: p.payee, HandOver: client.HandOver, Held: client.Held, Limit: script.FeeRatePerVB(u.maxRate),

@@ -95,6 +95,9 @@ func (a *app) runningBalance(ctx context.Context) error {
 
 func (a *app) walletCreate(ctx context.Context, name string) error {
 	a.guardMemory()
+	if err := a.checkSealing(); err != nil {
+		return err
+	}
 	words, err := keys.NewMnemonic(rand.Reader)
 	if err != nil {
 		return err
@@ -135,6 +138,9 @@ func (a *app) restore(ctx context.Context, name string, text []byte) (err error)
 		return err
 	}
 	if _, err := keys.FromMnemonic(words, params); err != nil {
+		return err
+	}
+	if err := a.checkSealing(); err != nil {
 		return err
 	}
 	if err := a.putSeed(ctx, name, words); err != nil {

@@ -27,7 +27,8 @@ func (f *feeChoice) flags(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("fee-rate", "blocks")
 }
 
-// choose is the rate that was asked for.
+// choose is the rate that was asked for. Without a role, which has a chain to ask,
+// errAskChain stands for the going rate.
 func (f *feeChoice) choose(ctx context.Context, r *role) (script.FeeRate, error) {
 	if f.rate != "" {
 		return parseFeeRate(f.rate)
@@ -35,8 +36,15 @@ func (f *feeChoice) choose(ctx context.Context, r *role) (script.FeeRate, error)
 	if f.blocks < 1 || f.blocks > 1008 {
 		return 0, usagef("--blocks is 1 to 1008, not %d", f.blocks)
 	}
+	if r == nil {
+		return 0, errAskChain
+	}
 	return r.chain.FeeRate(ctx, f.blocks)
 }
+
+// maxFeeRate is the most that a person may ask for, in sat/vB: a hundred times what was
+// ever needed.
+const maxFeeRate = 100_000
 
 // parseFeeRate reads sat/vB with at most three decimals; no float is involved.
 func parseFeeRate(text string) (script.FeeRate, error) {
@@ -48,6 +56,9 @@ func parseFeeRate(text string) (script.FeeRate, error) {
 	milli, err := strconv.ParseUint((part + "000")[:3], 10, 31)
 	if err != nil || n == 0 && milli == 0 {
 		return 0, usagef("%q is no fee rate: sat/vB with at most three decimals, such as 12 or 1.5", text)
+	}
+	if n > maxFeeRate {
+		return 0, usagef("a fee rate of %s sat/vB is a mistake: at most %d", clipped(text), maxFeeRate)
 	}
 	return script.FeeRatePerVB(int64(n)) + script.FeeRate(milli), nil
 }
@@ -61,15 +72,22 @@ func (a *app) walletSend(role func() string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			params, err := a.params()
+			if err != nil {
+				return err
+			}
+			pk, err := wallet.ParseAddress(args[0], params)
+			if err != nil {
+				return err
+			}
+			if err := fee.check(); err != nil {
+				return err
+			}
 			r, err := a.openRole(cmd.Context(), role())
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, r.Close()) }()
-			pk, err := r.wallet.ParseAddress(args[0])
-			if err != nil {
-				return usage(err)
-			}
 			rate, err := fee.choose(cmd.Context(), r)
 			if err != nil {
 				return err
@@ -114,7 +132,10 @@ hangs on it.`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			txid, err := chainhash.NewHashFromStr(args[0])
 			if err != nil || len(args[0]) != 2*chainhash.HashSize {
-				return usagef("%q is no transaction's id: 64 hex digits", args[0])
+				return usagef("%q is no transaction's id: 64 hex digits", clipped(args[0]))
+			}
+			if err := fee.check(); err != nil {
+				return err
 			}
 			r, err := a.openRole(cmd.Context(), role())
 			if err != nil {

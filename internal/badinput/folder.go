@@ -12,7 +12,7 @@ import (
 )
 
 // Folder is what a folder holds: every file with its mode and the hash of its
-// content, every folder, by path. read, where it is not nil, may give the content of
+// content, by path. A folder itself, or an empty one, is nothing. read, where it is not nil, may give the content of
 // a file in another form, such as a database's rows; ok is false for a file that
 // does not count.
 func Folder(dir string, read func(path string) (content []byte, ok bool, err error)) (string, error) {
@@ -26,7 +26,6 @@ func Folder(dir string, read func(path string) (content []byte, ok bool, err err
 			return err
 		}
 		if d.IsDir() {
-			lines = append(lines, rel+"/")
 			return nil
 		}
 		info, err := d.Info()

@@ -77,7 +77,7 @@ func Bytes(name string, good []byte) (cases []Case) {
 	add("without its last bytes", good[:len(good)-2])
 	for _, part := range []int{0, 1, 2, 3} {
 		flipped := bytes.Clone(good)
-		flipped[len(good)*part/4] ^= 0x20
+		flipped[len(good)*part/4] ^= 0x15
 		add([]string{"a bit of its beginning changed", "a bit in its first half changed", "a bit in its middle changed", "a bit in its second half changed"}[part], flipped)
 	}
 	return cases
