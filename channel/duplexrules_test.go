@@ -120,3 +120,23 @@ func TestDuplexAgreedCloseAtTheDeadline(t *testing.T) {
 		}
 	}
 }
+
+// A payer whose debt uses up the payee's credit pays it by a reversal of any size; a smaller
+// debt waits until it is worth a settlement.
+func TestDuplexPayerReversesAtTheCredit(t *testing.T) {
+	b := newBoth(t)
+	for i, msat := range []int64{20_000_000, -8_000_000} {
+		b.goods(msat)
+		wantNil(t, b.pay(SenderOf(uint32(i+1)), 200, anyAmount))
+	}
+	r := bought().with(b.side[script.Payer])
+	r.Terms, r.Phase = b.side[script.Payer].Terms, Open // credit 1,000 sat, minimum charge 2,000 sat
+	for owed, epoch := range map[uint64]uint32{chunk - 1000: 2, chunk: 3, 2*chunk - 1000: 3} {
+		r.Owed = 12_000_000 + owed
+		next, err := r.PayState(0, 200, free)
+		wantNil(t, err)
+		if got := next.duplex().Newest(); got.Epoch != epoch || epoch == 3 && got.Amount != 12_000+owed/1000 {
+			t.Errorf("owing %d msat the payer is at (%d, %d sat)", owed, got.Epoch, got.Amount)
+		}
+	}
+}
