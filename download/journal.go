@@ -51,6 +51,9 @@ type held struct {
 	journal
 	key string
 	rev uint64
+
+	from    *store.Entry // the journal of the same purchase under another name, to be adopted
+	oldPath string       // that name
 }
 
 func journalKey(root content.Hash, path string) string {
@@ -65,6 +68,9 @@ func (b *Buyer) load(ctx context.Context, m *content.Manifest, url, path string)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		h.journal = journal{Version: journalVersion, Path: path, Root: m.Root.String(), Size: m.Size}
+		if err := b.elsewhere(ctx, h, m, url, path); err != nil {
+			return nil, err
+		}
 	case err != nil:
 		return nil, err
 	default:

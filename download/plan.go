@@ -28,6 +28,7 @@ type Plan struct {
 
 	Complete bool   // the file is there and verified; at most a payment is to be settled
 	Have     uint64 // bytes that are there and verified
+	From     string // the name under which an earlier run began this purchase; "": this one
 	Missing  uint64 // bytes that will be fetched
 
 	TotalMsat     uint64 // price of the whole file
@@ -93,9 +94,10 @@ func (b *Buyer) Plan(ctx context.Context, w Want, progress func(Event)) (*Plan, 
 		p.Spent, err = b.spent(ctx, &h.journal, "")
 		return p, err
 	}
-	if !partThere(p, &h.journal) {
+	if h.partOf(p.Manifest.Root) == "" {
 		h.Verified = &content.Ranges{}
 	}
+	p.From = h.oldPath
 	return p, b.cost(ctx, p, &h.journal)
 }
 
@@ -187,12 +189,6 @@ func complete(ctx context.Context, p *Plan, progress func(Event)) (whole bool, e
 		return false, fmt.Errorf("%w: %s, and it is not the file that is offered", ErrExists, p.Path)
 	}
 	return false, nil
-}
-
-// partThere reports whether the part file that a journal speaks of is there.
-func partThere(p *Plan, j *journal) bool {
-	info, err := os.Lstat(content.PartPath(p.Path, p.Manifest.Root))
-	return err == nil && info.Mode().IsRegular() && j.Verified.Total() > 0
 }
 
 func report(progress func(Event), ev Event) {

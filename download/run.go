@@ -73,6 +73,9 @@ func (b *Buyer) Run(ctx context.Context, p *Plan, lim Limits, progress func(Even
 		return nil, err
 	}
 	if !p.Complete {
+		if err := b.adopt(ctx, r.j, own.Manifest.Root); err != nil {
+			return nil, err
+		}
 		if err := r.fill(ctx); err != nil {
 			return nil, err
 		}

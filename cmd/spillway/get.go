@@ -353,6 +353,9 @@ func (a *app) consent(p *download.Plan, f getFlags, lim *download.Limits) error 
 func (a *app) describe(p *download.Plan) {
 	m := p.Manifest
 	a.out.say("%s: %s in %s for %s, root %s", m.Name, size(m.Size), count(m.Chunks(), "chunk"), money(p.TotalMsat), m.Root)
+	if p.From != "" {
+		a.out.say("Goes on with what was begun as %s.", p.From)
+	}
 	if p.Have > 0 {
 		a.out.say("%s of it are here and verified.", size(p.Have))
 	}
