@@ -137,8 +137,16 @@ func ExecuteInput(tx *wire.MsgTx, i int, prevouts map[wire.OutPoint]*wire.TxOut)
 	if err := checkAmounts(tx, prevouts); err != nil {
 		return err
 	}
+	name := curve.Execution(tx, prevouts)
+	if curve.Executed(name) {
+		return nil
+	}
 	fetcher := txscript.NewMultiPrevOutFetcher(prevouts)
-	return executeInput(tx, i, fetcher, txscript.NewTxSigHashes(tx, fetcher))
+	err := executeInput(tx, i, fetcher, txscript.NewTxSigHashes(tx, fetcher))
+	if err == nil && len(tx.TxIn) == 1 {
+		curve.Ran(name)
+	}
+	return err
 }
 
 func executeInput(tx *wire.MsgTx, i int, fetcher txscript.PrevOutputFetcher, hashes *txscript.TxSigHashes) error {
