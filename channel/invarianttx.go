@@ -62,12 +62,12 @@ func BatchSound(all []*PayeeRecord, tx *wire.MsgTx, fee int64, payout []byte) er
 	if len(tx.TxIn) != len(all) || len(tx.TxOut) == 0 || len(tx.TxOut) > len(all)+1 {
 		return violated("settlement", "%d inputs and %d outputs for %d channels", len(tx.TxIn), len(tx.TxOut), len(all))
 	}
-	left, rests := -fee, 0
+	left, rests, spent := -fee, 0, make([]bool, len(tx.TxIn))
 	for _, r := range all {
 		at := slices.IndexFunc(tx.TxIn, func(in *wire.TxIn) bool { return in.PreviousOutPoint == wire.OutPoint(r.Terms.Outpoint) })
 		lock, rest := r.held()
 		switch {
-		case at < 0 || tx.TxIn[at].Sequence != script.Sequence || tx.LockTime != lock:
+		case at < 0 || spent[at] || tx.TxIn[at].Sequence != script.Sequence || tx.LockTime != lock:
 			return violated("settlement", "it does not spend %s, or at height %d and not %d", r.Terms.ID(), tx.LockTime, lock)
 		case rest > 0 && (at >= len(tx.TxOut)-1 || tx.TxOut[at].Value != int64(rest) || !bytes.Equal(tx.TxOut[at].PkScript, r.Terms.RestScript)):
 			return violated("settlement", "the payer of %s does not get its rest of %d sat", r.Terms.ID(), rest)
@@ -76,6 +76,7 @@ func BatchSound(all []*PayeeRecord, tx *wire.MsgTx, fee int64, payout []byte) er
 		case rest > 0:
 			rests++
 		}
+		spent[at] = true
 		left += int64(r.Terms.Capacity - rest)
 	}
 	own := tx.TxOut[len(tx.TxOut)-1]

@@ -158,3 +158,32 @@ func TestCoveredBySomebodyElses(t *testing.T) {
 		}
 	}
 }
+
+// Without a coin a settlement is made at what its own output pays, where a node relays that
+// and it is more than the last one.
+func TestWithoutACoin(t *testing.T) {
+	r := record(paid(800))
+	size := terms().built(t).SettlementVSize(int64(capacity-800), payout)
+	most := stakeRate(800-script.Dust(payout), size) // 2,301
+	last := func(rate script.FeeRate) func(*PayeeRecord) {
+		return func(r *PayeeRecord) { r.Settlement = &Broadcast{Txid: "x", Rate: int64(rate)} }
+	}
+	for _, c := range []struct {
+		name       string
+		r          PayeeRecord
+		rate, want script.FeeRate
+	}{
+		{"what was wanted", r, 2000, 2000},
+		{"what it can pay", r, 9000, most},
+		{"what is relayed", r, 1000, 1000},
+		{"less than that", r, 999, 0},
+		{"too little for anything", record(paid(400)), 2000, 0},
+		{"dearer than the last", record(paid(800), last(1999)), 2000, 2000},
+		{"not dearer", record(paid(800), last(2000)), 2000, 0},
+		{"the last paid all it can", record(paid(800), last(most)), 9000, 0},
+	} {
+		if got := (Seat{Record: c.r, Script: terms().built(t)}).Without(payout, c.rate); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}
