@@ -148,6 +148,9 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View, p Policy)
 			rate, remake = next, true
 		}
 	}
+	if remake && r.Settlement != nil && rate < script.FeeRate(r.Settlement.Rate) {
+		remake = false // a coin that helped is not lent any more
+	}
 	switch {
 	case !remake && v.Spend != nil && v.Spend.Txid == r.Settlement.Txid:
 		return nil // it waits in the mempool

@@ -66,6 +66,7 @@ func TestPayeeDue(t *testing.T) {
 		{"settling, saved before", record(paid(5000), settling, settlement(1000, 5000, 105)), deep, Settling, "", "send"},
 		{"settling, in the mempool", record(paid(5000), settling, settlement(1000, 5000, 105)), at(105, spentBy("settlement", 0)), Settling, "", ""},
 		{"settling, more was paid", record(paid(6000), settling, settlement(1000, 5000, 105)), at(105, spentBy("settlement", 0)), Settling, "", "make-settlement"},
+		{"settling, more was paid, and the coin that helped is not lent any more", record(paid(500), settling, settlement(1500, 480, 105)), at(105), Settling, "", "send"},
 		{"settling over an unconfirmed T1, version 3", record(paid(5000), settling), at(200, unconfirmed), Settling, "", ""},
 		{"version 3, the last block before the margin", record(paid(5000), settling), at(lastBlock, unconfirmed), Settling, "", ""},
 		{"version 3, within the margin: a node is asked", record(paid(5000)), at(lastBlock+1, unconfirmed), Settling, AtMargin, "make-settlement"},

@@ -130,6 +130,15 @@ func (b *Broadcast) sound(t *Terms) bool {
 	return b.Amount <= t.Capacity && b.Fee >= 0 && b.Fee <= MaxSat && b.Rate > 0 && len(b.Tx) > 0 && b.Txid != ""
 }
 
+// lock is a broadcast's nLockTime; 0 where it cannot be read.
+func (b *Broadcast) lock() uint32 {
+	tx, err := DecodeTx(b.Tx)
+	if err != nil {
+		return 0
+	}
+	return tx.LockTime
+}
+
 // Follows is what must hold between a payee's record and the one before, at each
 // commit; s is what the commit is for. Errors: ErrInvariant.
 func (r *PayeeRecord) Follows(old *PayeeRecord, s *Step) error {
@@ -198,8 +207,8 @@ func (r *PayeeRecord) followsEnd(old *PayeeRecord) error {
 		return nil
 	case r.Phase != Settling && r.Phase != Closing:
 		return violated("settlement", "made in phase %s", r.Phase)
-	case r.Duplex != nil && was != nil && r.Duplex.Held.Epoch != old.Duplex.Held.Epoch:
-		return nil // another lock, another amount
+	case r.Duplex != nil && was != nil && now.lock() != was.lock():
+		return nil // of another epoch, which may be worth less
 	case was != nil && (now.Rate < was.Rate || now.Amount < was.Amount):
 		return violated("rate-fell", "from %d at %d to %d at %d", was.Amount, was.Rate, now.Amount, now.Rate)
 	}

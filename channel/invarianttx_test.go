@@ -167,3 +167,26 @@ func TestNotSignedWhole(t *testing.T) {
 		}
 	}
 }
+
+// A payee that was restored settles an older epoch first, and then, where the payer shows
+// it, a newer one that is worth less: no rule is broken. Within one epoch none falls.
+func TestSettlementOfAnotherEpochMayBeLess(t *testing.T) {
+	settled := func(epoch uint32, amount uint64, txid string) PayeeRecord {
+		r := seller(sellerBothWays, func(r *PayeeRecord) { r.Phase, r.Restored = Settling, true })
+		r.Duplex.Held = Update{Epoch: 3, Amount: 4000, Signature: Hex{4}}
+		r.Paid = 4000
+		lock, _ := r.Terms.Lock(epoch)
+		raw, err := encodeTx(spending(lock, []Outpoint{r.Terms.Outpoint}, wire.NewTxOut(1, payout)))
+		wantNil(t, err)
+		r.Settlement = &Broadcast{Tx: raw, Txid: txid, Rate: 1000, Fee: 10, Amount: amount}
+		return r
+	}
+	old := settled(1, 50_000, "a")
+	next := settled(3, 4000, "b")
+	if err := next.Follows(&old, &Step{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := func() error { n := settled(1, 4000, "b"); return n.Follows(&old, &Step{}) }(); brokenRule(err) != "rate-fell" {
+		t.Fatalf("a lower one of the same epoch: %v", err)
+	}
+}
