@@ -261,6 +261,9 @@ func (p *Payee) saveAll(ctx context.Context, held []*held, records []channel.Pay
 		ops[i] = store.Op{Bucket: bucketChannel, Key: h.id, Value: value, Expect: h.rev}
 	}
 	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
+		for _, h := range held {
+			p.doubt(h.id)
+		}
 		return fmt.Errorf("a settlement of %d channels was not saved: %w", len(held), err)
 	}
 	for i, h := range held {

@@ -67,16 +67,31 @@ func (p *Payee) recordAt(id string, revision uint64) (r channel.PayeeRecord, ok 
 	return k.record, true
 }
 
+// newest is a channel's record as it was last read or saved, where that is remembered.
+func (p *Payee) newest(id string) (r channel.PayeeRecord, revision uint64, ok bool) {
+	k := p.about(id)
+	if k == nil {
+		return r, 0, false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.record, k.revision, k.revision > 0
+}
+
+// doubt forgets a channel's record: a save of it failed, and the store is asked what
+// is there.
+func (p *Payee) doubt(id string) {
+	if k := p.about(id); k != nil {
+		k.mu.Lock()
+		k.revision, k.record = 0, channel.PayeeRecord{}
+		k.mu.Unlock()
+	}
+}
+
 // quiet reports whether a channel needs nothing in this view, by its record as it was
 // last read: most are idle at most times, and cost the store no question then.
 func (p *Payee) quiet(id string, v channel.View) bool {
-	k := p.about(id)
-	if k == nil {
-		return false
-	}
-	k.mu.Lock()
-	r, known := k.record, k.revision > 0
-	k.mu.Unlock()
+	r, _, known := p.newest(id)
 	if !known || r.Stopped != "" || !r.Idle(v) || len(r.FundingTx) == 0 || r.Sound() != nil {
 		return false
 	}

@@ -87,6 +87,7 @@ func (p *Payee) commit(ctx context.Context, h *held, next channel.PayeeRecord, m
 	}
 	ops := append([]store.Op{{Bucket: bucketChannel, Key: h.id, Value: value, Expect: h.rev}}, more...)
 	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
+		p.doubt(h.id)
 		return fmt.Errorf("channel %s was not saved: %w", h.id, err)
 	}
 	h.record = next

@@ -238,7 +238,7 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	}
 	p.payee, err = payee.New(payee.Config{
 		Store: r.store, Keys: r.keys, Chain: r.chain, Network: a.flags.network, Payout: payout, Policy: a.policy(),
-		Constructions: soldKinds, Offered: p.offered,
+		Constructions: soldKinds, Offered: p.offered, Alone: true,
 		Dearest: p.dearest, Coins: r.wallet, Now: time.Now, Rand: rand.Reader, Log: a.out.logger(), Alarm: a.stopAlarm,
 	})
 	if err != nil {

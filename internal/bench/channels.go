@@ -101,6 +101,7 @@ func (s *shop) openStore(ctx context.Context) (err error) {
 // open makes the payee's driver anew, as after a restart.
 func (s *shop) open() (err error) {
 	s.payee, err = payee.New(payee.Config{
+		Alone: true,
 		Store: s.store, Keys: s.ring, Chain: calm{}, Network: "regtest", Payout: s.payout,
 		Policy: channel.DefaultPolicy("regtest"), Now: time.Now, Rand: rand.NewChaCha8([32]byte{1}),
 	})

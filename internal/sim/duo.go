@@ -126,7 +126,7 @@ func (d *duo) startOther() {
 	var err error
 	d.payee, err = payee.New(payee.Config{
 		Store: d.other.disk, Keys: d.w.seller.keys, Chain: d.other.link, Network: "regtest", Payout: d.w.seller.payout, Policy: d.pol,
-		Constructions: []script.Construction{script.Duplex}, Dearest: func() uint64 { return d.price }, Now: d.other.Now, Rand: dice{d.w},
+		Constructions: []script.Construction{script.Duplex}, Dearest: func() uint64 { return d.price }, Now: d.other.Now, Rand: dice{d.w}, Alone: true,
 	})
 	d.w.must(err)
 	d.otherLook = &watch.Watch{Chain: d.other.link, Drivers: []watch.Driver{d.payee}}

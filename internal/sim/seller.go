@@ -91,7 +91,7 @@ func (s *seller) start() {
 	s.payee, err = payee.New(payee.Config{
 		Store: s.disk, Keys: s.keys, Chain: s.link, Network: "regtest", Payout: s.payout, Policy: w.pol,
 		Constructions: []script.Construction{w.story.kind}, Dearest: func() uint64 { return w.story.price },
-		Now: s.Now, Rand: dice{w},
+		Now: s.Now, Rand: dice{w}, Alone: true,
 	})
 	w.must(err)
 	secret := [32]byte{1, byte(s.epoch)}
