@@ -4,7 +4,8 @@
 // The rules: a spend or a transaction counts as soon as one backend shows it; it counts as confirmed only when all
 // say so, and only as deep as the least of them says; coins count only when all list them; time is the highest tip,
 // so that deadlines are never met late; what is sent goes to all. One backend that lies can therefore cause fuss
-// (a channel closed early, a sale that waits), and no loss; all of them lying together can. A backend that can't be
+// (a channel closed early, a sale that waits), and have fees paid that nobody needed (docs/security.md, "What is known and
+// open"); more is lost only where all of them lie together. A backend that can't be
 // asked keeps nothing from being seen, and new confirmations from counting.
 //
 // It decides nothing about channels, verifies no proof of work, starts no goroutine and keeps nothing on disk.
