@@ -36,7 +36,10 @@ func (r *run) buyChunk(ctx context.Context, n uint64) error {
 			return err
 		}
 		before := r.verified().Total()
-		err = r.fetch(ctx, gaps[0], update)
+		r.asked.answered = false
+		if err = r.fetch(ctx, gaps[0], update, &r.asked); r.asked.answered {
+			r.charged = r.asked.charged
+		}
 		if r.verified().Total() > before {
 			failures = 0
 			r.back()
@@ -189,25 +192,25 @@ func (r *run) payAhead(ctx context.Context, rec channel.PayerRecord, ahead uint6
 }
 
 // fetch gets one slice, verifies it group by group as it comes, and writes it.
-func (r *run) fetch(ctx context.Context, gap content.Range, update channel.Update) (err error) {
+func (r *run) fetch(ctx context.Context, gap content.Range, update channel.Update, q *request) (err error) {
 	m := &r.p.Manifest
 	target, err := withQuery(r.p.URL, fmt.Sprintf("slice=%d-%d", gap.Start, gap.End-1))
 	if err != nil {
 		return err
 	}
-	if target != r.target { // a repeat has the same key
-		if r.key, err = r.b.cfg.Client.NewKey(); err != nil {
+	if target != q.target { // a repeat has the same key
+		if q.key, err = r.b.cfg.Client.NewKey(); err != nil {
 			return err
 		}
-		r.target = target
+		q.target = target
 	}
 	resp, receipt, err := r.b.cfg.Client.Fetch(ctx, paywall.Paid{
-		Channel: r.id, URL: target, Update: update, Key: r.key, Expect: r.expect, Header: http.Header{"If-Match": {tagOf(m)}},
+		Channel: r.id, URL: target, Update: update, Key: q.key, Expect: r.expect, Header: http.Header{"If-Match": {tagOf(m)}},
 	})
 	if err != nil {
 		return err
 	}
-	r.charged = receipt.ChargedMsat
+	q.charged, q.answered = receipt.ChargedMsat, true
 	return r.receive(ctx, gap, resp)
 }
 
@@ -220,9 +223,9 @@ func (r *run) receive(ctx context.Context, gap content.Range, resp *http.Respons
 	}
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r.savedAt = gap.Start
+	savedAt := gap.Start
 	err = bao.DecodeSlice(inner, r.sink, resp.Body, m.Slice(gap.Start, gap.Len()), func(upto uint64) {
-		if err := r.arrived(ctx, upto, gap.End); err != nil {
+		if err := r.arrived(ctx, upto, gap.End, &savedAt); err != nil {
 			cancel(err)
 		}
 	})
@@ -241,16 +244,20 @@ func tagOf(m *content.Manifest) string { return `"b3-` + m.Root.String() + `"` }
 
 // arrived is told how far a slice is verified and written. In a large chunk the
 // journal is saved in between.
-func (r *run) arrived(ctx context.Context, upto, end uint64) error {
+func (r *run) arrived(ctx context.Context, upto, end uint64, savedAt *uint64) error {
+	due := upto-min(upto, *savedAt) >= r.b.cfg.SaveEvery && upto < end
+	if due {
+		r.mu.Lock()
+	} else if !r.mu.TryLock() {
+		return nil // somebody else tells
+	}
+	defer r.mu.Unlock()
 	r.event(Event{Phase: Buying})
-	if upto-min(upto, r.savedAt) < r.b.cfg.SaveEvery || upto >= end {
+	if !due {
 		return nil
 	}
-	if err := r.saveVerified(ctx, r.verified()); err != nil {
-		return err
-	}
-	r.savedAt = upto
-	return nil
+	*savedAt = upto
+	return r.saveVerified(ctx, r.verified())
 }
 
 // payChunk takes a whole chunk into the ledger and signs what is owed, in one
@@ -262,13 +269,18 @@ func (r *run) payChunk(ctx context.Context, n uint64) error {
 		return err
 	}
 	price := min(r.price(n), r.charged-min(r.charged, rec.Owed))
-	last := len(r.verified().Missing(0, r.p.Manifest.Size)) == 0
+	v := r.verified()
+	last := len(v.Missing(0, r.p.Manifest.Size)) == 0 && !r.others(n)
 	next := r.j.clone()
-	next.Verified, next.LastPaid = r.verified(), last
+	next.Verified, next.LastPaid = r.unsettled(v, n, true), last
 	u := next.use(r.id)
 	u.Chunks.Add(n, n+1)
 	u.Msat += price
-	return r.pay(ctx, rec, next, price, last)
+	if err := r.pay(ctx, rec, next, price, last); err != nil {
+		return err
+	}
+	delete(r.unpaid, n)
+	return nil
 }
 
 // pay signs and saves with the journal, in one commit. A swap that another

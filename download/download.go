@@ -160,6 +160,9 @@ type Limits struct {
 	Consent bool
 	// KeepChannel leaves the channel open for the next purchase.
 	KeepChannel bool
+	// Parallel is how many chunks are asked for at once, as far as the channel's
+	// credit allows; 0 and 1: one.
+	Parallel int
 	// Wait is how long a provider or a chain that does not answer is waited for,
 	// counted from the last byte that came; 0: Config.Attempts failures.
 	Wait time.Duration

@@ -26,7 +26,7 @@ func (r *run) takeFree(ctx context.Context, n uint64) error {
 		if err != nil {
 			return err
 		}
-		r.target = target
+		r.asked.target = target
 		before := r.verified().Total()
 		resp, err := r.b.cfg.Client.Free(ctx, target, http.Header{"If-Match": {tagOf(&r.p.Manifest)}})
 		if err == nil {

@@ -42,7 +42,7 @@ func (r *run) wrong(n uint64, asked content.Range, err error) error {
 	m := &r.p.Manifest
 	raw, failed := json.MarshalIndent(Report{
 		Note: "These bytes did not match the root. They were not paid for. This is a report, not a proof.",
-		Time: r.b.cfg.Now().UTC(), URL: r.target, Provider: m.Provider.String(), Channel: r.id, Root: m.Root.String(),
+		Time: r.b.cfg.Now().UTC(), URL: r.asked.target, Provider: m.Provider.String(), Channel: r.id, Root: m.Root.String(),
 		Chunk: n, Asked: [2]uint64{asked.Start, asked.End}, Part: string(w.Part), Offset: w.Offset, Length: w.Length,
 		Want: hex.EncodeToString(w.Want[:]), Got: hex.EncodeToString(w.Got[:]), Bytes: hex.EncodeToString(w.Bytes),
 	}, "", "  ")

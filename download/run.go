@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spillway/spillway/channel"
@@ -34,10 +35,13 @@ type run struct {
 	chunk     uint64          // that comes in
 	begun     bool            // there is one
 	have      uint64          // bytes that were there when the run began
-	savedAt   uint64          // offset in the chunk up to which the journal was saved
 	freeSaved uint64          // offset up to which chunks that cost nothing were saved
-	target    string          // URL of the slice that was asked for last
-	key       string          // and its Idempotency-Key
+	asked     request         // the slice that was asked for last, alone
+
+	mu     sync.Mutex      // held while chunks of a window arrive: for all of this
+	flying map[uint64]bool // chunks that are on their way at once
+	unpaid map[uint64]bool // those that were, and are not paid for
+	single bool            // the next chunk is bought alone
 
 	down     time.Time // since when nobody answers; zero: somebody does
 	settling bool      // the file is whole
@@ -149,6 +153,9 @@ func (r *run) buy(ctx context.Context) error {
 	}
 	ready := false
 	for {
+		if err := r.settleLanded(ctx); err != nil {
+			return err
+		}
 		gaps := r.verified().Missing(0, m.Size)
 		if len(gaps) == 0 {
 			return r.lastIfDue(ctx)
@@ -166,6 +173,14 @@ func (r *run) buy(ctx context.Context) error {
 			}
 			ready = true
 		}
+		if r.lim.Parallel > 1 && !r.single {
+			if some, err := r.window(ctx); err != nil {
+				return err
+			} else if some {
+				continue
+			}
+		}
+		r.single = false
 		err := r.buyChunk(ctx, n)
 		switch {
 		case err == nil:
@@ -305,7 +320,7 @@ func (r *run) finish(ctx context.Context) (again bool, err error) {
 		if err := r.passOn(ctx); err != nil {
 			return false, err
 		}
-		return r.out.next < r.p.Manifest.Size, nil
+		return r.out.at() < r.p.Manifest.Size, nil
 	}
 	return false, r.sink.Finish(r.p.Want.Replace)
 }
@@ -333,18 +348,7 @@ func (r *run) startOver(ctx context.Context) (err error) {
 // A chunk that is whole but not paid is not saved as whole: the next run asks
 // for its last bytes again, free, and pays it then.
 func (r *run) keep(ctx context.Context) error {
-	v := r.verified()
-	m := &r.p.Manifest
-	off, length := m.ChunkRange(r.chunk)
-	if r.begun && v.Contains(off, off+length) && !r.paidFor(r.chunk) && m.ChunkPrice(r.chunk) > 0 {
-		cut := &content.Ranges{}
-		for _, have := range v.List() {
-			end := off + length
-			cut.Add(have.Start, min(have.End, end-min(length, uint64(m.GroupBytes))))
-			cut.Add(max(have.Start, end), have.End)
-		}
-		v = cut
-	}
+	v := r.unsettled(r.verified(), 0, false)
 	if v.Total() == 0 || v.Equal(r.j.Verified) {
 		return nil
 	}
@@ -364,7 +368,7 @@ func (r *run) paidFor(n uint64) bool {
 // saveVerified makes these bytes durable and then remembers them.
 func (r *run) saveVerified(ctx context.Context, v *content.Ranges) error {
 	next := r.j.clone()
-	next.Verified = v
+	next.Verified = r.unsettled(v, 0, false)
 	if err := r.sync(&next); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/spillway/spillway/content"
 )
@@ -22,12 +23,15 @@ type rechecker interface {
 // later, read back and verified once more.
 type stream struct {
 	w    io.Writer
+	mu   sync.Mutex
 	next uint64 // offset of the first byte that was not passed on
 }
 
 // WriteAt takes verified bytes. What was passed on already, or lies ahead, is not
 // passed on.
 func (s *stream) WriteAt(p []byte, off int64) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if start := uint64(off); start <= s.next && s.next < start+uint64(len(p)) {
 		n, err := s.w.Write(p[s.next-start:])
 		s.next += uint64(max(0, n))
@@ -36,6 +40,13 @@ func (s *stream) WriteAt(p []byte, off int64) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// at is the offset of the first byte that was not passed on.
+func (s *stream) at() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next
 }
 
 // streamed is a sink whose bytes are passed on as they come.
@@ -83,17 +94,19 @@ func (r *run) startStream(ctx context.Context) error {
 // passOn passes on what is verified behind what was passed on last. Where it turns
 // out to be wrong it is fetched again.
 func (r *run) passOn(ctx context.Context) error {
-	for r.out != nil && r.verified().Contains(r.out.next, r.out.next+1) {
-		have := r.verified()
-		upto := r.p.Manifest.Size
-		if gaps := have.Missing(r.out.next, upto); len(gaps) > 0 {
+	for r.out != nil {
+		from, have, upto := r.out.at(), r.verified(), r.p.Manifest.Size
+		if !have.Contains(from, from+1) {
+			return nil
+		}
+		if gaps := have.Missing(from, upto); len(gaps) > 0 {
 			upto = gaps[0].Start / uint64(r.p.Manifest.GroupBytes) * uint64(r.p.Manifest.GroupBytes)
 		}
-		if upto <= r.out.next {
+		if upto <= from {
 			return nil
 		}
 		m := &r.p.Manifest
-		bad, err := r.sink.(rechecker).Recheck(ctx, m.Root, m.GroupBytes, content.Range{Start: r.out.next, End: upto}, r.out, nil)
+		bad, err := r.sink.(rechecker).Recheck(ctx, m.Root, m.GroupBytes, content.Range{Start: from, End: upto}, r.out, nil)
 		if errors.Is(err, content.ErrNoTree) {
 			return r.startOver(ctx)
 		} else if err != nil {

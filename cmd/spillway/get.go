@@ -18,6 +18,9 @@ import (
 	"github.com/spillway/spillway/script"
 )
 
+// maxParallel bounds --parallel: providers serve few requests of one channel at once.
+const maxParallel = 16
+
 // getFlags are the flags of get.
 type getFlags struct {
 	to, budget, prepay, channel, root string
@@ -25,6 +28,7 @@ type getFlags struct {
 	keep, yes, noExport               bool
 	exports                           string
 	wait                              time.Duration
+	parallel                          int
 	waitAlways                        bool // --wait was given: also for the first answer
 }
 
@@ -54,6 +58,7 @@ same command is given again: nothing is paid twice.`,
 	fl.StringVar(&f.trade, "trade", "", "pay over this duplex channel, which the other side opened at the provider that runs on this data folder")
 	fl.StringVar(&f.root, "root", "", "take only the content of this BLAKE3 root")
 	fl.DurationVar(&f.wait, "wait", time.Hour, "how long to wait for a provider that does not answer any more, trying again; given, it counts for the first answer too; 0: a few tries")
+	fl.IntVar(&f.parallel, "parallel", 4, "chunks that are asked for at once, in one channel, as far as the provider's credit allows")
 	fl.BoolVar(&f.keep, "keep-channel", false, "leave the channel open for the next purchase")
 	fl.StringVar(&f.exports, "exports", "", "folder that a new channel's export is kept in (default: in the data folder)")
 	fl.BoolVar(&f.noExport, "no-export", false, "keep no export: without the data folder what is unpaid would be lost")
@@ -120,7 +125,10 @@ func sat(name, text string) (uint64, error) {
 }
 
 func (f getFlags) limits() (lim download.Limits, err error) {
-	lim = download.Limits{Budget: channel.MaxSat, KeepChannel: f.keep, Wait: f.wait}
+	lim = download.Limits{Budget: channel.MaxSat, KeepChannel: f.keep, Wait: f.wait, Parallel: f.parallel}
+	if f.parallel < 1 || f.parallel > maxParallel {
+		return lim, usagef("--parallel is from 1 to %d, not %d", maxParallel, f.parallel)
+	}
 	if info, err := os.Stat(f.exports); f.exports != "" && (err == nil && !info.IsDir() || errors.Is(err, syscall.ENOTDIR)) {
 		return lim, usagef("--exports is a folder, which %s is not", f.exports)
 	}
