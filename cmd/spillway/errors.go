@@ -11,15 +11,20 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/chain/bitcoind"
+	"github.com/spillway/spillway/chain/devnet"
+	"github.com/spillway/spillway/chain/esplora"
+	"github.com/spillway/spillway/chain/several"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/content/bao"
 	"github.com/spillway/spillway/download"
 	"github.com/spillway/spillway/keys"
+	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/store/sqlite"
 	"github.com/spillway/spillway/wallet"
+	"github.com/spillway/spillway/watch/tower"
 )
 
 // Exit codes, a contract with scripts.
@@ -130,6 +135,63 @@ var kinds = []kind{
 	{bao.ErrWrongBytes, exitMisbehaved, "wrong-bytes", "The chunk with the wrong bytes was not paid. " + refundOK, "Try another provider; what was verified is kept."},
 	{download.ErrStream, exitInterrupted, "output-closed", "What came is kept and paid; nothing more was asked for. " + refundOK,
 		"Run the same command again: it begins at the first byte, and nothing is paid twice."},
+	{channel.ErrStopped, exitLocal, "channel-stopped", "Nothing more is signed in this channel. " + refundOK, "Keep a copy of the data folder and report the message. A new get opens another channel."},
+	{channel.ErrInvariant, exitLocal, "channel-stopped", "Nothing more is signed in this channel. " + refundOK, "Keep a copy of the data folder and report the message. A new get opens another channel."},
+	{channel.ErrInsufficient, exitConsent, "prepayment", refundOK, "Allow it with --max-prepay if you trust the provider with that much."},
+	{channel.ErrUnconfirmed, exitChain, "unconfirmed", refundOK, "Run the command again when the funding is confirmed."},
+	{channel.ErrExpiring, exitRefused, "expiring", refundOK, "Run the command again: it opens another channel."},
+	{channel.ErrConflict, exitRefused, "conflict", refundOK, "Look at what is here with: spillway channels list"},
+	{channel.ErrUnsupported, exitRefused, "unsupported", "The channel stays as it is.", "See what its kind can do with: spillway channels show ID"},
+	{channel.ErrOverflow, exitUsage, "amount", noMoney, "Name an amount up to 21,000,000 BTC."},
+	{payer.ErrNoBump, exitRefused, "no-bump", "The transaction stays as it is.", "Wait until it is mined."},
+	{payee.ErrUnknown, exitUsage, "unknown-channel", noMoney, "List the channels with: spillway channels list"},
+	{payee.ErrStale, exitChain, "chain-stale", refundOK, "Wait until the node has caught up with its network, or name another with --chain."},
+	{payee.ErrBusy, exitRefused, "busy-provider", noMoney, "Try again when the channels that wait have their confirmations."},
+	{payee.ErrEpoch, exitLocal, "epoch", "Nothing was restored.", "Run the command again: it draws another number."},
+	{tower.ErrToken, exitUsage, "token", noMoney, "Ask the tower's operator for a token: spillway tower --add-provider NAME"},
+	{tower.ErrName, exitUsage, "usage", noMoney, "Name the provider with small letters, digits and hyphens."},
+	{tower.ErrKnown, exitUsage, "usage", "The token that this provider has stays good.", "Choose another name."},
+	{content.ErrManifest, exitMisbehaved, "manifest", noMoney, "Try another provider, or the same one later."},
+	{content.ErrManifestVersion, exitMisbehaved, "manifest", noMoney, "Use a newer version of spillway, or try another provider."},
+	{content.ErrManifestSignature, exitMisbehaved, "manifest", noMoney, "Try another provider: somebody changed what this one says."},
+	{content.ErrName, exitUsage, "file-name", noMoney, "Rename the file: a name has no .., no hidden part and no control character."},
+	{content.ErrPriceList, exitUsage, "price-list", noMoney, "Mend the line that the message names; spillway serve --help has the form."},
+	{content.ErrNotFound, exitUsage, "not-found", noMoney, "Check the path."},
+	{content.ErrNotOffered, exitUsage, "not-offered", noMoney, "Name a regular file or a folder that may be read and is not hidden."},
+	{content.ErrDuplicate, exitUsage, "duplicate", noMoney, "Rename one of them, or serve the folder that holds both."},
+	{content.ErrTooCheap, exitUsage, "too-cheap", noMoney, "Raise the price, or take larger chunks; free is a price too."},
+	{content.ErrTooMany, exitUsage, "too-many-files", noMoney, "Serve fewer files, or several providers."},
+	{content.ErrChanged, exitLocal, "file-changed", keptHere, "Leave the file alone while it is read, and run the command again."},
+	{content.ErrPartMissing, exitLocal, "part-missing", keptHere, "Run the command again: what is missing is fetched, free where it was paid."},
+	{content.ErrNoTree, exitLocal, "part-missing", keptHere, "Run the command again: what is missing is fetched, free where it was paid."},
+	{content.ErrIncomplete, exitLocal, "incomplete", keptHere, "Run the command again: what is missing is fetched, free where it was paid."},
+	{content.ErrRanges, exitLocal, "part-missing", keptHere, "Run the command again: what is missing is fetched, free where it was paid."},
+	{content.ErrExists, exitUsage, "file-exists", noMoney, "Name another file with -o, or remove the one that is there."},
+	{content.ErrSyntax, exitUsage, "usage", noMoney, "See the command's --help for how it is written."},
+	{content.ErrUnit, exitUsage, "usage", noMoney, "Give a unit, such as sat, msat, btc, KiB or MiB."},
+	{content.ErrPrecision, exitUsage, "usage", noMoney, "Name whole units: nothing is finer than a msat or a byte."},
+	{content.ErrTooLarge, exitUsage, "usage", noMoney, "Name less."},
+	{content.ErrZero, exitUsage, "usage", noMoney, "Name more than nothing."},
+	{bao.ErrTruncated, exitMisbehaved, "wrong-bytes", "The chunk that ended early was not paid. " + refundOK, "Run the command again, or try another provider; what was verified is kept."},
+	{bao.ErrTrailing, exitMisbehaved, "wrong-bytes", "The chunk with the wrong bytes was not paid. " + refundOK, "Try another provider; what was verified is kept."},
+	{bao.ErrDamaged, exitLocal, "damaged", noMoney, "Remove the folder outboards in the provider's data folder: it is made again."},
+	{bao.ErrSourceShort, exitLocal, "file-changed", keptHere, "Leave the file alone while it is sold, or serve it again."},
+	{bao.ErrSourceWrong, exitLocal, "file-changed", keptHere, "Leave the file alone while it is sold, or serve it again."},
+	{bao.ErrSize, exitUsage, "too-large", noMoney, "Serve a smaller file."},
+	{esplora.ErrConfig, exitUsage, "usage", noMoney, "Check --chain."},
+	{bitcoind.ErrConfig, exitUsage, "usage", noMoney, "Check --chain."},
+	{several.ErrConfig, exitUsage, "usage", noMoney, "Check --chain."},
+	{esplora.ErrNetwork, exitChain, "other-network", noMoney, "Name a server of this network with --chain, or its network with --network."},
+	{bitcoind.ErrNetwork, exitChain, "other-network", noMoney, "Name a node of this network with --chain, or its network with --network."},
+	{esplora.ErrNonsense, exitChain, "chain-nonsense", refundOK, "Name another blockchain with --chain, or two of them: they are compared."},
+	{bitcoind.ErrNonsense, exitChain, "chain-nonsense", refundOK, "Name another node with --chain, or two of them: they are compared."},
+	{bitcoind.ErrBeyond, exitChain, "beyond-window", refundOK, "Give the node's URL a larger window, or an earlier birthday: ?window=BLOCKS&birthday=HEIGHT"},
+	{chain.ErrDeepReorg, exitChain, "deep-reorg", refundOK, "Look at the network before going on: this is rarer than a broken node."},
+	{chain.ErrNotFound, exitChain, "not-on-chain", refundOK, "Check --chain and --network, and try again when the transaction has spread."},
+	{devnet.ErrLocked, exitLocal, "locked", noMoney, "Stop the other process on this data folder, or name another with --data."},
+	{devnet.ErrDamaged, exitLocal, "damaged", "Coins of a devnet are worth nothing.", "Remove the folder devnet in the data folder, with the wallets that were on it."},
+	{devnet.ErrRange, exitUsage, "usage", noMoney, "Name less."},
+	{devnet.ErrFaucetEmpty, exitCoins, "faucet-empty", noMoney, "Mine some blocks, and try again: POST /mine"},
 	{fs.ErrPermission, exitLocal, "permissions", keptHere, "Check who may write there."},
 	{fs.ErrNotExist, exitUsage, "not-found", noMoney, "Check the path."},
 	{context.DeadlineExceeded, exitUnreachable, "timeout", keptHere, "Run the same command again; it goes on from here."},

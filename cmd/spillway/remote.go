@@ -28,6 +28,8 @@ var remoteKinds = []kind{
 	{paywall.ErrInsufficient, exitConsent, "prepayment", refundOK, "Allow it with --max-prepay if you trust the provider with that much."},
 	{paywall.ErrExpiring, exitRefused, "expiring", refundOK, "Run the command again: it opens another channel."},
 	{paywall.ErrGone, exitRefused, "channel-gone", refundOK, "Run the command again: it opens another channel."},
+	{paywall.ErrOfferOver, exitRefused, "offer-over", refundOK, "Run the command again: it asks for a fresh offer."},
+	{paywall.ErrBusy, exitUnreachable, "busy-provider", keptHere + " " + refundOK, "Run the same command again in a moment; it goes on from here."},
 	{paywall.ErrNotProvider, exitUnreachable, "not-a-provider", noMoney, "Check the address."},
 	{paywall.ErrUnconfirmed, exitChain, "unconfirmed", refundOK, "Run the command again when the funding is confirmed."},
 	{paywall.ErrUnreachable, exitUnreachable, "unreachable", keptHere + " " + refundOK, "Check the address and run the same command again; it goes on from here."},

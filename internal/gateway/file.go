@@ -82,7 +82,7 @@ func (g *Gateway) file(w http.ResponseWriter, r *http.Request, entry *content.En
 		g.head(w, r, &m)
 	case g.precondition(w, r, &m):
 	case query.Has("slice"):
-		g.slice(w, r, offer{entry, &m, fresh}, query.Get("slice"))
+		g.slice(w, r, offer{entry, &m, fresh}, strings.Join(query["slice"], "&")) // two are none
 	default:
 		g.plain(w, r, offer{entry, &m, fresh})
 	}
