@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -228,12 +229,14 @@ func (m *meter) finish(keep bool) {
 	if m.decided == nil && m.err == nil {
 		m.WriteHeader(http.StatusOK)
 	}
-	if err := m.hand(true); err != nil {
-		m.complete(keep)
+	// where the client went away before, the handler may have left out the rest
+	keep = keep && m.err == nil && m.ctx.Err() == nil
+	err := m.hand(true)
+	m.complete(keep)
+	if err != nil {
 		m.refuse(err)
 		return
 	}
-	m.complete(keep)
 	for name, values := range m.trailers() {
 		m.w.Header()[name] = values
 	}
@@ -266,7 +269,11 @@ func (m *meter) FlushError() error {
 	if err := m.hand(false); err != nil {
 		return err
 	}
-	return http.NewResponseController(m.w).Flush()
+	err := http.NewResponseController(m.w).Flush()
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		m.err = err
+	}
+	return err
 }
 
 // SetReadDeadline is for http.ResponseController.

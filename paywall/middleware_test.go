@@ -313,3 +313,42 @@ func TestMiddlewareRefusesNonsense(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// An answer that a handler left out the rest of, because its client had gone, is not
+// what was bought: the repeat makes it anew.
+func TestMiddlewareKeepsNoHalfAnswer(t *testing.T) {
+	cut := make(chan struct{})
+	left := make(chan struct{})
+	m := newMall(t, paywall.PerByte(1000, 1000), func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.WriteString(w, "half")
+		must(t, errors.Join(err, http.NewResponseController(w).Flush()))
+		select {
+		case <-cut:
+		case <-r.Context().Done():
+			close(left)
+			return
+		}
+		_, err = io.WriteString(w, " and half")
+		must(t, err)
+	})
+	ask := func() *http.Response {
+		req, err := http.NewRequest(http.MethodGet, m.web.URL, nil)
+		must(t, err)
+		req.Header.Set(mpp.HeaderIdempotencyKey, "one")
+		resp, err := m.http().Do(req)
+		must(t, err)
+		return resp
+	}
+	resp := ask()
+	_, err := io.ReadFull(resp.Body, make([]byte, 4))
+	must(t, errors.Join(err, resp.Body.Close()))
+	<-left
+	close(cut)
+	resp = ask()
+	body, err := io.ReadAll(resp.Body)
+	must(t, errors.Join(err, resp.Body.Close()))
+	if string(body) != "half and half" {
+		t.Fatalf("%q", body)
+	}
+	m.settled(13)
+}

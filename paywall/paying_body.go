@@ -128,8 +128,11 @@ func (b *paidBody) payWhenIdle() (stop func()) {
 	timer := time.AfterFunc(idlePay, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if !b.done && b.failed == nil {
-			_ = b.pay() // the next read says it
+		if b.done || b.failed != nil {
+			return
+		}
+		if b.pay() != nil {
+			_ = b.body.Close() // the read that waits ends, and says why
 		}
 	})
 	return func() { timer.Stop() }

@@ -331,7 +331,6 @@ func (r *trip) refused(resp *http.Response, a ask, q *Quoted) (*http.Response, e
 // read.
 func (r *trip) settle(ctx context.Context, resp *http.Response, receipt bitcoin.Receipt) (*http.Response, error) {
 	l := r.lane
-	l.answered(r.cost, false)
 	byRequest := r.cost.unit == bitcoin.UnitRequest
 	msat := receipt.RequestMsat
 	if byRequest {
@@ -343,6 +342,7 @@ func (r *trip) settle(ctx context.Context, resp *http.Response, receipt bitcoin.
 	if err == nil && byRequest {
 		err = l.owe(ctx, claimed, claimed)
 	}
+	l.answered(r.cost, false) // after it is in the ledger: who waits for credit finds it
 	if err != nil {
 		l.ended(0)
 		return nil, errors.Join(err, closeAnswer(resp.Body))

@@ -2,6 +2,8 @@ package paywall
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -110,9 +112,18 @@ type Resource struct {
 	nothing bool // nothing is sold here: an update is held to no price
 }
 
-// ServerConfig is what a Server needs. Payee, Secret, Realm and Recipient must be set.
+// ServerKeys is what a server derives from a provider's seed; keys.Keyring is one.
+type ServerKeys interface {
+	ChallengeSecret(epoch uint32) ([32]byte, error)
+	Identity() (ed25519.PrivateKey, error)
+}
+
+// ServerConfig is what a Server needs. Payee, Network and Realm must be set, and Secret
+// and Recipient, or Keys.
 type ServerConfig struct {
 	Payee *payee.Payee
+	// Keys gives the Secret (of the first epoch) and the Recipient where they are not set.
+	Keys ServerKeys
 	// Peer, where it is set, is the payer whose duplex channels this provider sells in
 	// too: those that it funded elsewhere. docs/protocol.md, "Trading".
 	Peer    *payer.Payer
@@ -149,6 +160,9 @@ type known struct {
 
 // NewServer checks the configuration.
 func NewServer(cfg ServerConfig) (*Server, error) {
+	if err := cfg.derive(); err != nil {
+		return nil, err
+	}
 	if cfg.Payee == nil || cfg.Secret == [32]byte{} || cfg.Realm == "" || cfg.Recipient == "" || cfg.Network == "" {
 		return nil, errors.New("paywall: payee, network, secret, realm and recipient are needed")
 	}
@@ -165,6 +179,26 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Server{cfg: cfg, keys: map[string]known{}}, nil
+}
+
+// derive takes from Keys what is not set.
+func (cfg *ServerConfig) derive() (err error) {
+	if cfg.Keys == nil {
+		return nil
+	}
+	if cfg.Secret == [32]byte{} {
+		if cfg.Secret, err = cfg.Keys.ChallengeSecret(0); err != nil {
+			return err
+		}
+	}
+	if cfg.Recipient == "" {
+		key, err := cfg.Keys.Identity()
+		if err != nil {
+			return err
+		}
+		cfg.Recipient = hex.EncodeToString(key.Public().(ed25519.PublicKey))
+	}
+	return nil
 }
 
 // Challenge makes a challenge for a quote, with a fresh nonce. Nothing is stored.

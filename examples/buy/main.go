@@ -34,7 +34,6 @@ func main() { // buy ESPLORA-URL DATABASE HOST URL...; the words are in $WORDS
 		must(io.Copy(os.Stdout, resp.Body))
 	}
 	must(0, paying.Close(ctx))
-	must(0, db.Close())
 }
 
 func must[T any](v T, err error) T {

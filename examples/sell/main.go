@@ -4,8 +4,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
-	"fmt"
 	"log"
 	"net/http"
 	"os"
@@ -27,13 +25,12 @@ func main() { // sell ESPLORA-URL DATABASE ADDRESS FOLDER; the words are in $WOR
 	node := must(esplora.New(esplora.Config{URL: os.Args[1]}))
 	db := must(sqlite.Open(ctx, os.Args[2], sqlite.Options{}))
 	ring := must(keys.FromMnemonic(os.Getenv("WORDS"), devnet.Params()))
-	payout := must(must(wallet.New(ctx, wallet.Config{Keys: ring, Chain: node, Store: db, Params: devnet.Params()})).ReceiveScript(ctx))
-	driver := must(payee.New(payee.Config{Store: db, Keys: ring, Chain: node, Network: "regtest", Payout: payout,
+	coins := must(wallet.New(ctx, wallet.Config{Keys: ring, Chain: node, Store: db, Params: devnet.Params()}))
+	driver := must(payee.New(payee.Config{Store: db, Keys: ring, Chain: node, Network: "regtest", Payout: must(coins.ReceiveScript(ctx)),
 		Policy: channel.DefaultPolicy("regtest"), Now: time.Now, Rand: rand.Reader}))
-	server := must(paywall.NewServer(paywall.ServerConfig{Payee: driver, Network: "regtest", Realm: "examples",
-		Secret: must(ring.ChallengeSecret(0)), Recipient: hex.EncodeToString(must(ring.Identity())[32:])}))
+	server := must(paywall.NewServer(paywall.ServerConfig{Payee: driver, Keys: ring, Network: "regtest", Realm: "examples"}))
 	go (&watch.Watch{Chain: node, Drivers: []watch.Driver{driver}}).Run(ctx, time.Tick(time.Second))
-	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "It rains.") })
+	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { log.Print(w.Write([]byte("It rains.\n"))) })
 	http.Handle("/weather", paywall.Middleware(server, paywall.PerRequest(2000))(hello))                             // 2 sat
 	http.Handle("/", paywall.Middleware(server, paywall.PerByte(1000, 1000))(http.FileServer(http.Dir(os.Args[4])))) // 1 sat for 1 kB
 	log.Fatal(http.ListenAndServe(os.Args[3], nil))
