@@ -140,3 +140,40 @@ func TestDuplexPayerReversesAtTheCredit(t *testing.T) {
 		}
 	}
 }
+
+// Each side's rest has the dust limit of its own script.
+func TestDuplexDustOfEachSide(t *testing.T) {
+	wpkh := append(Hex{0x00, 0x14}, make(Hex, 20)...)
+	x := duplexTerms(func(x *Terms) { x.PayeeRest = wpkh }) // 294 sat; the payer's is 330
+	for _, c := range []struct {
+		epoch uint32
+		rest  uint64
+		want  error
+	}{{1, 329, ErrAmountExceeds}, {1, 330, nil}, {2, 293, ErrAmountExceeds}, {2, 294, nil}, {1, 0, nil}, {2, 0, nil}} {
+		if _, err := x.State(c.epoch, capacity-c.rest); !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
+			t.Errorf("a rest of %d sat in epoch %d: %v", c.rest, c.epoch, err)
+		}
+	}
+}
+
+// Nothing is delivered that dust would keep from being paid.
+func TestPitfall71_DuplexUnpayable(t *testing.T) {
+	b := newBoth(t)
+	b.goods(99_000_000)
+	wantNil(t, b.pay(script.Payer, 200, anyAmount))
+	for price, want := range map[uint64]error{670_000: nil, 671_000: ErrAmountExceeds, 999_000: ErrAmountExceeds, 1_000_000: nil} {
+		if _, err := b.side[script.Payee].Charge(script.Payee, price, chunk, at(200)); !errors.Is(err, want) || (want == nil) != (err == nil) {
+			t.Errorf("%d msat: %v", price, err)
+		}
+	}
+}
+
+// A ladder ends at state 1: there is no state below it.
+func TestPitfall56_LadderEnds(t *testing.T) {
+	for number, want := range map[uint32]error{2: nil, 1: ErrTerms} {
+		l := Ladder{Terms: duplexTerms(func(x *Terms) { x.Step, x.Expiry = 40, 9_000 }), Side: script.Payer, Top: 100, Held: Rung{Number: number, Share: 5_000}}
+		if _, _, err := l.Propose(6_000, 200); !errors.Is(err, want) || (want == nil) != (err == nil) {
+			t.Errorf("after state %d: %v", number, err)
+		}
+	}
+}
