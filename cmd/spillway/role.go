@@ -131,22 +131,29 @@ func (r *role) step(ctx context.Context, w *watch.Watch) error {
 	return errors.Join(w.Step(ctx), r.wallet.Rebroadcast(ctx))
 }
 
+// stepShare bounds what steps take of the time: after one that took long, such as a
+// look at 100,000 channels, the next waits so many times as long, within reason.
+const (
+	stepShare   = 9
+	longestWait = 30 * time.Second // blocks come more rarely
+)
+
 // every takes steps until the context ends. Failures are reported once for each
 // new text, and the next step tries again.
 func every(ctx context.Context, period time.Duration, step func(context.Context) error, report func(error)) {
-	tick := time.NewTicker(period)
-	defer tick.Stop()
 	last := ""
 	for {
-		text := ""
+		text, begin := "", time.Now()
 		if err := step(ctx); err != nil && ctx.Err() == nil {
 			if text = err.Error(); text != last {
 				report(err)
 			}
 		}
 		last = text
+		tick := time.NewTimer(max(period-time.Since(begin), min(stepShare*time.Since(begin), longestWait), 0))
 		select {
 		case <-ctx.Done():
+			tick.Stop()
 			return
 		case <-tick.C:
 		}
