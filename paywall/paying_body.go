@@ -16,6 +16,9 @@ import (
 // on the channel may need the credit.
 const idlePay = 50 * time.Millisecond
 
+// idleMost is the longest between two such looks.
+const idleMost = 5 * time.Second
+
 func newHash() hash.Hash { return sha256.New() }
 
 // paidBody is the body of an answer that was paid. It pays as it is read where it is
@@ -117,25 +120,50 @@ func (b *paidBody) pay() error {
 	return nil
 }
 
-// payWhenIdle pays for what was read where the next read takes long.
+// payWhenIdle pays for what was read where the next read takes long, and sends again
+// what did not get through: the provider may be waiting for it.
 func (b *paidBody) payWhenIdle() (stop func()) {
-	b.mu.Lock()
-	idle := b.metered && !b.done && b.due() > 0
-	b.mu.Unlock()
-	if !idle {
+	if !b.metered {
 		return func() {}
 	}
-	timer := time.AfterFunc(idlePay, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.done || b.failed != nil {
-			return
-		}
-		if b.pay() != nil {
-			_ = b.body.Close() // the read that waits ends, and says why
+	every := idlePay
+	var timer *time.Timer
+	var mu sync.Mutex
+	over := false
+	mu.Lock()
+	timer = time.AfterFunc(every, func() {
+		b.idle()
+		mu.Lock()
+		defer mu.Unlock()
+		if every = min(2*every, idleMost); !over {
+			timer.Reset(every)
 		}
 	})
-	return func() { timer.Stop() }
+	mu.Unlock()
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		timer.Stop()
+	}
+}
+
+// idle is what is done while a read waits.
+func (b *paidBody) idle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.done || b.failed != nil {
+		return
+	}
+	if b.due() == 0 {
+		if b.trip.lane.unsent() {
+			b.trip.lane.push(b.trip.target, b.trip.expect)
+		}
+		return
+	}
+	if b.pay() != nil {
+		_ = b.body.Close() // the read that waits ends, and says why
+	}
 }
 
 // end pays for the last of a body that came to its end.

@@ -37,6 +37,8 @@ type lane struct {
 	idle     time.Time     // when the last one ended
 	changed  chan struct{} // closed when something ended
 	evicted  bool
+	signed   uint64 // sat, the highest that was signed here
+	accepted uint64 // sat, the highest that the provider said it holds
 	pushing  bool
 	pushMore bool
 }
@@ -269,6 +271,7 @@ func (l *lane) pay(ctx context.Context, q payer.Payment, more uint64) (channel.U
 	u, err := l.a.t.c.cfg.Payer.Pay(ctx, l.id, q, l.a.limits(l, l.a.t.cfg.MaxPrepay+more))
 	if err == nil {
 		l.a.spent(l.id, u.Amount)
+		l.signed = max(l.signed, u.Amount)
 	}
 	return u, err
 }
@@ -307,7 +310,7 @@ func (l *lane) claim(ctx context.Context, receipt bitcoin.Receipt, msat uint64) 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.charged = max(l.charged, receipt.ChargedMsat)
+	l.charged, l.accepted = max(l.charged, receipt.ChargedMsat), max(l.accepted, receipt.AcceptedCumulative)
 	known := r.Owed + l.claims
 	n := min(msat, l.charged-min(l.charged, known))
 	l.claims += n
@@ -369,5 +372,12 @@ func (l *lane) pushOnce(target string, e Expect) {
 func (l *lane) note(receipt bitcoin.Receipt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.charged = max(l.charged, receipt.ChargedMsat)
+	l.charged, l.accepted = max(l.charged, receipt.ChargedMsat), max(l.accepted, receipt.AcceptedCumulative)
+}
+
+// unsent reports whether the provider lacks the newest payment and nothing brings it.
+func (l *lane) unsent() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.signed > l.accepted && !l.pushing
 }
