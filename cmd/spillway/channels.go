@@ -60,6 +60,7 @@ type row struct {
 	Returned      uint64 `json:"returned_msat,omitempty"` // duplex: what the payee paid back in all
 	Epoch         uint32 `json:"epoch,omitempty"`         // duplex: of the newest state
 	Imported      bool   `json:"imported,omitempty"`      // payer: read back from an export, only refunded
+	Restored      bool   `json:"restored,omitempty"`      // payee: from before a restore, only settled
 	Stopped       string `json:"stopped,omitempty"`       // why: an invariant was violated
 }
 
@@ -102,7 +103,7 @@ func payeeRow(r channel.PayeeRecord) row {
 		ID: r.Terms.ID(), Role: "payee", Peer: r.Terms.PayerKey.String(), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Paid, Charged: r.Charged, Refundable: r.Terms.Capacity - r.Paid,
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
-		Stopped: stoppedFor(r.Stopped, r.Sound()),
+		Restored: r.Restored, Stopped: stoppedFor(r.Stopped, r.Sound()),
 	}, r.Duplex)
 }
 
@@ -118,20 +119,30 @@ func (r row) sentence() string {
 	case channel.Prepared:
 		return "Prepared: nothing has left this machine yet; it is given up or continued by the next get."
 	case channel.Funding:
-		return "Funding: the funding transaction waits for its confirmations."
-	case channel.Open:
 		if r.Role == "payer" {
-			return fmt.Sprintf("Open: %d sat are unpaid; close it to have them now, or they come back by the refund from height %d on.", r.Refundable, r.Expiry)
+			return fmt.Sprintf("Funding: %d sat are locked by a transaction that waits for its confirmations, or was not accepted yet; %d sat of them are unpaid and come back when it is closed, or by the refund from height %d on.", r.Capacity, r.Refundable, r.Expiry)
 		}
-		return fmt.Sprintf("Open: %d sat are paid and will be settled before height %d at the latest.", r.Paid, r.Expiry)
+		return "Funding: the funding transaction waits for its confirmations; until then little or nothing is delivered."
+	case channel.Open:
+		both := ""
+		if r.Epoch > 0 {
+			both = " Money flows both ways in it."
+		}
+		if r.Role == "payer" {
+			return fmt.Sprintf("Open: %d sat are unpaid; close it to have them now, or they come back by the refund from height %d on.%s", r.Refundable, r.Expiry, both)
+		}
+		if r.Restored {
+			return fmt.Sprintf("Restored: it is from before a restore; nothing is delivered on it, and %d sat that are known to be paid are settled.", r.Paid)
+		}
+		return fmt.Sprintf("Open: %d sat are paid and will be settled before height %d at the latest.%s", r.Paid, r.Expiry, both)
 	case channel.Settling:
-		return "Settling: the provider's settlement is on its way to the chain."
+		return fmt.Sprintf("Settling: the provider's settlement is on its way to the chain; %d sat of it are the provider's.", r.Paid)
 	case channel.Closing:
-		return "Closing: both agreed, the transaction is on its way to the chain."
+		return fmt.Sprintf("Closing: both agreed, the transaction is on its way to the chain; %d sat are the provider's, %d sat come back.", r.Paid, r.Refundable)
 	case channel.Refunding:
 		return "Refunding: the refund is on its way to the chain."
 	case channel.Closed:
-		return "Closed: the last transaction is buried."
+		return fmt.Sprintf("Closed: the last transaction is buried; %d sat were paid.", r.Paid)
 	case channel.Refunded:
 		return "Refunded: everything unpaid is back and buried."
 	default:
@@ -248,9 +259,7 @@ func (a *app) channelsList(ctx context.Context) error {
 	for _, r := range rows {
 		a.out.print("%s  %-5s  %-10s  paid %s of %s  %s", r.ID, r.Role, r.Phase,
 			money(r.Paid*1000), money(r.Capacity*1000), r.Peer)
-		if r.Imported || r.Stopped != "" {
-			a.out.print("    %s", r.sentence())
-		}
+		a.out.print("    %s", r.sentence())
 		if r.Returned > 0 {
 			a.out.print("    %s of what was charged were paid back", money(r.Returned))
 		}

@@ -321,6 +321,7 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 	res, err := b.buy.Run(ctx, plan, lim, show.event)
 	show.done()
 	if err != nil {
+		show.stopped()
 		return nil, err
 	}
 	a.receipt(res, plan)

@@ -25,6 +25,7 @@ type meter struct {
 	chunk    uint64    // index and one of the chunk that a script was told of
 	told     time.Time // when it was last said that nobody answers
 	down     bool
+	newest   download.Event
 	at       uint64 // bytes when something came last
 }
 
@@ -43,6 +44,7 @@ func (m *meter) event(ev download.Event) {
 	if ev.Phase != m.phase {
 		m.change(ev)
 	}
+	m.newest = ev
 	m.script(ev)
 	m.outage(ev, now)
 	if !m.out.drawn() || ev.Phase != download.Buying && ev.Phase != download.Hashing {
@@ -117,6 +119,8 @@ func (m *meter) change(ev download.Event) {
 	switch ev.Phase {
 	case download.Waiting:
 		m.out.say("Another purchase from this provider is running; waiting for it.")
+	case download.Repairing:
+		m.out.say("What was here is damaged: %s are fetched again, free where they were paid.", size(ev.Bytes))
 	case download.Opening:
 		m.out.say("Opening the channel…")
 	case download.Confirming:
@@ -169,6 +173,17 @@ func (m *meter) clear() {
 	defer m.out.mu.Unlock()
 	fmt.Fprint(m.out.stderr, "\n")
 	m.drawn = false
+}
+
+// stopped says, after a purchase that did not come to its end, where it stands.
+func (m *meter) stopped() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clear()
+	if ev := m.newest; ev.Channel != "" {
+		m.out.say("%s of %s are here and verified, %s paid; %s in channel %s are unpaid and stay yours.",
+			size(ev.Bytes), size(ev.Size), money(ev.Paid*1000), money(ev.Refundable*1000), ev.Channel)
+	}
 }
 
 // done ends the picture.
