@@ -1,0 +1,204 @@
+package channel
+
+import (
+	"testing"
+
+	"github.com/spillway/spillway/script"
+)
+
+// No part of the terms may change, on either side.
+func TestNoTermChanges(t *testing.T) {
+	for name, change := range map[string]func(*Terms){
+		"outpoint": func(t *Terms) { t.Outpoint.Index++ }, "capacity": func(t *Terms) { t.Capacity++ }, "expiry": func(t *Terms) { t.Expiry++ },
+		"margin": func(t *Terms) { t.Margin++ }, "K1": func(t *Terms) { t.PayerKey[5] ^= 1 }, "K2": func(t *Terms) { t.PayeeKey[5] ^= 1 },
+		"nonce": func(t *Terms) { t.Nonce[5] ^= 1 }, "kind": func(t *Terms) { t.Construction = script.Multisig }, "version": func(t *Terms) { t.TxVersion = 2 },
+		"network": func(t *Terms) { t.Network = "mainnet" }, "confirmations": func(t *Terms) { t.Confirmations++ }, "zero-conf": func(t *Terms) { t.ZeroConf++ },
+		"credit": func(t *Terms) { t.Credit++ }, "F": func(t *Terms) { t.MinimumCharge++ }, "step": func(t *Terms) { t.Step++ },
+		"rest": func(t *Terms) { t.RestScript = p2tr(0x70) }, "the payee's rest": func(t *Terms) { t.PayeeRest = p2tr(0x70) },
+	} {
+		sells, buys := seller(), buyer()
+		oldSells, oldBuys := sells, buys
+		change(&sells.Terms)
+		change(&buys.Terms)
+		if brokenRule(sells.Follows(&oldSells, &Step{})) != "terms" || brokenRule(buys.Follows(&oldBuys)) != "terms" {
+			t.Errorf("another %s is taken", name)
+		}
+	}
+}
+
+// What is at the edge, and no violation: else somebody would stop a channel with it.
+func TestSoundAtTheEdge(t *testing.T) {
+	for name, change := range map[string]func(*PayeeRecord){
+		"all is paid and charged":        func(r *PayeeRecord) { r.Paid, r.Charged = capacity, capacity*sat },
+		"nothing is paid":                func(r *PayeeRecord) { r.Paid, r.Charged, r.Signature = 0, 0, nil },
+		"the largest capacity":           func(r *PayeeRecord) { r.Terms.Capacity = MaxSat },
+		"closing at no fee":              func(r *PayeeRecord) { r.Phase, r.Close = Closing, closeAt(5000); r.Close.Fee = 0 },
+		"closing at all":                 func(r *PayeeRecord) { r.Phase, r.Paid, r.Charged, r.Close = Closing, capacity, 1, closeAt(capacity) },
+		"closing, all for fees":          func(r *PayeeRecord) { r.Phase, r.Close = Closing, closeAt(5000); r.Close.Fee = int64(capacity) },
+		"closed with a close":            func(r *PayeeRecord) { r.Phase, r.Close = Closed, closeAt(5000) },
+		"settled at all":                 func(r *PayeeRecord) { r.Phase, r.Paid, r.Settlement = Settling, capacity, settledAt(capacity, 1) },
+		"settled at what was paid":       func(r *PayeeRecord) { r.Phase, r.Settlement = Settling, settledAt(5000, 1000) },
+		"a settlement without a fee":     func(r *PayeeRecord) { r.Phase, r.Settlement = Settling, settledAt(5000, 1); r.Settlement.Fee = 0 },
+		"a duplex ledger of everything":  func(r *PayeeRecord) { sellerBothWays(r); r.Charged = capacity * sat },
+		"a duplex channel with nothing":  func(r *PayeeRecord) { sellerBothWays(r); r.Paid, r.Charged, r.Duplex = 0, 0, &Duplex{} },
+		"a duplex state of all there is": func(r *PayeeRecord) { sellerBothWays(r); r.Paid, r.Duplex.Held.Amount = capacity, capacity },
+	} {
+		r := seller(change)
+		if err := r.Sound(); err != nil {
+			t.Errorf("a payee's, %s: %v", name, err)
+		}
+	}
+	for name, change := range map[string]func(*PayerRecord){
+		"all is signed":     func(r *PayerRecord) { r.Signed, r.Owed = capacity, MaxSat*1000 },
+		"nothing is signed": func(r *PayerRecord) { r.Signed, r.Owed, r.Signature = 0, 0, nil },
+		"prepared":          func(r *PayerRecord) { r.Phase, r.Signed, r.Owed, r.FundingSent = Prepared, 0, 0, false },
+		"prepared, multisig": func(r *PayerRecord) {
+			r.Phase, r.Signed, r.Owed, r.FundingSent, r.Terms.Construction = Prepared, 0, 0, false, script.Multisig
+		},
+		"prepared, duplex, without states": func(r *PayerRecord) {
+			buyerBothWays(r)
+			r.Phase, r.Signed, r.Owed, r.FundingSent, r.Duplex = Prepared, 0, 0, false, nil
+		},
+		"abandoned, multisig": func(r *PayerRecord) { r.Phase, r.Terms.Construction = Abandoned, script.Multisig },
+		"multisig":            func(r *PayerRecord) { r.Terms.Construction, r.RefundSig = script.Multisig, Hex{1} },
+		"closing":             func(r *PayerRecord) { r.Phase, r.Close = Closing, &PayerClose{Txid: "a"} },
+		"refunding":           func(r *PayerRecord) { r.Phase, r.Refund = Refunding, settledAt(0, 1) },
+	} {
+		r := buyer(change)
+		if err := r.Sound(); err != nil {
+			t.Errorf("a payer's, %s: %v", name, err)
+		}
+	}
+}
+
+// What is beyond the edge by one.
+func TestUnsoundBeyondTheEdge(t *testing.T) {
+	settling := func(change func(*Broadcast)) func(*PayeeRecord) {
+		return func(r *PayeeRecord) {
+			r.Phase, r.Settlement = Settling, settledAt(5000, 1000)
+			change(r.Settlement)
+		}
+	}
+	closing := func(change func(*PayeeRecord)) func(*PayeeRecord) {
+		return func(r *PayeeRecord) { r.Phase, r.Close = Closing, closeAt(5000); change(r) }
+	}
+	for _, row := range []struct {
+		name, rule string
+		change     func(*PayeeRecord)
+	}{
+		{"the capacity", "capacity", func(r *PayeeRecord) { r.Terms.Capacity = MaxSat + 1 }},
+		{"no expiry and no margin", "time", func(r *PayeeRecord) { r.Terms.Expiry, r.Terms.Margin = 0, 0 }},
+		{"a settlement without its id", "settlement", settling(func(b *Broadcast) { b.Txid = "" })},
+		{"a settlement without a transaction", "settlement", settling(func(b *Broadcast) { b.Tx = nil })},
+		{"a settlement that pays miners all coins", "settlement", settling(func(b *Broadcast) { b.Fee = MaxSat + 1 })},
+		{"a settlement with a fee below nothing", "settlement", settling(func(b *Broadcast) { b.Fee = -1 })},
+		{"a duplex settlement above the capacity", "settlement", func(r *PayeeRecord) { sellerBothWays(r); settling(func(b *Broadcast) { b.Amount = capacity + 1 })(r) }},
+		{"a close above the capacity", "close", closing(func(r *PayeeRecord) { sellerBothWays(r); r.Close.Amount = capacity + 1 })},
+		{"a close that pays miners more than there is", "close", closing(func(r *PayeeRecord) { r.Close.Fee = int64(capacity) + 1 })},
+		{"a close in funding", "close", closing(func(r *PayeeRecord) { r.Phase = Funding })},
+	} {
+		r := seller(row.change)
+		if got := brokenRule(r.Sound()); got != row.rule {
+			t.Errorf("%s: %q, want %q", row.name, got, row.rule)
+		}
+	}
+	begun := buyer(func(r *PayerRecord) { r.Phase, r.Signed, r.Owed, r.FundingSent = Prepared, 0, 0, false })
+	for name, change := range map[string]func(*PayerRecord){
+		"stopped": func(r *PayerRecord) { r.Stopped = "x" }, "with a refund": func(r *PayerRecord) { r.Refund = settledAt(0, 1) },
+		"with a close": func(r *PayerRecord) { r.Close = &PayerClose{Txid: "a"} }, "with something signed": func(r *PayerRecord) { r.Signed, r.Signature = 1000, Hex{1} },
+		"with something owed": func(r *PayerRecord) { r.Owed = 1 }, "imported, and over": func(r *PayerRecord) { r.Imported, r.Phase = true, Closed },
+		"imported, and not sent": func(r *PayerRecord) { r.Imported = true },
+	} {
+		r := begun
+		change(&r)
+		if r.Begins() == nil {
+			t.Errorf("a payer's record begins %s", name)
+		}
+	}
+	imported := buyer(func(r *PayerRecord) { r.Imported = true })
+	if err := imported.Begins(); err != nil {
+		t.Errorf("an imported one: %v", err)
+	}
+}
+
+// Steps that both sides take, at the edge of what is forbidden: none stops a channel.
+func TestStepsThatAreTaken(t *testing.T) {
+	closing := func(r *PayeeRecord) { r.Phase, r.Close = Closing, closeAt(5000) }
+	settling := func(r *PayeeRecord) { r.Phase, r.Settlement = Settling, settledAt(5000, 2000) }
+	more := func(r *PayeeRecord) { r.Charged += chunk }
+	charge := func(change ...func(*View)) *Step {
+		return &Step{Charges: true, Credit: chunk, View: at(500, change...)}
+	}
+	for name, c := range map[string]struct {
+		old, change func(*PayeeRecord)
+		step        *Step
+	}{
+		"nothing":                     {nil, func(*PayeeRecord) {}, nil},
+		"paid":                        {nil, func(r *PayeeRecord) { r.Paid, r.Signature = 6000, Hex{6} }, nil},
+		"paid while settling":         {settling, func(r *PayeeRecord) { r.Paid, r.Signature = 6000, Hex{6} }, nil},
+		"charged up to the credit":    {nil, more, charge()},
+		"charged in the last block":   {nil, more, &Step{Charges: true, Credit: chunk, View: at(lastBlock)}},
+		"charged on the terms credit": {func(r *PayeeRecord) { r.Terms.Credit = chunk }, more, &Step{Charges: true, View: at(500)}},
+		"charged within the zero-conf limit": {func(r *PayeeRecord) {
+			r.Paid, r.Charged, r.Phase, r.Terms.ZeroConf, r.Place = 0, 0, Funding, chunk, true
+		}, more, &Step{Charges: true, Credit: chunk, View: at(500, unconfirmed), Pool: Pool{Places: map[string]Place{terms().ID(): {Reserved: chunk, Owed: chunk}}}}},
+		"a dearer chunk":            {nil, func(r *PayeeRecord) { r.MaxPrice = 7 }, nil},
+		"the funding is seen":       {func(r *PayeeRecord) { r.FundingTx = nil }, func(r *PayeeRecord) { r.FundingTx = Hex{1} }, nil},
+		"restored":                  {nil, func(r *PayeeRecord) { r.Restored = true }, nil},
+		"restored, charged is paid": {func(r *PayeeRecord) { r.Charged = 0 }, func(r *PayeeRecord) { r.Restored, r.Charged = true, 5000*sat }, nil},
+		"closing":                   {nil, closing, nil},
+		"answered anew":             {closing, func(r *PayeeRecord) { r.Close = closeAt(5000); r.Close.PayeeNonce = Hex{2} }, nil},
+		"the close completed":       {closing, func(r *PayeeRecord) { r.Close = closeAt(5000); r.Close.FinalTx = Hex{2} }, nil},
+		"a completed close again":   {func(r *PayeeRecord) { closing(r); r.Close.FinalTx = Hex{2} }, func(r *PayeeRecord) { r.Close = closeAt(5000); r.Close.FinalTx = Hex{2} }, nil},
+		"settled in closing":        {closing, func(r *PayeeRecord) { r.Settlement = settledAt(5000, 1000) }, nil},
+		"the same rate and amount":  {settling, func(r *PayeeRecord) { r.Settlement = settledAt(5000, 2000); r.Settlement.Txid = "t" }, nil},
+		"the same settlement":       {settling, func(r *PayeeRecord) { r.Settlement = settledAt(5000, 2000) }, nil},
+		"stopped":                   {nil, func(r *PayeeRecord) { r.Stopped = "x" }, nil},
+		"settled while stopped":     {func(r *PayeeRecord) { settling(r); r.Stopped = "x" }, func(r *PayeeRecord) { r.Settlement = settledAt(5000, 3000) }, nil},
+		"closed while stopped":      {func(r *PayeeRecord) { closing(r); r.Stopped = "x" }, func(r *PayeeRecord) { r.Phase = Closed }, nil},
+		"both ways, a newer state": {sellerBothWays, func(r *PayeeRecord) {
+			r.Paid, r.Duplex = 4500, &Duplex{Held: Update{Epoch: 1, Amount: 4500, Signature: Hex{9}}}
+		}, nil},
+		"both ways, charged falls": {sellerBothWays, func(r *PayeeRecord) { r.Charged-- }, nil},
+	} {
+		old := seller()
+		if c.old != nil {
+			c.old(&old)
+		}
+		next := old
+		c.change(&next)
+		if c.step == nil {
+			c.step = &Step{}
+		}
+		if err := next.Follows(&old, c.step); err != nil {
+			t.Errorf("a payee's, %s: %v", name, err)
+		}
+	}
+	agreed := func(r *PayerRecord) { r.Phase, r.Close = Closing, &PayerClose{Txid: "a"} }
+	for name, c := range map[string]struct{ old, change func(*PayerRecord) }{
+		"nothing":                      {nil, func(*PayerRecord) {}},
+		"signed":                       {nil, func(r *PayerRecord) { r.Owed, r.Signed, r.Signature = 6000*sat, 6000, Hex{6} }},
+		"verified":                     {nil, func(r *PayerRecord) { r.Owed++ }},
+		"accepted":                     {func(r *PayerRecord) { r.Accepted = false }, func(r *PayerRecord) { r.Accepted = true }},
+		"accepted before":              {func(r *PayerRecord) { r.Accepted = true }, func(r *PayerRecord) { r.Owed++ }},
+		"given up before":              {func(r *PayerRecord) { r.GivenUp = true }, func(r *PayerRecord) { r.Phase = Abandoned }},
+		"the refund's signature stays": {func(r *PayerRecord) { r.RefundSig = Hex{1} }, func(r *PayerRecord) { r.Owed++ }},
+		"the same close":               {agreed, func(r *PayerRecord) { r.Close = &PayerClose{Txid: "a", Tx: Hex{1}} }},
+		"refunding after a close":      {agreed, func(r *PayerRecord) { r.Phase, r.Refund = Refunding, settledAt(0, 1000) }},
+		"a refund at the same rate":    {func(r *PayerRecord) { r.Phase, r.Refund = Refunding, settledAt(0, 2000) }, func(r *PayerRecord) { r.Refund = settledAt(0, 2000) }},
+		"stopped":                      {nil, func(r *PayerRecord) { r.Stopped = "x" }},
+		"refunded while stopped":       {func(r *PayerRecord) { r.Stopped = "x" }, func(r *PayerRecord) { r.Phase, r.Refund = Refunding, settledAt(0, 2000) }},
+		"imported, seen":               {func(r *PayerRecord) { r.Imported = true }, func(r *PayerRecord) { r.Phase = Refunding }},
+		"both ways, the ledger falls":  {buyerBothWays, func(r *PayerRecord) { r.Owed-- }},
+	} {
+		old := buyer()
+		if c.old != nil {
+			c.old(&old)
+		}
+		next := old
+		c.change(&next)
+		if err := next.Follows(&old); err != nil {
+			t.Errorf("a payer's, %s: %v", name, err)
+		}
+	}
+}
