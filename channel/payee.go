@@ -50,8 +50,8 @@ const (
 // before the partial signature leaves, and then final.
 type PayeeClose struct {
 	Amount     uint64 `json:"amount"` // sat, the payee's share before the fee
-	Fee        int64  `json:"fee"`
-	Tx         Hex    `json:"tx"` // unsigned
+	Fee        int64  `json:"fee"`    // sat
+	Tx         Hex    `json:"tx"`     // unsigned
 	Txid       string `json:"txid"`
 	Height     uint32 `json:"height"` // tip when it was agreed
 	PayerNonce Hex    `json:"payer_nonce"`

@@ -93,14 +93,14 @@ type Offer struct {
 	PayeeKey      Key                   `json:"payee_key"`
 	Nonce         Nonce                 `json:"nonce"`
 	Tip           uint32                `json:"tip"`
-	Expiry        uint32                `json:"expiry"`
-	Margin        uint32                `json:"margin"`
-	MinDeposit    uint64                `json:"min_deposit"`   // sat
-	MaxDeposit    uint64                `json:"max_deposit"`   // sat
-	Confirmations uint32                `json:"confirmations"` // for the smallest deposit
-	ZeroConf      uint64                `json:"zero_conf"`     // msat
-	Credit        uint64                `json:"credit"`        // msat
-	MinimumCharge uint64                `json:"minimum_charge"`
+	Expiry        uint32                `json:"expiry"`               // height
+	Margin        uint32                `json:"margin"`               // blocks
+	MinDeposit    uint64                `json:"min_deposit"`          // sat
+	MaxDeposit    uint64                `json:"max_deposit"`          // sat
+	Confirmations uint32                `json:"confirmations"`        // for the smallest deposit
+	ZeroConf      uint64                `json:"zero_conf"`            // msat
+	Credit        uint64                `json:"credit"`               // msat
+	MinimumCharge uint64                `json:"minimum_charge"`       // sat
 	Step          uint32                `json:"step,omitempty"`       // blocks; duplex only
 	PayeeRest     Hex                   `json:"payee_rest,omitempty"` // duplex only
 }

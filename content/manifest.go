@@ -76,7 +76,7 @@ func unhex(dst []byte, s string) error {
 type Manifest struct {
 	Version       int         // ManifestVersion, or VersionFree where FreeChunks is not 0
 	Name          string      // path in the catalogue, with slashes, as CheckName demands
-	Size          uint64      // at most MaxSize
+	Size          uint64      // bytes, at most MaxSize
 	Root          Hash        // plain BLAKE3 of the file
 	ChunkBytes    uint64      // of each chunk but the last, which may be shorter
 	GroupBytes    uint32      // GroupFor(ChunkBytes)

@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	// MinGroup and MaxGroup bound the group size, in bytes.
+	// MinGroup is the least group size, in bytes.
 	MinGroup = 1 << 10
+	// MaxGroup is the largest group size, in bytes.
 	MaxGroup = 16 << 10
 	// MaxSize is the largest content, in bytes: what a JSON number holds
 	// exactly, 2^53-1.

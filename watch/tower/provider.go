@@ -110,7 +110,7 @@ func (t *Tower) Authenticate(ctx context.Context, token string) (provider string
 // Taken is a tower's answer to a hand-off.
 type Taken struct {
 	Channel string `json:"channel"`
-	Amount  int64  `json:"amount_sat"`      // what the ladder that is held claims, before its fee
+	Amount  int64  `json:"amount_sat"`      // sat that the ladder that is held claims, before its fee
 	Epoch   uint32 `json:"epoch,omitempty"` // of the ladder that is held; duplex only
 	Rungs   int    `json:"rungs"`
 	Stored  bool   `json:"stored"` // false: this one, or a newer one, was held already
