@@ -53,6 +53,7 @@ func (calm) FeeRate(context.Context, int) (script.FeeRate, error) { return 1000,
 // shop is a payee with open channels in a store on disk, and their payers' keys.
 type shop struct {
 	dir     string
+	credit  uint64 // msat, of each channel
 	ring    *keys.Keyring
 	store   *sqlite.Store
 	payee   *payee.Payee
@@ -80,7 +81,7 @@ func emptyShop(ctx context.Context, dir string, n int) (*shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shop{dir: dir, ring: ring, records: make([]channel.PayeeRecord, n), keys: make([]*btcec.PrivateKey, n)}
+	s := &shop{dir: dir, credit: price, ring: ring, records: make([]channel.PayeeRecord, n), keys: make([]*btcec.PrivateKey, n)}
 	if _, s.payout, err = ring.WalletKey(false, 0); err != nil {
 		return nil, err
 	}
@@ -169,7 +170,7 @@ func (s *shop) recordFor(kind script.Construction, i uint32, k1 *btcec.PrivateKe
 			Network: "regtest", Construction: kind, TxVersion: 3, Nonce: nonce,
 			PayerKey: channel.Key(k1.PubKey().SerializeCompressed()), PayeeKey: channel.Key(k2.PubKey().SerializeCompressed()),
 			Outpoint: channel.Outpoint{Hash: txid}, Capacity: capacity, RestScript: s.payout,
-			Expiry: expiry, Margin: 36, Confirmations: 1, Credit: price,
+			Expiry: expiry, Margin: 36, Confirmations: 1, Credit: s.credit,
 		},
 		NewcomerAbove: channel.MaxSat, // msat: they have all paid for long
 		FundingTx:     funding,

@@ -77,6 +77,7 @@ func newMarket(ctx context.Context, dir string, size, chunk uint64, payers, chan
 	if m.shop, err = emptyShop(ctx, dir, payers*channels); err != nil {
 		return nil, err
 	}
+	m.credit = (chunk + 64<<10 - 1) / (64 << 10) * price // of one chunk
 	m.closed = append(m.closed, m.shop.Close)
 	if err := m.putFile(filepath.Join(dir, "files"), size); err != nil {
 		return nil, err
