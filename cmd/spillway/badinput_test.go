@@ -231,7 +231,7 @@ func (w *world) flag(t *testing.T, c *cobra.Command, f *pflag.Flag) (all []bad) 
 
 // short writes the paths of a world so that they are the same each time.
 func (w *world) short(s string) string {
-	return strings.NewReplacer(w.dir, "DIR", w.id, "ID").Replace(s)
+	return strings.NewReplacer(w.dir, "DIR", w.id, "ID", strconv.Quote(w.id[:5]), "a part of ID").Replace(s)
 }
 
 // mechanical are values that are none of a flag's type.

@@ -162,6 +162,7 @@ func (s *story) sell(ctx context.Context) (err error) {
 	quiet.out = &output{stdout: io.Discard, stderr: io.Discard, quiet: true}
 	s.provider, err = quiet.startProvider(ctx, serveFlags{
 		price: fmt.Sprintf("%dsat/file", s.price), chunks: s.flags.chunks, chunk: "1MiB", listen: "127.0.0.1:0", credit: 1,
+		tower: towerUse{maxRate: towerRate},
 	}, []string{s.file}, nil)
 	if err != nil {
 		return err

@@ -265,11 +265,14 @@ func (u *towerUse) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&u.url, "tower", "", "URL of a watchtower that settles channels while this provider is away")
 	fl.StringVar(&u.tokenFile, "tower-token-file", "", "file with the token that the tower's operator gave")
-	fl.Int64Var(&u.maxRate, "tower-max-rate", 500, "the highest fee rate that the tower may spend, in sat/vB")
+	fl.Int64Var(&u.maxRate, "tower-max-rate", towerRate, "the highest fee rate that the tower may spend, in sat/vB")
 }
 
-// maxTowerRate is the most that --tower-max-rate may be, in sat/vB.
-const maxTowerRate = 100_000
+// What --tower-max-rate is where nothing is said, and may be at most, in sat/vB.
+const (
+	towerRate    = 500
+	maxTowerRate = 100_000
+)
 
 // client speaks to the tower of the flags; nil: there is none.
 func (u towerUse) client() (*towerhttp.Client, error) {
