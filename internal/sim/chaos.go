@@ -433,7 +433,9 @@ func (w *world) settled() bool {
 		if r.Phase.Final() || w.vanished {
 			continue
 		}
-		if !w.audit.owner[id].vanished() || r.Paid >= r.Terms.MinimumCharge || w.chain.Height() <= r.Terms.Expiry {
+		// nobody is left to end it: the payer has gone, or a reorg beyond the bounds took its buried refund away
+		left := w.audit.owner[id].vanished() || w.story.wild && w.audit.payer[id].Phase.Final()
+		if !left || r.Paid >= r.Terms.MinimumCharge || w.chain.Height() <= r.Terms.Expiry {
 			return false
 		}
 	}
