@@ -177,3 +177,19 @@ func TestPitfall56_LadderEnds(t *testing.T) {
 		}
 	}
 }
+
+// No close is agreed while the payer counts less than was charged: something never arrived.
+func TestDuplexCloseAtOneLedger(t *testing.T) {
+	b := newBoth(t)
+	b.goods(20_000_000)
+	wantNil(t, b.pay(script.Payer, 200, anyAmount))
+	r := record().with(b.side[script.Payee])
+	r.Terms, r.Phase = b.side[script.Payee].Terms, Open
+	for ledger, want := range map[uint64]error{20_000_000: nil, 19_999_001: nil, 19_999_000: ErrOwes, 0: ErrOwes, 20_001_000: nil} {
+		q := CloseRequest{Update: r.Duplex.Held, PayerNonce: Hex{1}, Ledger: &ledger}
+		next, _, err := r.BeginClose(b.ch, q, payout, at(200))
+		if !errors.Is(err, want) || (want == nil) != (err == nil) || (err == nil) != (next.Phase == Closing) {
+			t.Errorf("the payer counts %d msat: %v, phase %s", ledger, err, next.Phase)
+		}
+	}
+}

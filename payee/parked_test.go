@@ -66,3 +66,22 @@ func TestDuplexParkedState(t *testing.T) {
 		}
 	}
 }
+
+// What a payee tells at a resume is saved by the payer: it is there after a restart.
+func TestDuplexResumeIsSaved(t *testing.T) {
+	p, id := openDuplex(t)
+	ctx := t.Context()
+	for i := range uint64(10) {
+		_, err := p.Buy(id, i)
+		wantNil(t, err)
+	}
+	_, err := p.Buy(id)
+	wantNil(t, err)
+	got, err := p.Payee.Refund(ctx, id, "three", 3*pairtest.Price)
+	wantNil(t, err)
+	s, err := p.Payee.Record(ctx, id)
+	wantNil(t, err)
+	wantNil(t, p.Payer.ResumedDuplex(ctx, id, channel.Resumed{Held: s.Duplex.Held, Back: got.Back, Sent: got.State}))
+	p.RestartPayer()
+	agree(t, p, id, 7_000, 7*pairtest.Price, 2)
+}
