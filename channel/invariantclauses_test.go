@@ -190,6 +190,7 @@ func TestStepsThatAreTaken(t *testing.T) {
 		"refunded while stopped":       {func(r *PayerRecord) { r.Stopped = "x" }, func(r *PayerRecord) { r.Phase, r.Refund = Refunding, settledAt(0, 2000) }},
 		"imported, seen":               {func(r *PayerRecord) { r.Imported = true }, func(r *PayerRecord) { r.Phase = Refunding }},
 		"both ways, the ledger falls":  {buyerBothWays, func(r *PayerRecord) { r.Owed-- }},
+		"another settlement, settling": {func(r *PayerRecord) { r.Phase, r.Close = Settling, &PayerClose{Txid: "a"} }, func(r *PayerRecord) { r.Close = &PayerClose{Txid: "b"} }},
 	} {
 		old := buyer()
 		if c.old != nil {
@@ -199,6 +200,66 @@ func TestStepsThatAreTaken(t *testing.T) {
 		c.change(&next)
 		if err := next.Follows(&old); err != nil {
 			t.Errorf("a payer's, %s: %v", name, err)
+		}
+	}
+}
+
+// Each clause of a step that no other one covers.
+func TestStepsThatAreNotTaken(t *testing.T) {
+	closing := func(r *PayeeRecord) { r.Phase, r.Close = Closing, closeAt(5000) }
+	for name, c := range map[string]struct {
+		rule        string
+		old, change func(*PayeeRecord)
+	}{
+		"another limit of newcomers":    {"record", nil, func(r *PayeeRecord) { r.NewcomerAbove++ }},
+		"paid when it is over":          {"final", func(r *PayeeRecord) { r.Phase = Closed }, func(r *PayeeRecord) { r.Paid, r.Signature = 6000, Hex{6} }},
+		"the same close in other bytes": {"close", closing, func(r *PayeeRecord) { r.Close = closeAt(5000); r.Close.Tx = Hex{2} }},
+		"the same close at more":        {"close", closing, func(r *PayeeRecord) { r.Close = closeAt(5001) }},
+		"a close, and settling":         {"close", nil, func(r *PayeeRecord) { r.Phase, r.Close = Settling, closeAt(5000) }},
+		"stopped, and paid at once":     {"stopped", nil, func(r *PayeeRecord) { r.Stopped, r.Paid, r.Signature = "x", 6000, Hex{6} }},
+		"stopped, another reason":       {"stopped", func(r *PayeeRecord) { r.Stopped = "x" }, func(r *PayeeRecord) { r.Stopped = "y" }},
+		"stopped, another close":        {"stopped", func(r *PayeeRecord) { closing(r); r.Stopped = "x" }, func(r *PayeeRecord) { r.Close = closeAt(5000); r.Close.PayeeNonce = Hex{7} }},
+		"a ledger forgot its withdrawn": {"back-fell", func(r *PayeeRecord) { sellerBothWays(r); r.Duplex.Off = 5 }, sellerBothWays},
+	} {
+		old := seller()
+		if c.old != nil {
+			c.old(&old)
+		}
+		next := old
+		c.change(&next)
+		if got := brokenRule(next.Follows(&old, &Step{})); got != c.rule {
+			t.Errorf("a payee's, %s: %q, want %q", name, got, c.rule)
+		}
+	}
+	for name, c := range map[string]struct {
+		rule        string
+		old, change func(*PayerRecord)
+	}{
+		"imported no more":            {"record", func(r *PayerRecord) { r.Imported = true }, func(r *PayerRecord) { r.Imported = false }},
+		"given up no more":            {"record", func(r *PayerRecord) { r.GivenUp = true }, func(r *PayerRecord) { r.GivenUp = false }},
+		"accepted no more":            {"record", func(r *PayerRecord) { r.Accepted = true }, func(r *PayerRecord) { r.Accepted = false }},
+		"stopped, and signed at once": {"stopped", nil, func(r *PayerRecord) { r.Stopped, r.Signed, r.Signature = "x", 6000, Hex{6} }},
+		"stopped, the refund gone":    {"refund", func(r *PayerRecord) { r.Stopped, r.Phase, r.Refund = "x", Refunding, settledAt(0, 2000) }, func(r *PayerRecord) { r.Refund = nil }},
+	} {
+		old := buyer()
+		if c.old != nil {
+			c.old(&old)
+		}
+		next := old
+		c.change(&next)
+		if got := brokenRule(next.Follows(&old)); got != c.rule {
+			t.Errorf("a payer's, %s: %q, want %q", name, got, c.rule)
+		}
+	}
+	prepared := buyer(func(r *PayerRecord) { r.Phase, r.Signed, r.Owed, r.FundingSent = Prepared, 0, 0, false })
+	for name, change := range map[string]func(*PayerRecord){
+		"signed": func(r *PayerRecord) { r.Signed = 1000 }, "sent": func(r *PayerRecord) { r.FundingSent = true },
+		"refunded": func(r *PayerRecord) { r.Refund = settledAt(0, 1) }, "closed": func(r *PayerRecord) { r.Close = &PayerClose{Txid: "a"} },
+	} {
+		r := prepared
+		change(&r)
+		if got := brokenRule(r.Sound()); got != "phase" {
+			t.Errorf("prepared and %s: %q", name, got)
 		}
 	}
 }
