@@ -36,6 +36,7 @@ func (r *run) window(ctx context.Context) (some bool, err error) {
 	}
 	defer func() { r.flying = nil }()
 	arrivals := make(chan arrival)
+	var failed error // why something could not be paid
 	for stopped := false; ; {
 		if !stopped {
 			next, update, err := r.fitting(ctx)
@@ -52,12 +53,15 @@ func (r *run) window(ctx context.Context) (some bool, err error) {
 			}
 		}
 		if len(r.flying) == 0 {
-			return some, ctx.Err()
+			return some, errors.Join(failed, ctx.Err())
 		}
-		a := <-arrivals
-		if err := r.landed(ctx, a); err != nil {
+		paid, err := r.landed(ctx, <-arrivals)
+		if err != nil {
 			stopped = true
 			cancel()
+		}
+		if !paid && failed == nil {
+			failed = err
 		}
 	}
 }
@@ -81,8 +85,9 @@ func (r *run) settleLanded(ctx context.Context) error {
 	return nil
 }
 
-// landed pays for a chunk that arrived.
-func (r *run) landed(ctx context.Context, a arrival) (err error) {
+// landed pays for a chunk that arrived. paid is false where that failed: then what is
+// saved is not known, and the run ends. Any other failure is left to buyChunk.
+func (r *run) landed(ctx context.Context, a arrival) (paid bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer delete(r.flying, a.n)
@@ -92,19 +97,20 @@ func (r *run) landed(ctx context.Context, a arrival) (err error) {
 	if a.err != nil && r.whole(a.n) {
 		a.err = nil // what broke came after it
 	}
-	if err = errors.Join(a.err, ctx.Err()); err == nil {
-		r.chunk, r.begun = a.n, true
-		r.back()
-		err = r.payChunk(ctx, a.n)
-	}
-	if err == nil && r.out != nil {
-		err = r.passOn(ctx)
-	}
-	if err != nil {
+	if err := errors.Join(a.err, ctx.Err()); err != nil {
 		r.single = true
 		r.b.cfg.Log.Info("chunks are bought one by one for a while", "chunk", a.n, "reason", err)
+		return true, err
 	}
-	return err
+	r.chunk, r.begun = a.n, true
+	r.back()
+	if err := r.payChunk(ctx, a.n); err != nil {
+		return false, err
+	}
+	if err := r.passOn(ctx); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // fitting names the next chunks that may be asked for now, and the update that they

@@ -123,3 +123,28 @@ func TestAbreastWithBrokenAnswers(t *testing.T) {
 		t.Fatalf("paid %d sat, bought %d bytes", r.Paid, r.Bought)
 	}
 }
+
+// TestAbreastFailedSavesGoOn lets a commit fail in the middle, made or not made; the
+// next run pays exactly the rest.
+func TestAbreastFailedSavesGoOn(t *testing.T) {
+	for at := 6; at < 26; at += 3 {
+		for _, persist := range []bool{false, true} {
+			s, data, lim := wide(t)
+			s.Customer.Store.Count()
+			s.Customer.Store.FailAt, s.Customer.Store.Persist = at, persist
+			_, _, err := s.get(s.want(), lim)
+			s.Customer.Store.FailAt = 0
+			if err == nil {
+				continue // it was whole before
+			}
+			if !errors.Is(err, downloadtest.ErrInjected) {
+				t.Fatalf("commit %d: %v", at, err)
+			}
+			p, r, err := s.get(s.want(), lim)
+			downloadtest.Must(t, err)
+			if total := channel.CeilSat(p.Manifest.TotalMsat()); r.Paid != total || r.Bought+r.Reused != uint64(len(data)) || r.Unsettled != nil {
+				t.Fatalf("commit %d, made %v: paid %d of %d sat, %v", at, persist, r.Paid, total, r.Unsettled)
+			}
+		}
+	}
+}

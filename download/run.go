@@ -173,15 +173,14 @@ func (r *run) buy(ctx context.Context) error {
 			}
 			ready = true
 		}
+		some, err := false, error(nil)
 		if r.lim.Parallel > 1 && !r.single {
-			if some, err := r.window(ctx); err != nil {
-				return err
-			} else if some {
-				continue
-			}
+			some, err = r.window(ctx)
 		}
-		r.single = false
-		err := r.buyChunk(ctx, n)
+		if !some && err == nil {
+			r.single = false
+			err = r.buyChunk(ctx, n)
+		}
 		switch {
 		case err == nil:
 		case errors.Is(err, paywall.ErrGone) || errors.Is(err, paywall.ErrExpiring):
