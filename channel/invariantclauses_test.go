@@ -187,10 +187,15 @@ func TestStepsThatAreTaken(t *testing.T) {
 		"refunding after a close":      {agreed, func(r *PayerRecord) { r.Phase, r.Refund = Refunding, settledAt(0, 1000) }},
 		"a refund at the same rate":    {func(r *PayerRecord) { r.Phase, r.Refund = Refunding, settledAt(0, 2000) }, func(r *PayerRecord) { r.Refund = settledAt(0, 2000) }},
 		"stopped":                      {nil, func(r *PayerRecord) { r.Stopped = "x" }},
-		"refunded while stopped":       {func(r *PayerRecord) { r.Stopped = "x" }, func(r *PayerRecord) { r.Phase, r.Refund = Refunding, settledAt(0, 2000) }},
-		"imported, seen":               {func(r *PayerRecord) { r.Imported = true }, func(r *PayerRecord) { r.Phase = Refunding }},
-		"both ways, the ledger falls":  {buyerBothWays, func(r *PayerRecord) { r.Owed-- }},
-		"another settlement, settling": {func(r *PayerRecord) { r.Phase, r.Close = Settling, &PayerClose{Txid: "a"} }, func(r *PayerRecord) { r.Close = &PayerClose{Txid: "b"} }},
+		"the first signature":          {func(r *PayerRecord) { r.Signed, r.Signature = 0, nil }, func(r *PayerRecord) { r.Signature = Hex{3} }},
+		"signed, to be added":          {func(r *PayerRecord) { r.Signed, r.Signature = 0, nil }, func(r *PayerRecord) { r.Signed = 1000 }},
+		"over, looked at again":        {func(r *PayerRecord) { r.Phase = Closed }, func(r *PayerRecord) { r.SpentBy = "x" }},
+		"opened both ways":             {func(r *PayerRecord) { r.Phase, r.Signed, r.Owed, r.Signature = Prepared, 0, 0, nil }, func(r *PayerRecord) { r.Phase, r.Signature, r.Duplex = Funding, Hex{3}, &Duplex{} }},
+		"both ways, a cheaper refund of another state": {func(r *PayerRecord) { buyerBothWays(r); r.Phase, r.Refund = Settling, settledAt(0, 2000) }, func(r *PayerRecord) { r.Refund = settledAt(0, 1000) }},
+		"refunded while stopped":                       {func(r *PayerRecord) { r.Stopped = "x" }, func(r *PayerRecord) { r.Phase, r.Refund = Refunding, settledAt(0, 2000) }},
+		"imported, seen":                               {func(r *PayerRecord) { r.Imported = true }, func(r *PayerRecord) { r.Phase = Refunding }},
+		"both ways, the ledger falls":                  {buyerBothWays, func(r *PayerRecord) { r.Owed-- }},
+		"another settlement, settling":                 {func(r *PayerRecord) { r.Phase, r.Close = Settling, &PayerClose{Txid: "a"} }, func(r *PayerRecord) { r.Close = &PayerClose{Txid: "b"} }},
 	} {
 		old := buyer()
 		if c.old != nil {
@@ -239,7 +244,17 @@ func TestStepsThatAreNotTaken(t *testing.T) {
 		"given up no more":            {"record", func(r *PayerRecord) { r.GivenUp = true }, func(r *PayerRecord) { r.GivenUp = false }},
 		"accepted no more":            {"record", func(r *PayerRecord) { r.Accepted = true }, func(r *PayerRecord) { r.Accepted = false }},
 		"stopped, and signed at once": {"stopped", nil, func(r *PayerRecord) { r.Stopped, r.Signed, r.Signature = "x", 6000, Hex{6} }},
-		"stopped, the refund gone":    {"refund", func(r *PayerRecord) { r.Stopped, r.Phase, r.Refund = "x", Refunding, settledAt(0, 2000) }, func(r *PayerRecord) { r.Refund = nil }},
+		"imported, signed":            {"imported", func(r *PayerRecord) { r.Imported = true }, func(r *PayerRecord) { r.Signed = 6000 }},
+		"imported, another signature": {"imported", func(r *PayerRecord) { r.Imported = true }, func(r *PayerRecord) { r.Signature = Hex{8} }},
+		"imported, another state": {"imported", func(r *PayerRecord) { buyerBothWays(r); r.Imported = true }, func(r *PayerRecord) {
+			r.Duplex = &Duplex{Sent: r.Duplex.Sent, Held: Update{Epoch: 2, Amount: 97_000, Signature: Hex{1}}}
+		}},
+		"stopped, another signature": {"stopped", func(r *PayerRecord) { r.Stopped = "x" }, func(r *PayerRecord) { r.Signature = Hex{8} }},
+		"stopped, signed":            {"stopped", func(r *PayerRecord) { r.Stopped = "x" }, func(r *PayerRecord) { r.Signed = 6000 }},
+		"stopped, another state": {"stopped", func(r *PayerRecord) { buyerBothWays(r); r.Stopped = "x" }, func(r *PayerRecord) {
+			r.Duplex = &Duplex{Sent: r.Duplex.Sent, Held: Update{Epoch: 2, Amount: 97_000, Signature: Hex{1}}}
+		}},
+		"stopped, the refund gone": {"refund", func(r *PayerRecord) { r.Stopped, r.Phase, r.Refund = "x", Refunding, settledAt(0, 2000) }, func(r *PayerRecord) { r.Refund = nil }},
 	} {
 		old := buyer()
 		if c.old != nil {
