@@ -154,8 +154,6 @@ func form(op wire.OutPoint, first, tx *wire.MsgTx) error {
 	switch {
 	case len(tx.TxIn) != 1 || in.PreviousOutPoint != op:
 		return refuse(ErrOutpoint, "%s, not %s", in.PreviousOutPoint, op)
-	case tx.LockTime != first.LockTime:
-		return refuse(ErrLocked, "nLockTime %d and %d", first.LockTime, tx.LockTime)
 	case in.Sequence != script.Sequence:
 		return refuse(ErrForm, "nSequence 0x%08x", in.Sequence)
 	case tx.Version != first.Version || tx.Version != 2 && tx.Version != 3:

@@ -321,6 +321,7 @@ func TestDuplexRefusals(t *testing.T) {
 		"a step below the margin": {func(h *tower.Handoff) { h.Step = h.Margin - 1 }, tower.ErrTime},
 		"a step to the expiry":    {func(h *tower.Handoff) { h.Step = h.Expiry }, tower.ErrTime},
 		"another step":            {func(h *tower.Handoff) { h.Step++ }, tower.ErrLocked},
+		"between two locks":       {func(h *tower.Handoff) { h.Expiry++ }, tower.ErrLocked},
 		"an even epoch":           {func(h *tower.Handoff) { h.Expiry += h.Step }, tower.ErrLocked},
 		"no epoch, after it":      {func(h *tower.Handoff) { h.Expiry -= h.Step }, tower.ErrLocked},
 		"a lock after the expiry": {func(h *tower.Handoff) { h.Expiry = h.Step*2 + h.Margin }, tower.ErrLocked},
