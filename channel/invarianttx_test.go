@@ -144,6 +144,7 @@ func TestNotSignedWhole(t *testing.T) {
 		{"a fee that is not relayed", settle(int64(capacity-800), 750, 50), false},
 		{"a rest below dust", dusty.SettlementSound(spending(0, in[:1], wire.NewTxOut(10, dusty.Terms.RestScript), wire.NewTxOut(int64(capacity)-510, payout)), 500, payout), false},
 		{"a close as it was agreed", agreed(func(*PayeeRecord) {}), true},
+		{"a duplex close at its ledger, which is not paid", agreed(func(r *PayeeRecord) { r.Duplex, r.Paid, r.Charged = &Duplex{}, 4000, 5000*sat }), true},
 		{"none is agreed", agreed(func(r *PayeeRecord) { r.Close = nil }), false},
 		{"not closing", agreed(func(r *PayeeRecord) { r.Phase = Open }), false},
 		{"closing while something is owed", agreed(func(r *PayeeRecord) { r.Charged += 1 }), false},

@@ -117,11 +117,12 @@ func (l *bell) next() <-chan struct{} {
 	return l.ring
 }
 
-// rang tells the streams of a channel that paid (sat) is held now.
+// rang tells the streams of a channel that paid (sat) is held now. In a duplex channel that
+// is less after a pay-back, and what is paid then counts all the same.
 func (b *bells) rang(id string, paid uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if l := b.at[id]; l != nil && paid > l.paid {
+	if l := b.at[id]; l != nil && paid != l.paid {
 		l.wake(paid)
 	}
 }
