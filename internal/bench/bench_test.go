@@ -47,7 +47,7 @@ func TestMemory(t *testing.T) {
 	if err := Memory(t.Context(), small(t), sound(t, &got)); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 4 {
+	if len(got) != 5 {
 		t.Errorf("%d figures", len(got))
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
-	"time"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/script"
@@ -51,7 +50,7 @@ func Memory(ctx context.Context, cfg Config, emit func(Figure) error) (err error
 	}
 	before := inUse()
 	cfg.say("memory: the provider starts")
-	ready, err := many.restart(ctx, &updates[0])
+	ready, onCores, err := cost(func() error { return many.restart(ctx, &updates[0]) })
 	if err != nil {
 		return err
 	}
@@ -65,7 +64,8 @@ func Memory(ctx context.Context, cfg Config, emit func(Figure) error) (err error
 	idle.Ceiling = 1
 	start := compared(fmt.Sprintf("ready after a restart, %d channels", cfg.Channels), ready.Seconds(), "s", "what it may take", readyTime)
 	start.Ceiling = 1
-	for _, f := range []Figure{idle, start} {
+	cores := compared(start.Name+": cores", onCores.Seconds(), "s", "the time that it took", ready.Seconds())
+	for _, f := range []Figure{idle, start, cores} {
 		if err := emit(f); err != nil {
 			return err
 		}
@@ -83,24 +83,20 @@ func inUse() uint64 {
 	return m.HeapAlloc
 }
 
-// restart opens a shop that was closed, and returns how long it took until it was
-// ready.
-func (s *shop) restart(ctx context.Context, first *channel.Update) (time.Duration, error) {
-	begin := time.Now()
+// restart opens a shop that was closed; when it returns it is ready.
+func (s *shop) restart(ctx context.Context, first *channel.Update) error {
 	if err := s.openStore(ctx); err != nil {
-		return 0, err
+		return err
 	}
 	if err := s.open(); err != nil {
-		return 0, err
+		return err
 	}
 	w := &watch.Watch{Chain: calm{}, Drivers: []watch.Driver{s.payee}}
 	if err := w.Step(ctx); err != nil {
-		return 0, err
+		return err
 	}
-	if _, err := s.payRate(ctx, 1, []channel.Update{*first}); err != nil {
-		return 0, err
-	}
-	return time.Since(begin), nil
+	_, err := s.payRate(ctx, 1, []channel.Update{*first})
+	return err
 }
 
 // flat compares what a payment costs among many channels with what it costs among few,
@@ -133,9 +129,9 @@ func (s *shop) flat(ctx context.Context, cfg Config, dir string, emit func(Figur
 	}
 	name := fmt.Sprintf("cost of a payment, %d channels", cfg.Channels)
 	base := fmt.Sprintf("with %d channels", few)
-	cores, time := cpu.figure(name+": cores", "µs", base), wall.figure(name+": time", "µs", base)
-	cores.Ceiling, time.Ceiling = flat, flat
-	return errors.Join(emit(cores), emit(time))
+	cores, took := cpu.figure(name+": cores", "µs", base), wall.figure(name+": time", "µs", base)
+	cores.Ceiling, took.Ceiling = flat, flat
+	return errors.Join(emit(cores), emit(took))
 }
 
 // paidCost is what a payment took, in microseconds.
