@@ -268,7 +268,8 @@ func (r *round) receipt(text string) {
 func (r *round) get(ctx context.Context) (done bool, err error) {
 	r.out.Gets++
 	r.disturbed = r.faulty
-	p, err := r.launch(Payer, "get", "http://"+r.host+"/f.bin", "-o", r.bought(), "--channel", r.Channel)
+	p, err := r.launch(Payer, "get", "http://"+r.host+"/f.bin", "-o", r.bought(), "--channel", r.Channel,
+		"--wait", "2s") // a provider that has to be started again is, when the command has given up
 	if err != nil {
 		return false, err
 	}
