@@ -37,7 +37,7 @@ var (
 	within = flag.String("seeds", "0:2000", "seeds within which a breakage is to be caught")
 )
 
-// few are the breakages that every run of the tests catches; .ci/run catches all.
+// few are the breakages that every run of the tests catches; .ci/full catches all.
 var few = []string{"charge-not-saved", "no-settlement-at-the-margin", "signed-not-saved"}
 
 // Each breakage whose first seed is known is caught: by that seed, or, where the days
