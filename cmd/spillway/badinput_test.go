@@ -159,11 +159,6 @@ func (w *world) lines(t *testing.T) (all []bad) {
 	return append(all, w.conflicts()...)
 }
 
-// command is a command's name without the program's: "channels close".
-func command(c *cobra.Command) string {
-	return strings.TrimSpace(strings.TrimPrefix(c.CommandPath(), "spillway"))
-}
-
 // line is a good command line of a command.
 func (w *world) line(t *testing.T, c *cobra.Command) []string {
 	t.Helper()

@@ -3,29 +3,9 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
-
-// fromEnvironment sets every flag that was not given from SPILLWAY_… where that
-// is set: SPILLWAY_MAX_PREPAY is --max-prepay.
-func fromEnvironment(cmd *cobra.Command) error {
-	var failed error
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		name := "SPILLWAY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value, ok := os.LookupEnv(name)
-		if f.Changed || !ok || value == "" || failed != nil { // a variable that is empty is none
-			return
-		}
-		if err := cmd.Flags().Set(f.Name, value); err != nil {
-			failed = usagef("%s=%q: %v", name, value, err)
-		}
-	})
-	return failed
-}
 
 // checkFlags checks the common flags.
 func (a *app) checkFlags() error {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/spillway/spillway/internal/settings"
 )
 
 func main() {
@@ -56,12 +58,14 @@ type app struct {
 	out   *output
 	stdin io.Reader
 	flags struct {
-		data, network, passphraseFile, cpuprofile string
-		chain                                     []string
-		json, quiet, verbose                      bool
+		config, data, network, passphraseFile, cpuprofile string
+		chain                                             []string
+		json, quiet, verbose                              bool
 	}
-	secret     *string // the passphrase, once it was read: it may come from a pipe
-	chainTyped bool    // --chain was on the command line, where everybody on the machine sees it
+	config     *settings.File    // nil: there is none
+	origins    map[string]origin // of the flags that were set, by name
+	secret     *string           // the passphrase, once it was read: it may come from a pipe
+	chainTyped bool              // --chain was on the command line, where everybody on the machine sees it
 }
 
 func (a *app) root() *cobra.Command {
@@ -83,7 +87,7 @@ Start with:  spillway demo`,
 			if err := checkTyped(cmd, args); err != nil {
 				return err
 			}
-			if err := fromEnvironment(cmd); err != nil {
+			if err := a.settle(cmd); err != nil {
 				return err
 			}
 			a.out.configure(a.flags.json, a.flags.quiet, a.flags.verbose)
@@ -93,6 +97,7 @@ Start with:  spillway demo`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f := root.PersistentFlags()
+	f.StringVar(&a.flags.config, "config", "", "file with settings, in TOML (default: spillway/config.toml in the user's configuration folder, where it is there)")
 	f.StringVar(&a.flags.data, "data", "", "data folder (default: the user's data directory)")
 	f.StringVar(&a.flags.network, "network", "regtest", "regtest, signet, testnet4 or mainnet")
 	f.StringArrayVar(&a.flags.chain, "chain", nil, "the blockchain: the URL of an Esplora, or bitcoind://[USER@]HOST[:PORT][?cookie=PATH]; given twice, both are asked and compared (on regtest default: the devnet at 127.0.0.1:3002)")
@@ -103,7 +108,7 @@ Start with:  spillway demo`,
 	f.StringVar(&a.flags.cpuprofile, "cpuprofile", "", "write where the time went to this file, for go tool pprof")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.getCommand(), a.lsCommand(), a.quoteCommand(), a.earningsCommand(),
-		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.benchCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
+		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.benchCommand(), a.configCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
 	checkTopics(root)
 	for _, c := range root.Commands() {
 		wrapArgs(c)

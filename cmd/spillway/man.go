@@ -14,7 +14,7 @@ import (
 // that --help prints.
 func (a *app) manCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "man DIR", Short: "Write the manual pages, one for each command, into a folder",
+		Use: "man DIR", Annotations: map[string]string{unsettled: "yes"}, Short: "Write the manual pages, one for each command, into a folder",
 		Example: "  spillway man ~/.local/share/man/man1\n  man spillway-get",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

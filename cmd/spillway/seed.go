@@ -13,13 +13,16 @@ const (
 	sealedSeed = "seed.age" // sealed with a passphrase
 )
 
+// passphraseVariable holds the passphrase where no file does.
+const passphraseVariable = "SPILLWAY_PASSPHRASE"
+
 // passphrase reads the passphrase from its file or from the environment, never
 // from the arguments.
 func (a *app) passphrase() (string, error) {
 	if a.secret != nil {
 		return *a.secret, nil
 	}
-	text, err := keys.Passphrase(a.flags.passphraseFile, 0, "SPILLWAY_PASSPHRASE")
+	text, err := keys.Passphrase(a.flags.passphraseFile, 0, passphraseVariable)
 	if errors.Is(err, keys.ErrPassphrase) {
 		return "", err
 	} else if err != nil {

@@ -9,7 +9,7 @@ import (
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "The version of this program", Args: cobra.NoArgs,
+		Use: "version", Annotations: map[string]string{unsettled: "yes"}, Short: "The version of this program", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			version, revision := "unknown", "unknown"
 			if info, ok := debug.ReadBuildInfo(); ok {
