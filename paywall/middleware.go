@@ -30,6 +30,9 @@ type MiddlewareConfig struct {
 	// runs; default 1 MiB. A longer body goes through to the handler as it comes, and a
 	// repeat of its request is another one, charged anew.
 	MaxBody int64
+	// Unread, where it is set, names requests whose body goes to the handler as it comes,
+	// however short it is, such as one that is a stream itself.
+	Unread func(*http.Request) bool
 	// MaxKept bounds the answer that is kept for repeats, and MaxAllKept all of them, in
 	// bytes; defaults 1 MiB and 64 MiB. One that is not kept is made again, uncharged.
 	MaxKept, MaxAllKept int64

@@ -58,7 +58,7 @@ func (w *wall) body(r *http.Request) (*http.Request, string, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r, "none", nil
 	}
-	if r.ContentLength > w.cfg.MaxBody {
+	if r.ContentLength > w.cfg.MaxBody || w.cfg.Unread != nil && w.cfg.Unread(r) {
 		return r, "", nil
 	}
 	head, err := io.ReadAll(io.LimitReader(r.Body, w.cfg.MaxBody+1))

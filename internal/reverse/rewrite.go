@@ -1,0 +1,225 @@
+package reverse
+
+import (
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/textproto"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spillway/spillway/mpp"
+)
+
+// Fields that a client may not speak to the upstream with: they claim to be a proxy's
+// word, name another path or method than the one that was priced, or pay.
+var (
+	untrusted = []string{
+		"Forwarded", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override",
+		"Accept-Payment", "Payment-Authorization", "Payment-Receipt", "Proxy-Authorization", "Proxy-Connection", "Http2-Settings",
+	}
+	untrustedPrefixes = []string{"X-Forwarded-", "X-Original-", "X-Rewrite-", "X-Accel-", "X-Sendfile"}
+)
+
+// refuse says why a request is not taken; 0: it is. It is about requests that this
+// proxy and what is behind it could read in two ways.
+func refuse(r *http.Request) (status int, why string) {
+	switch {
+	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		return http.StatusMethodNotAllowed, r.Method + " is not taken here"
+	case !strings.HasPrefix(r.URL.Path, "/"):
+		return http.StatusBadRequest, "the request names no path"
+	case ambiguous(r.URL.EscapedPath(), r.URL.Path):
+		return http.StatusBadRequest, "a path without . and .. segments, backslashes, encoded slashes and control characters is wanted"
+	case len(r.Header.Values(mpp.HeaderCredential)) > 1:
+		return http.StatusBadRequest, "one Authorization is enough"
+	}
+	for name := range r.Header {
+		if strings.ContainsAny(name, "_.") && foldable(r, name) {
+			return http.StatusBadRequest, "a field with the name of another one is not taken"
+		}
+	}
+	return 0, ""
+}
+
+// foldable reports whether a service behind could take a field for another one that is
+// there as well, as those do that turn both - and _ into the same.
+func foldable(r *http.Request, name string) bool {
+	twin := textproto.CanonicalMIMEHeaderKey(strings.NewReplacer("_", "-", ".", "-").Replace(name))
+	if _, both := r.Header[twin]; both {
+		return true
+	}
+	return twin == "Content-Length" || twin == "Transfer-Encoding" || twin == "Host"
+}
+
+// ambiguous reports whether a path means one thing to this proxy and may mean another
+// to what is behind it.
+func ambiguous(escaped, decoded string) bool {
+	lower := strings.ToLower(escaped)
+	if strings.Contains(lower, "%2f") || strings.Contains(lower, "%5c") || strings.Contains(decoded, `\`) {
+		return true
+	}
+	for _, segment := range strings.Split(decoded, "/") {
+		bare, _, _ := strings.Cut(segment, ";")
+		if bare == "." || bare == ".." {
+			return true
+		}
+	}
+	return strings.ContainsFunc(decoded, func(c rune) bool { return c < 0x20 || c == 0x7f })
+}
+
+// clean is a request as the paywall and the rules see it: in origin form, its host in
+// small letters.
+func clean(r *http.Request) *http.Request {
+	in := r.Clone(r.Context())
+	in.URL.Scheme, in.URL.Host, in.URL.User = "", "", nil
+	in.Host = strings.TrimSuffix(strings.ToLower(r.Host), ".")
+	if !strings.EqualFold(strings.TrimSpace(r.Header.Get("Upgrade")), "websocket") {
+		in.Header.Del("Upgrade") // h2c and its like would open a way around the paywall
+	}
+	return in
+}
+
+// streams reports whether a request's body has to go on as it comes.
+func streams(r *http.Request) bool {
+	return strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "application/grpc")
+}
+
+// rewrite makes the request that the upstream gets.
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
+	rule := p.rule(pr.In)
+	pr.SetURL(rule.Upstream)
+	if rule.KeepHost {
+		pr.Out.Host = pr.In.Host
+	}
+	h := pr.Out.Header
+	for name := range h {
+		if drops(name, rule) {
+			delete(h, name)
+		}
+	}
+	if pays(h.Get(mpp.HeaderCredential)) {
+		h.Del(mpp.HeaderCredential)
+	}
+	pr.Out.Trailer = nil
+	pr.SetXForwarded()
+	h.Add("Via", via(pr.In))
+	for name, value := range rule.Set {
+		h.Set(name, value)
+	}
+}
+
+// drops reports whether the upstream does not get a field from the client.
+func drops(name string, rule *Rule) bool {
+	folded := textproto.CanonicalMIMEHeaderKey(strings.NewReplacer("_", "-", ".", "-").Replace(name))
+	if slices.Contains(untrusted, folded) || slices.ContainsFunc(rule.Remove, func(n string) bool { return strings.EqualFold(n, folded) }) {
+		return true
+	}
+	for _, prefix := range untrustedPrefixes {
+		if strings.HasPrefix(folded, prefix) {
+			return true
+		}
+	}
+	for set := range rule.Set {
+		if strings.EqualFold(set, folded) {
+			return true
+		}
+	}
+	return false
+}
+
+// pays reports whether an Authorization is one of the Payment scheme.
+func pays(value string) bool {
+	scheme, _, _ := strings.Cut(strings.TrimSpace(value), " ")
+	return strings.EqualFold(scheme, "payment")
+}
+
+func via(r *http.Request) string {
+	if r.ProtoMajor == 2 {
+		return "2 spillway"
+	}
+	return "1.1 spillway"
+}
+
+// answer takes from an upstream's answer what only this proxy may say.
+func (p *Proxy) answer(resp *http.Response) error {
+	resp.Header.Del(mpp.HeaderReceipt)
+	kept := resp.Header[mpp.HeaderChallenge][:0:0]
+	for _, value := range resp.Header.Values(mpp.HeaderChallenge) {
+		if !pays(value) {
+			kept = append(kept, value)
+		}
+	}
+	if len(kept) < len(resp.Header.Values(mpp.HeaderChallenge)) {
+		resp.Header[http.CanonicalHeaderKey(mpp.HeaderChallenge)] = kept
+	}
+	return nil
+}
+
+// answering is the way to a client: one that takes nothing for too long is given up.
+type answering struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+	sent    *atomic.Uint64
+	until   time.Time
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answering) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Write implements io.Writer.
+func (a *answering) Write(p []byte) (int, error) {
+	if now := time.Now(); a.until.Sub(now) < a.stall/2 {
+		a.until = now.Add(a.stall)
+		if err := a.control.SetWriteDeadline(a.until); err != nil {
+			return 0, err
+		}
+	}
+	n, err := a.ResponseWriter.Write(p)
+	a.sent.Add(uint64(max(n, 0)))
+	return n, err
+}
+
+// asking is a request's body: a client that sends nothing for too long is given up.
+type asking struct {
+	readCloser
+	control *http.ResponseController
+	stall   time.Duration
+	done    bool // the server watches the connection by itself from then on
+}
+
+type readCloser interface {
+	Read(p []byte) (int, error)
+	Close() error
+}
+
+// Read implements io.Reader.
+func (a *asking) Read(p []byte) (int, error) {
+	if a.done {
+		return 0, io.EOF
+	}
+	if err := a.control.SetReadDeadline(time.Now().Add(a.stall)); err != nil {
+		return 0, err
+	}
+	n, err := a.readCloser.Read(p)
+	a.done = err == io.EOF
+	return n, err
+}
+
+// buffers are what answers are copied through.
+type buffers struct{ pool sync.Pool }
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, 32<<10)
+}
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
