@@ -13,6 +13,7 @@ type Kind string
 const (
 	Unreachable Kind = "unreachable" // a backend can't be asked
 	Lagging     Kind = "lagging"     // a backend is behind another
+	Hasty       Kind = "hasty"       // a backend names a tip that the chain can't have reached
 	Split       Kind = "split"       // backends have different blocks at one height
 	Transaction Kind = "transaction" // one shows a transaction, or a confirmation, and another does not
 	Spending    Kind = "spend"       // one shows a spend, or another spend, and another does not

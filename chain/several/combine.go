@@ -93,7 +93,7 @@ func (b *Backend) mergeTx(txid chainhash.Hash, said []answer[seen[chain.TxInfo]]
 	var shown, confirmed []answer[seen[chain.TxInfo]]
 	top := uint32(0)
 	for _, a := range said {
-		top = max(top, a.value.tip)
+		top = max(top, b.plausible(a.value.tip))
 		if a.err != nil || a.value.value.Tx == nil || a.value.value.Tx.TxHash() != txid {
 			continue
 		}
@@ -162,7 +162,7 @@ func (b *Backend) Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, er
 	top, least, same, confirmed := uint32(0), ^uint32(0), true, 0
 	for _, a := range said {
 		s := a.value.value
-		top = max(top, a.value.tip)
+		top = max(top, b.plausible(a.value.tip))
 		same = same && (s == nil) == (said[0].value.value == nil) && (s == nil || *s == *said[0].value.value)
 		if s == nil {
 			continue
@@ -233,7 +233,7 @@ func (b *Backend) UTXOs(ctx context.Context, pkScript []byte) ([]chain.UTXO, err
 	}
 	coins, top := map[wire.OutPoint]*tally{}, uint32(0)
 	for _, a := range said {
-		top = max(top, a.value.tip)
+		top = max(top, b.plausible(a.value.tip))
 		for _, u := range a.value.value {
 			t := coins[u.Outpoint]
 			if t == nil {

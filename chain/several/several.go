@@ -2,8 +2,8 @@
 // alarm where they differ, lag or fail.
 //
 // The rules: a spend or a transaction counts as soon as one backend shows it; it counts as confirmed only when all
-// say so, and only as deep as the least of them says; coins count only when all list them; time is the highest tip,
-// so that deadlines are never met late; what is sent goes to all. One backend that lies can therefore cause fuss
+// say so, and only as deep as the least of them says; coins count only when all list them; time is the highest tip
+// that the chain can have reached, so that deadlines are never met late; what is sent goes to all. One backend that lies can therefore cause fuss
 // (a channel closed early, a sale that waits), and have fees paid that nobody needed (docs/security.md, "What is known and
 // open"); more is lost only where all of them lie together. A backend that can't be
 // asked keeps nothing from being seen, and new confirmations from counting.
@@ -53,7 +53,10 @@ type Config struct {
 	Grace time.Duration
 	// Lag is how many blocks one may be behind another; 0: 2.
 	Lag uint32
-	// Now is the clock of Grace; nil: time.Now.
+	// Pace is how long the network takes for a block: how fast the highest tip may run away from the others after all
+	// agreed. 0: as fast as it says, as on a chain whose blocks are made at will.
+	Pace time.Duration
+	// Now is the clock of Grace and Pace; nil: time.Now.
 	Now func() time.Time
 	// OnAlarm is told of each alarm when it is raised, and again with Over set when it is over. It is called by
 	// whoever asks, one at a time, and must not ask this backend.
@@ -67,6 +70,7 @@ type Backend struct {
 
 	mu     sync.Mutex
 	doubts map[subject]*doubt
+	agreement
 	agreed map[chainhash.Hash]chainhash.Hash // txid → block that all had it in
 }
 
@@ -141,23 +145,29 @@ func ask[T any](ctx context.Context, b *Backend, what string, q func(context.Con
 	return said, len(failed), nil
 }
 
-// Tip implements chain.Backend: the highest.
+// Tip implements chain.Backend: the highest that is plausible.
 func (b *Backend) Tip(ctx context.Context) (chain.Tip, error) {
 	said, _, err := b.tips(ctx)
 	if err != nil {
 		return chain.Tip{}, err
 	}
-	return highest(said), nil
+	return b.capped(ctx, said), nil
 }
 
-func highest(said []answer[chain.Tip]) chain.Tip {
-	best := said[0].value
+// named is a tip, and who names it.
+type named struct {
+	chain.Tip
+	name string
+}
+
+func highest(said []answer[chain.Tip]) named {
+	best := said[0]
 	for _, a := range said[1:] {
-		if a.value.Height > best.Height {
-			best = a.value
+		if a.value.Height > best.value.Height {
+			best = a
 		}
 	}
-	return best
+	return named{best.value, best.name}
 }
 
 // tips asks all for their tip and notes who lags and who is on another branch.
@@ -172,6 +182,7 @@ func (b *Backend) tips(ctx context.Context) (said []answer[chain.Tip], down int,
 			return fmt.Sprintf("it is at block %d, another at %d", a.value.Height, best.Height)
 		})
 	}
+	b.settle(said)
 	return said, down, b.sameBranch(ctx, said)
 }
 

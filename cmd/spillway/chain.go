@@ -73,6 +73,14 @@ func (a *app) answers(ctx context.Context) bool {
 	return err == nil
 }
 
+// pace is how long a network takes for a block; 0 where blocks are made at will.
+func pace(params *chaincfg.Params) time.Duration {
+	if params.PoWNoRetargeting {
+		return 0
+	}
+	return params.TargetTimePerBlock
+}
+
 // connect connects to the blockchain and makes sure that it answers and is not
 // stale: to several backends where --chain was given more than once.
 func (a *app) connect(ctx context.Context) (chain.Backend, error) {
@@ -94,7 +102,7 @@ func (a *app) connect(ctx context.Context) (chain.Backend, error) {
 	}
 	b := members[0].Backend
 	if len(members) > 1 {
-		if b, err = several.New(several.Config{Members: members, Logger: a.out.logger(), OnAlarm: a.alarm}); err != nil {
+		if b, err = several.New(several.Config{Members: members, Pace: pace(params), Logger: a.out.logger(), OnAlarm: a.alarm}); err != nil {
 			return nil, usage(err)
 		}
 	}
