@@ -94,6 +94,8 @@ func fits(p *Plan, j *journal, r channel.PayerRecord) bool {
 		return false
 	case r.Phase != channel.Prepared && r.Phase != channel.Funding && r.Phase != channel.Open || r.Close != nil || r.SpentBy != "":
 		return false
+	case r.Unsigned:
+		return false // it waits for another wallet
 	case uint64(p.Tip)+uint64(t.Confirmations)+uint64(t.Margin)+leadBlocks > uint64(t.Expiry):
 		return false
 	}
@@ -275,6 +277,7 @@ func (r *run) take(ctx context.Context, id string) error {
 		return err
 	}
 	r.id, r.charged = id, 0
+	r.note(rec)
 	if r.j.use(id) == nil || r.j.LastPaid {
 		next := r.j.clone()
 		next.begin(id, rec.Signed)

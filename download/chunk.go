@@ -36,9 +36,12 @@ func (r *run) buyChunk(ctx context.Context, n uint64) error {
 			return err
 		}
 		before := r.verified().Total()
-		r.asked.answered = false
+		r.asked.answered, r.asked.raised = false, false
 		if err = r.fetch(ctx, gaps[0], update, &r.asked); r.asked.answered {
 			r.charged = r.asked.charged
+		}
+		if r.asked.raised {
+			r.stale()
 		}
 		if r.verified().Total() > before {
 			failures = 0
@@ -47,6 +50,7 @@ func (r *run) buyChunk(ctx context.Context, n uint64) error {
 		if err == nil {
 			continue
 		}
+		r.stale()
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -93,7 +97,7 @@ func (r *run) only(n uint64) bool {
 // returns the newest update.
 func (r *run) prepare(ctx context.Context, n uint64) (channel.Update, error) {
 	var none channel.Update
-	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
+	rec, err := r.record(ctx)
 	if err != nil {
 		return none, err
 	}
@@ -110,7 +114,10 @@ func (r *run) prepare(ctx context.Context, n uint64) (channel.Update, error) {
 	if ahead := price - min(price, credit(rec, r.p.Quote)); ahead > 0 {
 		return r.payAhead(ctx, rec, ahead, lim)
 	}
-	return r.b.cfg.Payer.Newest(ctx, r.id)
+	if stop := rec.Stop(); stop != nil {
+		return none, stop
+	}
+	return rec.Newest(), nil
 }
 
 // credit is how much the provider lets charged exceed paid for this file, in
@@ -184,7 +191,10 @@ func (r *run) ahead(ctx context.Context, n uint64, want *paywall.InsufficientErr
 
 // payAhead signs for a chunk (msat) that has not come yet.
 func (r *run) payAhead(ctx context.Context, rec channel.PayerRecord, ahead uint64, lim channel.Limits) (channel.Update, error) {
-	update, err := r.b.cfg.Payer.Pay(ctx, r.id, payer.Payment{Ahead: ahead}, lim)
+	update, now, err := r.b.cfg.Payer.PayRecord(ctx, r.id, payer.Payment{Ahead: ahead}, lim)
+	if r.stale(); err == nil {
+		r.note(now)
+	}
 	if err == nil && update.Newer(rec.Newest()) {
 		r.payments++
 	}
@@ -210,7 +220,7 @@ func (r *run) fetch(ctx context.Context, gap content.Range, update channel.Updat
 	if err != nil {
 		return err
 	}
-	q.charged, q.answered = receipt.ChargedMsat, true
+	q.charged, q.answered, q.raised = receipt.ChargedMsat, true, receipt.AcceptedCumulative > update.Amount
 	return r.receive(ctx, gap, resp)
 }
 
@@ -264,7 +274,7 @@ func (r *run) arrived(ctx context.Context, upto, end uint64, savedAt *uint64) er
 // commit with the journal. The ledger never rises above what the provider itself
 // says it has charged: a chunk that it had charged before is not paid again.
 func (r *run) payChunk(ctx context.Context, n uint64) error {
-	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
+	rec, err := r.record(ctx)
 	if err != nil {
 		return err
 	}
@@ -298,8 +308,10 @@ func (r *run) pay(ctx context.Context, rec channel.PayerRecord, next journal, pr
 		return err
 	}
 	var update channel.Update
+	var now channel.PayerRecord
+	r.stale()
 	for range 3 {
-		update, err = r.b.cfg.Payer.Pay(ctx, r.id, payer.Payment{Verified: price, Last: last, Ops: []store.Op{op}}, lim)
+		update, now, err = r.b.cfg.Payer.PayRecord(ctx, r.id, payer.Payment{Verified: price, Last: last, Ops: []store.Op{op}}, lim)
 		if !errors.Is(err, store.ErrConflict) || r.moved(ctx) {
 			break
 		}
@@ -310,6 +322,7 @@ func (r *run) pay(ctx context.Context, rec channel.PayerRecord, next journal, pr
 	if err := r.b.saved(ctx, r.j, next); err != nil {
 		return err
 	}
+	r.note(now)
 	if update.Newer(rec.Newest()) {
 		r.payments++
 	}

@@ -13,6 +13,7 @@ type request struct {
 	target, key string
 	charged     uint64 // msat in all, by the receipt
 	answered    bool   // there was one
+	raised      bool   // by it more is paid than was sent: the channel's record was brought up to it
 }
 
 // arrival is a chunk that is whole, or did not become so.
@@ -94,11 +95,15 @@ func (r *run) landed(ctx context.Context, a arrival) (paid bool, err error) {
 	if a.q.answered {
 		r.charged = max(r.charged, a.q.charged)
 	}
+	if a.q.raised {
+		r.stale()
+	}
 	if a.err != nil && r.whole(a.n) {
 		a.err = nil // what broke came after it
 	}
 	if err := errors.Join(a.err, ctx.Err()); err != nil {
 		r.single = true
+		r.stale()
 		r.b.cfg.Log.Info("chunks are bought one by one for a while", "chunk", a.n, "reason", err)
 		return true, err
 	}
@@ -118,7 +123,7 @@ func (r *run) landed(ctx context.Context, a arrival) (paid bool, err error) {
 func (r *run) fitting(ctx context.Context) (next []uint64, update channel.Update, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
+	rec, err := r.record(ctx)
 	if err != nil || rec.Duplex != nil {
 		return nil, update, err
 	}
@@ -150,8 +155,10 @@ func (r *run) fitting(ctx context.Context) (next []uint64, update channel.Update
 		}
 		n++
 	}
-	update, err = r.b.cfg.Payer.Newest(ctx, r.id)
-	return next, update, err
+	if stop := rec.Stop(); stop != nil {
+		return nil, update, stop
+	}
+	return next, rec.Newest(), nil
 }
 
 // fetchChunk gets what is missing of a chunk, once.

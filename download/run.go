@@ -26,17 +26,18 @@ type run struct {
 
 	j         *held
 	sink      Sink
-	out       *stream         // where the bytes go in order; nil: nowhere
-	id        string          // the channel; "": none yet
-	opened    string          // the channel that this run opened
-	avoid     map[string]bool // channels that this run does not go on in
-	evicted   int             // channels that were given up in this run
-	charged   uint64          // msat, what the provider's newest receipt says
-	chunk     uint64          // that comes in
-	begun     bool            // there is one
-	have      uint64          // bytes that were there when the run began
-	freeSaved uint64          // offset up to which chunks that cost nothing were saved
-	asked     request         // the slice that was asked for last, alone
+	out       *stream              // where the bytes go in order; nil: nowhere
+	id        string               // the channel; "": none yet
+	now       *channel.PayerRecord // of the channel, as it was read or saved last; nil: to be read
+	opened    string               // the channel that this run opened
+	avoid     map[string]bool      // channels that this run does not go on in
+	evicted   int                  // channels that were given up in this run
+	charged   uint64               // msat, what the provider's newest receipt says
+	chunk     uint64               // that comes in
+	begun     bool                 // there is one
+	have      uint64               // bytes that were there when the run began
+	freeSaved uint64               // offset up to which chunks that cost nothing were saved
+	asked     request              // the slice that was asked for last, alone
 
 	mu     sync.Mutex      // held while chunks of a window arrive: for all of this
 	flying map[uint64]bool // chunks that are on their way at once
@@ -392,14 +393,44 @@ func (r *run) sync(next *journal) error {
 
 // measure looks up what an event says about money.
 func (r *run) measure(ctx context.Context) error {
-	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
+	rec, err := r.record(ctx)
 	if err != nil {
 		return err
 	}
 	r.refundable = rec.Refundable()
-	r.spent, err = r.b.spent(ctx, &r.j.journal, "")
+	elsewhere, err := r.b.spent(ctx, &r.j.journal, r.id)
+	r.spent = elsewhere
+	if u := r.j.use(r.id); u != nil {
+		r.spent += u.spent(rec)
+	}
 	return err
 }
+
+// record is the channel's record as it was last read or saved in this run, which keeps
+// other purchases from the provider out. What is decided by it is decided again, by
+// what is stored then, when it is paid: a swap on the record's revision. In a duplex
+// channel, which both sides change, it is read each time.
+func (r *run) record(ctx context.Context) (channel.PayerRecord, error) {
+	if r.now != nil && r.now.Terms.ID() == r.id {
+		return *r.now, nil
+	}
+	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
+	if err == nil {
+		r.note(rec)
+	}
+	return rec, err
+}
+
+// note keeps a record that was just read or saved.
+func (r *run) note(rec channel.PayerRecord) {
+	if r.now = nil; rec.Duplex == nil {
+		r.now = &rec
+	}
+}
+
+// stale has the record read again: something failed, or somebody else may have
+// changed it.
+func (r *run) stale() { r.now = nil }
 
 // event reports where the purchase stands.
 func (r *run) event(ev Event) {

@@ -21,8 +21,14 @@ type Payment struct {
 // the update, which may then be sent. Signed is spent: a lost answer is no refusal.
 // Errors: channel.ErrPrepay, ErrBudget, ErrAmountExceeds, ErrFinalized, of the store.
 func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limits) (channel.Update, error) {
-	var u channel.Update
-	_, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+	u, _, err := p.PayRecord(ctx, id, q, lim)
+	return u, err
+}
+
+// PayRecord is Pay, and returns the record as it was saved with the update too: whoever
+// pays again at once need not read it. Errors: as Pay.
+func (p *Payer) PayRecord(ctx context.Context, id string, q Payment, lim channel.Limits) (u channel.Update, r channel.PayerRecord, err error) {
+	r, err = p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next, err := h.record.Verified(q.Verified)
 		if err != nil {
 			return next, nil, err
@@ -49,9 +55,9 @@ func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limit
 		return next, q.Ops, nil
 	})
 	if err != nil {
-		return channel.Update{}, err // what is not saved as spent does not leave
+		return channel.Update{}, r, err // what is not saved as spent does not leave
 	}
-	return u, nil
+	return u, r, nil
 }
 
 // sign adds the half-signature for the record's newest update, where it is missing and

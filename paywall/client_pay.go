@@ -236,6 +236,9 @@ func (c *Client) receipt(ctx context.Context, a ask, resp *http.Response) (bitco
 	case r.ChannelID != a.id:
 		return r, misbehaved("a receipt for channel %s, paid was on %s", r.ChannelID, a.id)
 	}
+	if v, ok := a.payload.(bitcoin.Voucher); ok && r.AcceptedCumulative <= v.CumulativeAmount && r.BackMsat == 0 && r.Update == nil {
+		return r, nil // it holds no more than was just sent, and gives nothing back
+	}
 	rec, err := c.cfg.Payer.Record(ctx, a.id)
 	if err != nil {
 		return r, err

@@ -120,6 +120,7 @@ type FaultStore struct {
 	*memory.Store
 	mu      sync.Mutex
 	commits int
+	reads   map[string]int // by bucket
 	FailAt  int  // which commit fails, from one; 0: none
 	Persist bool // it was saved all the same
 	// Watch is shown every commit before it is made, and may refuse it.
@@ -143,6 +144,26 @@ func (s *FaultStore) Commit(ctx context.Context, ops ...store.Op) error {
 		return errors.Join(ErrInjected, s.Store.Commit(ctx, ops...))
 	}
 	return ErrInjected
+}
+
+// Get implements store.Store.
+func (s *FaultStore) Get(ctx context.Context, bucket, key string) (store.Entry, error) {
+	s.mu.Lock()
+	if s.reads == nil {
+		s.reads = map[string]int{}
+	}
+	s.reads[bucket]++
+	s.mu.Unlock()
+	return s.Store.Get(ctx, bucket, key)
+}
+
+// Reads is how often entries of a bucket were read; it begins again from zero.
+func (s *FaultStore) Reads(bucket string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.reads[bucket]
+	delete(s.reads, bucket)
+	return n
 }
 
 // Count is how many commits there were; it begins again from zero.
