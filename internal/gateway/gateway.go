@@ -142,7 +142,9 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	}
 	entry, err := g.cfg.Catalogue.Lookup(name)
 	if errors.Is(err, content.ErrNotFound) {
-		g.unknown(w, r)
+		if !g.describes(w, r) {
+			g.unknown(w, r)
+		}
 		return
 	} else if err != nil {
 		fail(w, r, http.StatusBadRequest, err.Error())
