@@ -14,7 +14,7 @@ import (
 )
 
 // bucketLine holds what metered answers were charged: channel id/resource → units,
-// msat and the time of the first charge.
+// msat and the time of the last charge.
 const bucketLine = "payee/line"
 
 const (
@@ -33,7 +33,7 @@ type Line struct {
 	Units    uint64   // all that will have been released once this is charged
 	Price    uint64   // msat for Per units
 	Per      uint64   // units, at least 1
-	Since    int64    // unix seconds; a line that was begun before counts as none
+	Since    int64    // unix seconds; a line that was charged last before counts as none
 }
 
 // Cost is what the line's units cost in all, in msat. Errors: channel.ErrOverflow.
@@ -57,6 +57,7 @@ func (l Line) of(units uint64) (uint64, error) {
 // metered is a line with what is saved of it.
 type metered struct {
 	fresh uint64 // msat of this charge
+	had   uint64 // units that were charged before
 	units uint64 // of this charge
 	total uint64 // msat of the line, with this charge
 	ops   []store.Op
@@ -74,17 +75,17 @@ func (p *Payee) meter(ctx context.Context, h *held, l *Line) (metered, error) {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return m, err
 	}
-	begun := p.cfg.Now().Unix()
+	now := p.cfg.Now().Unix()
 	var had, msat uint64
 	if err == nil {
 		if len(e.Value) != lineBytes {
 			return m, fmt.Errorf("%w: %s %s", store.ErrDamaged, bucketLine, key)
 		}
 		if at := int64(binary.BigEndian.Uint64(e.Value[16:])); at >= l.Since {
-			had, msat, begun = binary.BigEndian.Uint64(e.Value), binary.BigEndian.Uint64(e.Value[8:]), at
+			had, msat = binary.BigEndian.Uint64(e.Value), binary.BigEndian.Uint64(e.Value[8:])
 		}
 	}
-	m.total = msat
+	m.total, m.had = msat, had
 	if l.Units <= had {
 		return m, nil
 	}
@@ -102,7 +103,7 @@ func (p *Payee) meter(ctx context.Context, h *held, l *Line) (metered, error) {
 	}
 	value := binary.BigEndian.AppendUint64(nil, l.Units)
 	value = binary.BigEndian.AppendUint64(value, m.total)
-	value = binary.BigEndian.AppendUint64(value, uint64(begun))
+	value = binary.BigEndian.AppendUint64(value, uint64(now))
 	m.ops = []store.Op{{Bucket: bucketLine, Key: key, Value: value, Expect: e.Revision}}
 	return m, p.prune(ctx, h, l.Since, key, &m)
 }

@@ -29,23 +29,25 @@ type Request struct {
 
 // Receipt is where a channel stands after a request.
 type Receipt struct {
-	Channel  string
-	Paid     uint64 // sat, the newest cumulative amount held
-	Charged  uint64 // msat, cumulative
-	Required uint64 // sat, what to sign next
-	Fresh    uint64 // msat that this request was charged
-	Units    int    // items, or units of a line, that this request was charged for; what was charged before is free
-	Line     uint64 // msat that the request's line was charged in all its repeats
-	Phase    channel.Phase
-	Duplex   bool
-	Returned Returned // duplex: what flows back; State only where it is the newest of all
-	Lock     uint32   // height, the lock of that state
+	Channel   string
+	Paid      uint64 // sat, the newest cumulative amount held
+	Charged   uint64 // msat, cumulative
+	Required  uint64 // sat, what to sign next
+	Fresh     uint64 // msat that this request was charged
+	Units     int    // items, or units of a line, that this request was charged for; what was charged before is free
+	Line      uint64 // msat that the request's line was charged in all its repeats
+	LineUnits uint64 // units of it
+	Capacity  uint64 // sat
+	Phase     channel.Phase
+	Duplex    bool
+	Returned  Returned // duplex: what flows back; State only where it is the newest of all
+	Lock      uint32   // height, the lock of that state
 }
 
 func receipt(r channel.PayeeRecord, fresh uint64) Receipt {
 	got := Receipt{
 		Channel: r.Terms.ID(), Paid: r.Paid, Charged: r.Charged, Fresh: fresh,
-		Required: max(r.Paid, channel.CeilSat(r.Charged)), Phase: r.Phase,
+		Required: max(r.Paid, channel.CeilSat(r.Charged)), Phase: r.Phase, Capacity: r.Terms.Capacity,
 	}
 	if r.Duplex != nil {
 		got.Duplex, got.Returned.Back = true, r.Duplex.Back
@@ -151,8 +153,9 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 	got := func(r channel.PayeeRecord) Receipt {
 		rec := receipt(r, pay.Price)
 		rec.Units, rec.Line = len(a.fresh)+int(min(a.line.units, math.MaxInt32)), a.line.total
+		rec.LineUnits = a.line.had + a.line.units
 		if out.Refusal != nil {
-			rec.Fresh, rec.Units, rec.Line = 0, 0, a.line.total-a.line.fresh
+			rec.Fresh, rec.Units, rec.Line, rec.LineUnits = 0, 0, a.line.total-a.line.fresh, a.line.had
 		}
 		return rec
 	}

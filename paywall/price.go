@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/http"
+	"slices"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/mpp/bitcoin"
@@ -13,8 +14,11 @@ const (
 	// maxBlock is how many bytes of an answer are charged and handed over at once, at
 	// the most.
 	maxBlock = 32 << 10
-	// defaultFlight is how many bytes may be under way unpaid by default.
-	defaultFlight = 256 << 10
+	// defaultFlight is how many bytes may be under way unpaid by default, and
+	// defaultEvents and defaultSeconds how many events and seconds.
+	defaultFlight  = 256 << 10
+	defaultEvents  = 8
+	defaultSeconds = 10
 )
 
 // Price is what the answers of a handler cost. The zero value is free.
@@ -24,12 +28,14 @@ type Price struct {
 	// Per is how many units Msat is for; 0: one.
 	Per uint64
 	// Unit is what is counted: bitcoin.UnitRequest (the default), bitcoin.UnitByte for
-	// bytes of the answer's body, bitcoin.UnitChunk for begun chunks of it.
+	// bytes of the answer's body, bitcoin.UnitChunk for begun chunks of it,
+	// bitcoin.UnitEvent for events of a text/event-stream that have data (an answer of
+	// another kind is one event), bitcoin.UnitSecond for begun seconds that an answer takes.
 	Unit string
 	// ChunkBytes is how long a chunk is, in bytes.
 	ChunkBytes uint64
 	// Credit is how much may be delivered before it is paid, in msat; 0: one request,
-	// two chunks, or 256 KiB, but at least 1 sat.
+	// two chunks, eight events, ten seconds, or 256 KiB, but at least 1 sat.
 	Credit uint64
 	// Ahead asks for payment first: there is no credit.
 	Ahead bool
@@ -64,6 +70,13 @@ func PerChunk(msat, bytes uint64) Price {
 	return Price{Msat: msat, Unit: bitcoin.UnitChunk, ChunkBytes: bytes}
 }
 
+// PerEvent charges msat for every event of a text/event-stream that has data.
+func PerEvent(msat uint64) Price { return Price{Msat: msat, Unit: bitcoin.UnitEvent} }
+
+// PerSecond charges msat for every second that an answer takes from its first byte to
+// its last; a begun one is charged whole, and what it pauses for a payment is not charged.
+func PerSecond(msat uint64) Price { return Price{Msat: msat, Unit: bitcoin.UnitSecond} }
+
 // ByRequest charges what a function says for a request, in msat; 0: it is free.
 func ByRequest(price func(*http.Request) uint64) Price { return Price{For: price} }
 
@@ -87,10 +100,13 @@ func (p Price) of(r *http.Request) Price {
 
 func (p Price) free() bool { return p.Msat == 0 }
 
+// units are what a handler can be charged by.
+var units = []string{bitcoin.UnitRequest, bitcoin.UnitByte, bitcoin.UnitChunk, bitcoin.UnitEvent, bitcoin.UnitSecond}
+
 // check refuses a price that means nothing. Errors: ErrQuote.
 func (p Price) check() error {
 	switch {
-	case p.Unit != "" && p.Unit != bitcoin.UnitRequest && p.Unit != bitcoin.UnitByte && p.Unit != bitcoin.UnitChunk:
+	case p.Unit != "" && !slices.Contains(units, p.Unit):
 		return fmt.Errorf("%w: a handler cannot be charged by the %s", ErrQuote, p.Unit)
 	case p.Unit == bitcoin.UnitChunk && p.ChunkBytes == 0:
 		return fmt.Errorf("%w: chunks of no bytes", ErrQuote)
@@ -137,6 +153,10 @@ func (p Price) credit() uint64 {
 		return max(p.cost(defaultFlight), 1000)
 	case p.Unit == bitcoin.UnitChunk:
 		return max(2*p.Msat, 1000)
+	case p.Unit == bitcoin.UnitEvent:
+		return max(p.cost(defaultEvents), 1000)
+	case p.Unit == bitcoin.UnitSecond:
+		return max(p.cost(defaultSeconds), 1000)
 	}
 	return max(p.Msat, 1000)
 }
@@ -171,6 +191,8 @@ func (p Price) metering(body string) *metering {
 		m.price, m.per, m.least, m.first = 1, 1, p.Msat, p.Msat
 	case p.Unit == bitcoin.UnitByte:
 		m.first = p.cost(p.block())
+	case p.Unit == bitcoin.UnitEvent || p.Unit == bitcoin.UnitSecond:
+		m.first = p.cost(1)
 	default:
 		m.first = p.Msat
 	}

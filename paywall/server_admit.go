@@ -321,11 +321,7 @@ func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // header sets a success's receipt.
 func (s *Server) header(w http.ResponseWriter, challengeID string, r payee.Receipt) error {
-	text, err := bitcoin.Receipt{
-		Timestamp: s.cfg.Now(), ChallengeID: challengeID, ChannelID: r.Channel, AcceptedCumulative: r.Paid,
-		ChargedMsat: r.Charged, RequiredCumulative: r.Required, Units: uint64(r.Units),
-		RequestMsat: r.Line, BackMsat: r.Returned.Back, Update: wireState(r.Returned.State, r.Lock),
-	}.Encode()
+	text, err := s.receiptOf(challengeID, r).Encode()
 	if err != nil {
 		return fmt.Errorf("receipt: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/payee"
@@ -33,6 +34,12 @@ func (g *Grant) Charge(ctx context.Context, items []payee.Item, waiting func(boo
 
 // await charges, as often as more is paid, until the charge is taken.
 func (g *Grant) await(ctx context.Context, charge func() (payee.Receipt, error), waiting func(bool)) error {
+	return g.awaitSaying(ctx, charge, waiting, nil)
+}
+
+// awaitSaying is await; why, where it is set, is told what a wait is for, when it begins
+// and every remindEvery of it.
+func (g *Grant) awaitSaying(ctx context.Context, charge func() (payee.Receipt, error), waiting func(bool), why func(payee.Receipt, error)) error {
 	of := g.Receipt.Channel
 	if g.order != nil {
 		of = peerOf(of)
@@ -52,13 +59,36 @@ func (g *Grant) await(ctx context.Context, charge func() (payee.Receipt, error),
 		if waiting != nil {
 			waiting(true)
 		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, context.Cause(ctx))
-		case <-raised:
+		if err := pause(ctx, raised, err, func() {
+			if why != nil {
+				why(rec, err)
+			}
+		}); err != nil {
+			return err
 		}
 		if waiting != nil {
 			waiting(false)
+		}
+	}
+}
+
+// pause waits for a bell, and says so now and then. Errors: of the context, with why.
+func pause(ctx context.Context, raised <-chan struct{}, why error, say func()) error {
+	select {
+	case <-raised: // by this charge itself, or meanwhile
+		return nil
+	default:
+	}
+	remind := time.NewTicker(remindEvery)
+	defer remind.Stop()
+	for {
+		say()
+		select {
+		case <-ctx.Done():
+			return errors.Join(why, context.Cause(ctx))
+		case <-raised:
+			return nil
+		case <-remind.C:
 		}
 	}
 }

@@ -117,7 +117,18 @@ func (g *Grant) request() payee.Request {
 // used up it waits as Charge does.
 func (g *Grant) meter(ctx context.Context, units uint64, waiting func(bool)) error {
 	g.line.Units = units
-	return g.await(ctx, func() (payee.Receipt, error) {
+	return g.await(ctx, g.chargeLine(ctx), waiting)
+}
+
+// meterAs is meter, and says why it waits: when a wait begins, and again and again.
+func (g *Grant) meterAs(ctx context.Context, units uint64, why func(payee.Receipt, error)) error {
+	g.line.Units = units
+	return g.awaitSaying(ctx, g.chargeLine(ctx), nil, why)
+}
+
+// chargeLine charges the line once, with the update that came, if it is not saved yet.
+func (g *Grant) chargeLine(ctx context.Context) func() (payee.Receipt, error) {
+	return func() (payee.Receipt, error) {
 		rec, err := g.server.cfg.Payee.Pay(ctx, g.request())
 		if rec.Channel != "" {
 			g.update = nil
@@ -128,7 +139,7 @@ func (g *Grant) meter(ctx context.Context, units uint64, waiting func(bool)) err
 			g.unreserve()
 		}
 		return rec, err
-	}, waiting)
+	}
 }
 
 // unreserve ends what was reserved for the first charge.
