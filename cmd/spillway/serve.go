@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,11 +11,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +23,6 @@ import (
 	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/internal/towerhttp"
 	"github.com/spillway/spillway/payee"
-	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/watch"
 )
@@ -145,12 +140,13 @@ type provider struct {
 	prices   *prices
 	identity string
 	url      string
-	gateway  *gateway.Gateway
+	gateway  traffic
 	server   *http.Server
 	admin    *adminServer
 	tower    *towerhttp.Keeper // nil: no tower is used
 	peer     *buyer            // nil: nothing is sold over channels that were opened elsewhere
 	trades   *download.Trades  // what is bought of those who opened channels here
+	dear     uint64            // msat, the most that one unit costs of what is sold beside files
 	stop     context.CancelFunc
 	work     sync.WaitGroup
 	served   chan error
@@ -184,16 +180,9 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string, r
 	if err := p.build(ctx, price, chunk, f, paths); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", f.listen)
+	l, err := p.listen(f.listen, secure)
 	if err != nil {
-		return nil, &failure{exit: exitLocal, code: "listen", message: err.Error(), money: noMoney,
-			next: "Free the address or choose another with --listen.", err: err}
-	}
-	l = gateway.LimitListener(l, maxConnections)
-	p.url = "http://" + l.Addr().String()
-	if secure != nil {
-		l = tls.NewListener(l, secure)
-		p.url = "https://" + l.Addr().String()
+		return nil, err
 	}
 	if p.admin, err = startAdmin(r.dir, p.payee, p.walletAnswers(), a.out.logger()); err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -210,11 +199,10 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string, r
 // build wires the drivers and the handler.
 func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk content.ChunkSpec, f serveFlags, paths []string) error {
 	a, r := p.app, p.role
-	identity, err := r.keys.Identity()
+	identity, err := p.identify()
 	if err != nil {
 		return err
 	}
-	p.identity = hex.EncodeToString(identity[32:])
 	if p.prices, err = openPrices(f.prices); err != nil {
 		return err
 	}
@@ -232,31 +220,7 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 	} else if err != nil {
 		return usage(err)
 	}
-	payout, err := p.payout(ctx)
-	if err != nil {
-		return err
-	}
-	p.payee, err = payee.New(payee.Config{
-		Store: r.store, Keys: r.keys, Chain: r.chain, Network: a.flags.network, Payout: payout, Policy: a.policy(),
-		Constructions: soldKinds, Offered: p.offered, Alone: true,
-		Dearest: p.dearest, Coins: r.wallet, Now: time.Now, Rand: rand.Reader, Log: a.out.logger(), Alarm: a.stopAlarm,
-	})
-	if err != nil {
-		return err
-	}
-	if err := p.openTower(f.tower); err != nil {
-		return err
-	}
-	secret, before, err := r.challengeSecrets(ctx)
-	if err != nil {
-		return err
-	}
-	if err := p.openTrade(ctx, f.trade); err != nil {
-		return err
-	}
-	wall, err := paywall.NewServer(paywall.ServerConfig{
-		Payee: p.payee, Peer: p.peerPayer(), Network: a.flags.network, Secret: secret, Before: before, Realm: "spillway-" + p.identity[:16], Recipient: p.identity, Log: a.out.logger(),
-	})
+	wall, err := p.openWall(ctx, f.tower, f.trade)
 	if err != nil {
 		return err
 	}
@@ -318,15 +282,18 @@ func (p *provider) run(l net.Listener) {
 		}()
 	}
 	stale := p.app.staleAlarm(p.role.chain)
-	p.work.Add(3)
+	p.work.Add(2)
 	go func() {
 		defer p.work.Done()
 		every(ctx, time.Second, func(ctx context.Context) error { return errors.Join(p.role.step(ctx, w), stale(ctx)) }, func(err error) { p.app.out.say("watch: %v", err) })
 	}()
-	go func() {
-		defer p.work.Done()
-		p.refresh(ctx)
-	}()
+	if p.files != nil {
+		p.work.Add(1)
+		go func() {
+			defer p.work.Done()
+			p.refresh(ctx)
+		}()
+	}
 	go func() {
 		defer p.work.Done()
 		p.served <- p.server.Serve(l)
@@ -420,27 +387,7 @@ func (a *app) serve(ctx context.Context, f serveFlags, paths []string) error {
 	if err != nil {
 		return err
 	}
-	shown, hide := context.WithCancel(ctx)
-	defer hide()
-	p.work.Add(1)
-	go func() {
-		defer p.work.Done()
-		p.live(shown)
-	}()
-	select {
-	case <-ctx.Done():
-		err = nil
-	case err = <-p.served:
-		p.served <- http.ErrServerClosed
-	}
-	hide()
-	a.out.say("Stopping: finishing what is being sent. A second signal ends it at once; nothing is lost by that.")
-	signal.Reset(os.Interrupt, syscall.SIGTERM)
-	p.finish()
-	if err := errors.Join(err, p.Close()); err != nil {
-		return err
-	}
-	return a.out.result(map[string]any{"url": p.url})
+	return p.serveUntil(ctx)
 }
 
 func (f serveFlags) chunkText() string {

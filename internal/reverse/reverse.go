@@ -85,8 +85,8 @@ type Proxy struct {
 // New checks the configuration. Errors: for a pattern that is none or stands against
 // another one, an upstream that cannot be, paywall.ErrQuote for a price.
 func New(cfg Config) (*Proxy, error) {
-	if cfg.Wall == nil || cfg.Default.Upstream == nil {
-		return nil, errors.New("reverse: a paywall and an upstream are needed")
+	if cfg.Wall == nil {
+		return nil, errors.New("reverse: a paywall is needed")
 	}
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = 64 << 20
@@ -103,27 +103,11 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Proxy{cfg: cfg, rules: http.NewServeMux(), slots: make(chan struct{}, cfg.MaxRequests)}
-	if err := checkUpstream(cfg.Default.Upstream); err != nil {
+	rules, prices, err := rulesOf(cfg)
+	if err != nil {
 		return nil, err
 	}
-	prices := map[string]paywall.Price{}
-	for i := range cfg.Rules {
-		r := cfg.Rules[i]
-		if r.Upstream == nil {
-			r.Upstream = cfg.Default.Upstream
-		} else if err := checkUpstream(r.Upstream); err != nil {
-			return nil, err
-		}
-		r.Match = lowerHost(r.Match)
-		if _, twice := prices[r.Match]; twice {
-			return nil, fmt.Errorf("two rules for %q", r.Match)
-		}
-		prices[r.Match] = r.Price
-		if err := add(p.rules, r.Match, &r); err != nil {
-			return nil, err
-		}
-	}
+	p := &Proxy{cfg: cfg, rules: rules, slots: make(chan struct{}, cfg.MaxRequests)}
 	p.transports()
 	wall, err := paywall.NewMiddleware(paywall.MiddlewareConfig{
 		Server: cfg.Wall, Price: cfg.Default.Price, Rules: prices, FreePerDay: cfg.FreePerDay, Unread: streams,
@@ -133,6 +117,41 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p.paid = wall(p.upstream())
 	return p, nil
+}
+
+// Check refuses rules and upstreams that New would, without a paywall.
+func Check(cfg Config) error {
+	_, _, err := rulesOf(cfg)
+	return err
+}
+
+// rulesOf are the rules by their patterns, and their prices.
+func rulesOf(cfg Config) (*http.ServeMux, map[string]paywall.Price, error) {
+	rules, prices := http.NewServeMux(), map[string]paywall.Price{}
+	if cfg.Default.Upstream == nil {
+		return nil, nil, errors.New("reverse: an upstream is needed")
+	}
+	if err := checkUpstream(cfg.Default.Upstream); err != nil {
+		return nil, nil, err
+	}
+	for i := range cfg.Rules {
+		r := cfg.Rules[i]
+		if r.Upstream == nil {
+			r.Upstream = cfg.Default.Upstream
+		}
+		if err := checkUpstream(r.Upstream); err != nil {
+			return nil, nil, err
+		}
+		r.Match = lowerHost(r.Match)
+		if _, twice := prices[r.Match]; twice {
+			return nil, nil, fmt.Errorf("two rules for %q", r.Match)
+		}
+		prices[r.Match] = r.Price
+		if err := add(rules, r.Match, &r); err != nil {
+			return nil, nil, err
+		}
+	}
+	return rules, prices, nil
 }
 
 // checkUpstream refuses what cannot be asked.
