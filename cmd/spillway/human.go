@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -50,6 +52,21 @@ func thousands(n uint64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
+}
+
+// ungrouped are amounts of four digits and more as they stand in a text for people.
+var ungrouped = regexp.MustCompile(`(^|[^\d.,])(\d{4,15}) (m?sat)\b`)
+
+// grouped groups the digits of the amounts in a text.
+func grouped(text string) string {
+	return ungrouped.ReplaceAllStringFunc(text, func(found string) string {
+		parts := ungrouped.FindStringSubmatch(found)
+		n, err := strconv.ParseUint(parts[2], 10, 64)
+		if err != nil {
+			return found
+		}
+		return parts[1] + thousands(n) + " " + parts[3]
+	})
 }
 
 // size writes bytes for people.

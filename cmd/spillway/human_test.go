@@ -40,3 +40,18 @@ func TestCount(t *testing.T) {
 		}
 	}
 }
+
+// TestGrouped: amounts in sentences read like those in tables.
+func TestGrouped(t *testing.T) {
+	for _, tc := range []struct{ in, want string }{
+		{"3447 sat come back", "3,447 sat come back"},
+		{"763 sat of 4210 sat, 123456789 msat", "763 sat of 4,210 sat, 123,456,789 msat"},
+		{"762.9400 sat and 1,234 sat and 0.12345 sat", "762.9400 sat and 1,234 sat and 0.12345 sat"},
+		{"height 1258, 4000 satellites, 12345 bytes", "height 1258, 4000 satellites, 12345 bytes"},
+		{"(10000 sat)", "(10,000 sat)"},
+	} {
+		if got := grouped(tc.in); got != tc.want {
+			t.Errorf("%q is %q, want %q", tc.in, got, tc.want)
+		}
+	}
+}

@@ -47,10 +47,10 @@ func (o *output) say(format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.live == "" {
-		fmt.Fprintf(o.stderr, format+"\n", args...)
+		fmt.Fprintln(o.stderr, grouped(fmt.Sprintf(format, args...)))
 		return
 	}
-	fmt.Fprintf(o.stderr, "\r\x1b[2K"+format+"\n%s", append(args[:len(args):len(args)], o.live)...)
+	fmt.Fprintf(o.stderr, "\r\x1b[2K%s\n%s", grouped(fmt.Sprintf(format, args...)), o.live)
 }
 
 // setLive draws a line below everything that is said, on a terminal only; "" takes
@@ -80,7 +80,7 @@ func (o *output) print(format string, args ...any) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	fmt.Fprintf(o.stdout, format+"\n", args...)
+	fmt.Fprintln(o.stdout, grouped(fmt.Sprintf(format, args...)))
 }
 
 // event writes one JSON line where --json is set. v is a struct or a map; typ
@@ -127,8 +127,8 @@ func (o *output) fail(err error) int {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	fmt.Fprintf(o.stderr, "%s %s\n", o.paint("31", "spillway:"), f.message)
-	fmt.Fprintf(o.stderr, "  money: %s\n  next:  %s\n", f.money, f.next)
+	fmt.Fprintf(o.stderr, "%s %s\n", o.paint("31", "spillway:"), grouped(f.message))
+	fmt.Fprintf(o.stderr, "  money: %s\n  next:  %s\n", grouped(f.money), f.next)
 	return f.exit
 }
 

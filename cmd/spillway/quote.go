@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -46,9 +47,9 @@ func (a *app) printQuote(p *download.Plan) error {
 	for i, c := range o.Constructions {
 		types[i] = string(c)
 	}
-	a.out.print("%s\n  size            %s\n  root            %s\n  price           %s in all, %s for each chunk of %s\n  minimum charge  %d sat\n  credit          %s (delivered before it is paid)\n  locked          %s until the close, at most to height %d\n  chain fees      %d sat for the funding, at most %d sat\n  channels        %v",
+	a.out.print("%s\n  size            %s\n  root            %s\n  price           %s in all, %s for each chunk of %s\n  minimum charge  %d sat\n  credit          %s (delivered before it is paid)\n  locked          %s until the close, at most to height %d\n  chain fees      %d sat for the funding, at most %d sat\n  channels        %s",
 		p.URL, size(m.Size), m.Root, money(p.TotalMsat), money(m.ChunkMsat), size(m.ChunkBytes),
-		o.MinimumCharge, money(o.Credit), money(p.Capacity*1000), o.Expiry, p.FundingFee, p.FundingMost, types)
+		o.MinimumCharge, money(o.Credit), money(p.Capacity*1000), o.Expiry, p.FundingFee, p.FundingMost, strings.Join(types, ", "))
 	if p.Prepay > 0 {
 		a.out.say("This provider wants %d sat ahead of each chunk: get needs --max-prepay.", p.Prepay)
 	}
