@@ -168,6 +168,9 @@ func (w *wall) serve(rw http.ResponseWriter, r *http.Request, next http.Handler)
 
 // hasCredential reports whether a request carries one of the Payment scheme.
 func hasCredential(r *http.Request) bool {
+	if compactOf(r) != nil {
+		return true
+	}
 	_, err := mpp.ParseCredentialMax(r.Header.Values(mpp.HeaderCredential), 1<<20)
 	return !errors.Is(err, mpp.ErrNoCredential)
 }

@@ -148,6 +148,7 @@ type Server struct {
 	bells    bells
 	requests requests
 	running  running
+	wires    wires
 	mu       sync.Mutex
 	keys     map[string]known // channels of this provider, and "peer "+id of its payer
 }

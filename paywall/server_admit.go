@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/mpp"
@@ -74,19 +75,35 @@ func (v *visit) run(ctx context.Context) (*Grant, error) {
 // read parses the credential and checks that the challenge was made here.
 // Errors: mpp.ErrNoCredential where the request is unpaid.
 func (v *visit) read() (err error) {
+	if p := compactOf(v.r); p != nil { // proved by its connection
+		v.credential.Challenge, v.payload = p.challenge, p.voucher
+		v.key, err = mpp.IdempotencyKey(v.r.Header.Values(mpp.HeaderIdempotencyKey))
+		return err
+	}
+	if v.key, err = mpp.IdempotencyKey(v.r.Header.Values(mpp.HeaderIdempotencyKey)); err == nil && strings.HasPrefix(v.key, compactKeys) {
+		err = errors.New("such an Idempotency-Key binds a connection")
+	}
+	wrong := err
+	if err := v.readAs(v.key); err != nil {
+		return err
+	}
+	if wrong != nil {
+		return fmt.Errorf("%w: %w", errRequest, wrong)
+	}
+	return nil
+}
+
+// readAs reads a credential that was sealed under a key.
+func (v *visit) readAs(key string) (err error) {
+	v.key = key
 	if v.credential, err = mpp.ParseCredentialMax(v.r.Header.Values(mpp.HeaderCredential), v.s.cfg.MaxCredential); err != nil {
 		return err
 	}
 	if err := v.s.own(v.credential.Challenge); err != nil {
 		return err
 	}
-	if v.payload, err = bitcoin.ParsePayload(v.credential.Payload); err != nil {
-		return err
-	}
-	if v.key, err = mpp.IdempotencyKey(v.r.Header.Values(mpp.HeaderIdempotencyKey)); err != nil {
-		return fmt.Errorf("%w: %w", errRequest, err)
-	}
-	return nil
+	v.payload, err = bitcoin.ParsePayload(v.credential.Payload)
+	return err
 }
 
 // own refuses a challenge that this server did not make.
@@ -131,6 +148,10 @@ func (v *visit) fits() error {
 // is charged, taken or told before. Errors: payee.ErrUnknown, bitcoin.ErrMAC.
 func (v *visit) authenticate(ctx context.Context) error {
 	id := v.payload.Channel()
+	if v.r != nil && compactOf(v.r) != nil {
+		v.proved = id
+		return nil
+	}
 	key, err := v.s.macKey(id, func() ([32]byte, error) { return v.s.cfg.Payee.MACKey(ctx, id) })
 	if err != nil {
 		return err
@@ -321,6 +342,11 @@ func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // header sets a success's receipt.
 func (s *Server) header(w http.ResponseWriter, challengeID string, r payee.Receipt) error {
+	if a, ok := w.(*compactAnswer); ok {
+		a.receipt(r)
+		a.header.Set("Cache-Control", "private")
+		return nil
+	}
 	text, err := s.receiptOf(challengeID, r).Encode()
 	if err != nil {
 		return fmt.Errorf("receipt: %w", err)

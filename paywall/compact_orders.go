@@ -1,0 +1,283 @@
+package paywall
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spillway/spillway/mpp"
+	"github.com/spillway/spillway/mpp/bitcoin"
+	"github.com/spillway/spillway/payee"
+)
+
+// order has a request wait for its turn: one is answered after the other.
+func (x *wire) order(ctx context.Context, f orderFrame) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	o := x.ones[f.number]
+	if o == nil {
+		return badFrame("number %d is no channel's", f.number)
+	}
+	if len(x.orders) >= maxOrders {
+		if !o.over && f.update.Amount > o.at.paid {
+			x.note(ctx, o, f.update) // it is money all the same
+		}
+		x.group.Go(func() { x.deny(f.order, http.StatusServiceUnavailable, "too many requests wait on this connection") })
+		return nil
+	}
+	x.orders = append(x.orders, f)
+	if !x.serving {
+		x.serving = true
+		x.group.Go(func() { x.answer(ctx) })
+	}
+	return nil
+}
+
+// answer answers orders until none waits.
+func (x *wire) answer(ctx context.Context) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for len(x.orders) > 0 {
+		f := x.orders[0]
+		x.orders = x.orders[1:]
+		o := x.ones[f.number]
+		over, terms := o.over, o.terms
+		x.mu.Unlock()
+		switch {
+		case over:
+			x.deny(f.order, http.StatusGone, "the channel was refused on this connection")
+		case x.cfg.Handler == nil:
+			x.deny(f.order, http.StatusNotFound, "only payments are taken here")
+		default:
+			x.handle(ctx, f, o, *terms)
+		}
+		x.mu.Lock()
+	}
+	x.orders, x.serving = nil, false
+}
+
+// deny answers an order with a problem that has nothing to do with payment.
+func (x *wire) deny(order uint64, status int, why string) {
+	a := &compactAnswer{x: x, order: order, header: http.Header{}}
+	raw, err := json.Marshal(&mpp.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: why})
+	if err == nil {
+		a.header.Set("Content-Type", mpp.ContentTypeProblem)
+		a.header.Set("Retry-After", "1")
+		a.WriteHeader(status)
+		_, err = a.Write(raw)
+	}
+	a.end(err != nil)
+}
+
+// compactPaid is what a request of the compact transport comes with in place of a
+// credential: the connection has proved whose channel it is.
+type compactPaid struct {
+	challenge mpp.Challenge
+	voucher   bitcoin.Voucher
+}
+
+type compactPaidKey struct{}
+
+func compactOf(r *http.Request) *compactPaid {
+	p, _ := r.Context().Value(compactPaidKey{}).(*compactPaid)
+	return p
+}
+
+// handle has the handler answer an order.
+func (x *wire) handle(ctx context.Context, f orderFrame, o *one, c mpp.Challenge) {
+	a := &compactAnswer{x: x, order: f.order, header: http.Header{}}
+	broken := true
+	defer func() {
+		if why := recover(); why != nil && why != http.ErrAbortHandler {
+			x.s.cfg.Log.Error("a handler panicked", "path", x.r.URL.Path, "panic", fmt.Sprint(why), "stack", string(debug.Stack()))
+		}
+		a.end(broken)
+		if a.slip != nil {
+			x.mu.Lock()
+			if a.slip.at.paid > o.at.paid {
+				o.at = a.slip.at
+			}
+			x.mu.Unlock()
+		}
+	}()
+	paid := &compactPaid{c, bitcoin.Voucher{ChannelID: o.id, CumulativeAmount: f.update.Amount, Signature: f.update.Signature}}
+	x.cfg.Handler.ServeHTTP(a, x.request(context.WithValue(ctx, compactPaidKey{}, paid), f, c))
+	broken = false
+}
+
+// request is an order as a handler sees it.
+func (x *wire) request(ctx context.Context, f orderFrame, c mpp.Challenge) *http.Request {
+	u := &url.URL{Path: x.r.URL.Path, RawPath: x.r.URL.RawPath, RawQuery: f.query}
+	r := &http.Request{
+		Method: http.MethodGet, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody,
+		Host: x.r.Host, RemoteAddr: x.r.RemoteAddr, RequestURI: u.RequestURI(), TLS: x.r.TLS,
+	}
+	if f.key != "" {
+		r.Header.Set(mpp.HeaderIdempotencyKey, f.key)
+	}
+	if f.match {
+		if req, err := bitcoin.ParseRequest(c.Request); err == nil && req.MethodDetails.Root != "" {
+			r.Header.Set("If-Match", `"b3-`+req.MethodDetails.Root+`"`)
+		}
+	}
+	return r.WithContext(ctx)
+}
+
+// dataRoom is what a data frame's head takes at the most, in bytes.
+const dataRoom = 24
+
+var dataBuffers = sync.Pool{New: func() any { b := make([]byte, dataRoom+maxDataFrame); return &b }}
+
+// compactAnswer is the ResponseWriter of an order.
+type compactAnswer struct {
+	x        *wire
+	order    uint64
+	header   http.Header
+	trailers []string // that were announced
+	status   int
+	slip     *slip // newest receipt
+	late     *slip // one that came after the header
+	sent     bool
+	buf      *[]byte
+	n        int
+	written  uint64
+	promised uint64 // bytes, by Content-Length; 0: not said
+	err      error
+	over     bool
+}
+
+// Header implements http.ResponseWriter.
+func (a *compactAnswer) Header() http.Header { return a.header }
+
+// receipt notes where the channel stands for the header, or behind the body.
+func (a *compactAnswer) receipt(r payee.Receipt) {
+	s := &slip{standingOf(r), uint64(max(r.Units, 0)), r.Line}
+	if a.slip = s; a.sent {
+		a.late = s
+	}
+}
+
+// notSent are fields that say nothing on this connection.
+func notSent(name string) bool {
+	return name == mpp.HeaderReceipt || name == "X-Content-Type-Options" || strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, http.TrailerPrefix)
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *compactAnswer) WriteHeader(status int) {
+	if a.sent || status < 200 {
+		return
+	}
+	a.sent, a.status = true, status
+	f := replyFrame{order: a.order, status: uint64(status), slip: a.slip, fields: http.Header{}}
+	for name, values := range a.header {
+		if !notSent(name) {
+			f.fields[name] = values
+		}
+	}
+	if a.slip == nil && len(a.header[mpp.HeaderReceipt]) > 0 {
+		f.fields[mpp.HeaderReceipt] = a.header[mpp.HeaderReceipt]
+	}
+	for _, line := range a.header.Values("Trailer") {
+		for _, name := range strings.Split(line, ",") {
+			a.trailers = append(a.trailers, http.CanonicalHeaderKey(strings.TrimSpace(name)))
+		}
+	}
+	if n, err := strconv.ParseUint(a.header.Get("Content-Length"), 10, 62); err == nil {
+		a.promised = n
+	}
+	a.err = a.x.out.put(f.append)
+}
+
+// Write implements http.ResponseWriter.
+func (a *compactAnswer) Write(p []byte) (done int, err error) {
+	a.WriteHeader(http.StatusOK)
+	if a.buf == nil && a.err == nil {
+		a.buf = dataBuffers.Get().(*[]byte)
+	}
+	for done < len(p) && a.err == nil {
+		n := copy((*a.buf)[dataRoom+a.n:], p[done:])
+		a.n += n
+		done += n
+		if a.n == maxDataFrame {
+			a.hand()
+		}
+	}
+	a.written += uint64(done)
+	return done, a.err
+}
+
+// hand sends what was gathered, as a message of its own.
+func (a *compactAnswer) hand() {
+	if a.n == 0 || a.err != nil {
+		return
+	}
+	var scratch [dataRoom]byte
+	head := dataHead(scratch[:0], a.order, a.n)
+	b := (*a.buf)[dataRoom-len(head) : dataRoom+a.n]
+	copy(b, head)
+	a.n = 0
+	if a.err = a.x.out.write(b); a.err != nil {
+		a.x.stop(a.err)
+	}
+}
+
+// Flush implements http.Flusher.
+func (a *compactAnswer) Flush() { _ = a.FlushError() } // the next Write says what went wrong
+
+// FlushError is for http.ResponseController.
+func (a *compactAnswer) FlushError() error {
+	a.WriteHeader(http.StatusOK)
+	a.hand()
+	return a.err
+}
+
+// SetWriteDeadline is for http.ResponseController: every message has its own.
+func (a *compactAnswer) SetWriteDeadline(time.Time) error { return nil }
+
+// end ends the answer; broken: not all of it was made.
+func (a *compactAnswer) end(broken bool) {
+	if a.over {
+		return
+	}
+	a.over = true
+	if !broken {
+		a.WriteHeader(http.StatusOK)
+	}
+	if !a.sent { // nothing was said of it, and nothing charged that the client could know of
+		a.WriteHeader(http.StatusServiceUnavailable)
+	}
+	a.hand()
+	f := endFrame{order: a.order, slip: a.late, fields: http.Header{}}
+	f.broken = broken || a.err != nil || a.promised > 0 && a.written != a.promised
+	for _, name := range a.trailers {
+		if values, ok := a.header[name]; ok && name != mpp.HeaderReceipt {
+			f.fields[name] = values
+		}
+	}
+	for name, values := range a.header {
+		if late, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+			f.fields[late] = values
+		}
+	}
+	err := a.x.out.put(f.append)
+	if a.buf != nil {
+		dataBuffers.Put(a.buf)
+		a.buf = nil
+	}
+	if err = errors.Join(a.err, err); err != nil {
+		a.x.s.cfg.Log.Debug("an answer was not taken", "path", a.x.r.URL.Path, "error", err)
+	}
+}
+
+var (
+	_ http.Flusher                    = (*compactAnswer)(nil)
+	_ interface{ FlushError() error } = (*compactAnswer)(nil)
+)
