@@ -55,6 +55,11 @@ func checkTopics(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
+		if c.Name() == "completion" || c.Name() == "help" {
+			for _, topic := range append(c.Commands(), c) {
+				topic.Annotations = map[string]string{unsettled: "yes"}
+			}
+		}
 		switch c.Name() {
 		case "completion":
 			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
