@@ -67,8 +67,10 @@ func (r *PayerRecord) Follows(old *PayerRecord) error {
 	switch {
 	case r.KeyIndex != old.KeyIndex || r.Imported != old.Imported || !bytes.Equal(r.RefundScript, old.RefundScript):
 		return violated("record", "the key or where the refund goes changed")
-	case !bytes.Equal(r.FundingTx, old.FundingTx):
+	case !bytes.Equal(r.FundingTx, old.FundingTx) && !r.signsFunding(old):
 		return violated("funding", "the funding transaction changed")
+	case r.Unsigned && !old.Unsigned:
+		return violated("funding", "its signatures are forgotten")
 	case old.FundingSent && !r.FundingSent || old.Accepted && !r.Accepted || old.GivenUp && !r.GivenUp:
 		return violated("record", "what has left is forgotten")
 	case len(old.RefundSig) > 0 && len(r.RefundSig) == 0:

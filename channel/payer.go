@@ -18,6 +18,7 @@ type PayerRecord struct {
 	Owed         uint64      `json:"owed"`      // msat, the payer's own ledger: what it verified
 	FundingTx    Hex         `json:"funding_tx"`
 	FundingSent  bool        `json:"funding_sent"`       // T1 may be on the network
+	Unsigned     bool        `json:"unsigned,omitempty"` // T1 is another wallet's, whose signatures are not here yet
 	GivenUp      bool        `json:"given_up,omitempty"` // never accepted: T1's coins may be spent elsewhere
 	Imported     bool        `json:"imported,omitempty"` // read back from an export: only refunded
 	RefundScript Hex         `json:"refund_script"`
@@ -317,7 +318,7 @@ func (r PayerRecord) Due(ch *script.Channel, v View, p Policy) (PayerRecord, []A
 	if !v.Funding.Seen && v.Spend == nil {
 		if v.Funding.ConflictDepth >= max(p.Burial, 1) {
 			r.Phase = Abandoned
-		} else if r.FundingSent {
+		} else if r.FundingSent && !r.Unsigned {
 			return r, []Action{{Kind: SendFunding, Tx: r.FundingTx}}
 		}
 		return r, nil

@@ -25,40 +25,55 @@ type OpenRequest struct {
 	Capacity     uint64 // sat
 	Origin       string // where the payee is reached
 	Payee        string // its identity
+	// Back is where the rest and the refund go: P2TR, P2WPKH or P2WSH; nil: to the
+	// wallet.
+	Back []byte
+	// Rate is the funding's fee rate; 0: the going one.
+	Rate script.FeeRate
 }
 
 // Prepare makes K1, builds and signs T1, and saves the channel as prepared.
 // Nothing has left this machine when it returns, and T1's coins are reserved.
 // Errors: channel.ErrTerms, wallet.ErrInsufficient.
 func (p *Payer) Prepare(ctx context.Context, q OpenRequest) (channel.PayerRecord, error) {
-	var none channel.PayerRecord
+	r, opening, pk, err := p.plan(ctx, q)
+	if err != nil {
+		return channel.PayerRecord{}, err
+	}
+	return p.fund(ctx, q, r, opening, pk)
+}
+
+// plan makes K1, and with it all of a channel but its funding: the record as it begins,
+// the opening, and the output script.
+func (p *Payer) plan(ctx context.Context, q OpenRequest) (r channel.PayerRecord, op channel.Opening, pk []byte, err error) {
 	tip, err := p.cfg.Chain.Tip(ctx)
 	if err != nil {
-		return none, err
+		return r, op, nil, err
 	}
 	if err := q.Offer.CheckOffer(p.cfg.Network, tip.Height, p.cfg.Policy); err != nil {
-		return none, err
+		return r, op, nil, err
 	}
 	index, err := p.nextKey(ctx)
 	if err != nil {
-		return none, err
+		return r, op, nil, err
 	}
 	key, err := p.cfg.Keys.PayerChannelKey(index)
 	if err != nil {
-		return none, err
+		return r, op, nil, err
 	}
 	k1 := channel.Key(curve.Public(key).SerializeCompressed())
-	pk, err := script.OutputScript(q.Construction, k1, q.Offer.PayeeKey, q.Offer.Expiry)
-	if err != nil {
-		return none, fmt.Errorf("%w: %w", channel.ErrTerms, err)
+	if pk, err = script.OutputScript(q.Construction, k1, q.Offer.PayeeKey, q.Offer.Expiry); err != nil {
+		return r, op, nil, fmt.Errorf("%w: %w", channel.ErrTerms, err)
 	}
-	rest, err := p.cfg.Wallet.ReceiveScript(ctx)
-	if err != nil {
-		return none, err
+	rest := q.Back
+	if len(rest) == 0 {
+		if rest, err = p.cfg.Wallet.ReceiveScript(ctx); err != nil {
+			return r, op, nil, err
+		}
 	}
-	r := channel.PayerRecord{Phase: channel.Prepared, KeyIndex: index, Origin: q.Origin, Payee: q.Payee, RefundScript: rest, Offer: q.RawOffer}
-	opening := channel.Opening{Construction: q.Construction, PayerKey: k1, Capacity: q.Capacity, RestScript: rest}
-	return p.fund(ctx, q, r, opening, pk)
+	r = channel.PayerRecord{Phase: channel.Prepared, KeyIndex: index, Origin: q.Origin, Payee: q.Payee, RefundScript: rest, Offer: q.RawOffer}
+	op = channel.Opening{Construction: q.Construction, PayerKey: k1, Capacity: q.Capacity, RestScript: rest}
+	return r, op, pk, nil
 }
 
 // fund builds T1 and saves the channel; the coins are released where that fails.
@@ -66,25 +81,30 @@ func (p *Payer) fund(ctx context.Context, q OpenRequest, r channel.PayerRecord, 
 	if q.Capacity > channel.MaxSat {
 		return r, fmt.Errorf("%w: a capacity of %d sat", channel.ErrTerms, q.Capacity)
 	}
-	rate, err := p.cfg.Chain.FeeRate(ctx, fundingTarget)
-	if err != nil {
-		return r, err
+	rate, err := q.Rate, error(nil)
+	if rate == 0 {
+		if rate, err = p.cfg.Chain.FeeRate(ctx, fundingTarget); err != nil {
+			return r, err
+		}
 	}
 	funded, err := p.cfg.Wallet.Fund(ctx, []*wire.TxOut{{Value: int64(q.Capacity), PkScript: pk}}, rate)
 	if err != nil {
 		return r, err
 	}
-	r, err = p.bindFunding(ctx, q, r, op, pk, funded.Tx, func() error {
-		return script.CheckFundingInputs(funded.Tx, funded.Prevouts)
-	})
+	r, err = p.bindFunding(q, r, op, pk, funded.Tx, funded.Prevouts)
+	if err == nil {
+		err = p.begin(ctx, r, 0)
+	}
 	if err != nil {
 		return r, errors.Join(err, p.cfg.Wallet.Release(ctx, funded.Tx))
 	}
 	return r, nil
 }
 
-func (p *Payer) bindFunding(ctx context.Context, q OpenRequest, r channel.PayerRecord, op channel.Opening, pk []byte, tx *wire.MsgTx, check func() error) (channel.PayerRecord, error) {
-	if err := check(); err != nil {
+// bindFunding puts T1 into the record of a channel that begins: its inputs are segwit,
+// one output is the channel's.
+func (p *Payer) bindFunding(q OpenRequest, r channel.PayerRecord, op channel.Opening, pk []byte, tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) (channel.PayerRecord, error) {
+	if err := script.CheckFundingInputs(tx, prevouts); err != nil {
 		return r, fmt.Errorf("%w: %w", channel.ErrTerms, err)
 	}
 	found := false
@@ -105,7 +125,7 @@ func (p *Payer) bindFunding(ctx context.Context, q OpenRequest, r channel.PayerR
 		return r, err
 	}
 	r.Terms, r.FundingTx = t, raw
-	return r, p.begin(ctx, r, 0)
+	return r, nil
 }
 
 // RefundRequest is the unsigned refund of a multisig channel, for `prepare`.
@@ -142,9 +162,27 @@ func (p *Payer) TakeRefundSignature(ctx context.Context, id string, sig channel.
 // Opening signs the first half-signature (everything to the payer) and saves the
 // channel as funding. From here on T1 may be on the network. A repeat returns
 // the same opening. Errors: channel.ErrTerms when a multisig refund is missing,
-// channel.ErrFinalized when the channel is over or was given up; those of Config.Keep.
+// channel.ErrFinalized when the channel is over or was given up; ErrUnsigned where T1 is
+// another wallet's and not signed yet; those of Config.Keep.
 func (p *Payer) Opening(ctx context.Context, id string) (channel.Opening, error) {
-	r, err := p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+	r, err := p.open(ctx, id)
+	if err != nil {
+		return channel.Opening{}, err
+	}
+	if r.Unsigned {
+		return channel.Opening{}, fmt.Errorf("%w: channel %s", ErrUnsigned, id)
+	}
+	t := r.Terms
+	first, err := p.firstUpdate(r)
+	return channel.Opening{
+		Construction: t.Construction, PayerKey: t.PayerKey, Outpoint: t.Outpoint, Capacity: t.Capacity,
+		RestScript: t.RestScript, Update: first, FundingTx: r.FundingTx,
+	}, err
+}
+
+// open saves a channel as funding, and has its export kept before.
+func (p *Payer) open(ctx context.Context, id string) (channel.PayerRecord, error) {
+	return p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next := h.record
 		if err := live(next); err != nil {
 			return next, nil, err
@@ -162,15 +200,6 @@ func (p *Payer) Opening(ctx context.Context, id string) (channel.Opening, error)
 		next = next.Opened(first.Signature)
 		return next, nil, p.keep(ctx, h.script, next)
 	})
-	if err != nil {
-		return channel.Opening{}, err
-	}
-	t := r.Terms
-	first, err := p.firstUpdate(r)
-	return channel.Opening{
-		Construction: t.Construction, PayerKey: t.PayerKey, Outpoint: t.Outpoint, Capacity: t.Capacity,
-		RestScript: t.RestScript, Update: first, FundingTx: r.FundingTx,
-	}, err
 }
 
 // firstUpdate signs the amount 0 (again): signatures are deterministic, so a
@@ -223,6 +252,9 @@ func (p *Payer) Publish(ctx context.Context, id string) error {
 		}
 		if next.Phase == channel.Prepared {
 			return next, nil, fmt.Errorf("%w: channel %s is not saved as funding", channel.ErrTerms, id)
+		}
+		if next.Unsigned {
+			return next, nil, fmt.Errorf("%w: channel %s", ErrUnsigned, id)
 		}
 		next.FundingSent = true
 		return next, nil, nil

@@ -58,7 +58,7 @@ func (p *Payer) alarm(stop *channel.StoppedError, v *channel.ViolationError, fai
 // begin saves a record for the first time, or (rev is its revision then) in the place
 // of one of which nothing had left. Nothing is there yet that could be stopped:
 // where an invariant is violated nothing is saved. Errors: channel.ErrStopped, of the store.
-func (p *Payer) begin(ctx context.Context, r channel.PayerRecord, rev uint64) error {
+func (p *Payer) begin(ctx context.Context, r channel.PayerRecord, rev uint64, more ...store.Op) error {
 	err := r.Begins()
 	var v *channel.ViolationError
 	if errors.As(err, &v) {
@@ -70,7 +70,8 @@ func (p *Payer) begin(ctx context.Context, r channel.PayerRecord, rev uint64) er
 	if err != nil {
 		return err
 	}
-	return p.cfg.Store.Commit(ctx, store.Op{Bucket: bucketChannel, Key: r.Terms.ID(), Value: value, Expect: rev})
+	ops := append([]store.Op{{Bucket: bucketChannel, Key: r.Terms.ID(), Value: value, Expect: rev}}, more...)
+	return p.cfg.Store.Commit(ctx, ops...)
 }
 
 // commit saves a record that was checked, compare-and-swap on its revision.

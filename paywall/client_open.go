@@ -113,7 +113,7 @@ func (c *Client) Reopen(ctx context.Context, id, target string, e Expect, progre
 // freshEnough refuses to send the opening of a channel on an offer that the
 // provider may have forgotten: nothing has left yet, a new offer is better.
 func (c *Client) freshEnough(r channel.PayerRecord) error {
-	if r.Phase != channel.Prepared {
+	if r.Phase != channel.Prepared && !r.Unsigned {
 		return nil
 	}
 	var ch mpp.Challenge

@@ -103,7 +103,7 @@ func (a *account) usable(r channel.PayerRecord, q *Quoted, cost tariff) bool {
 	switch {
 	case l != nil && l.isEvicted():
 		return false
-	case Origin(r.Origin) != a.origin || r.Payee != q.Request.Recipient || r.Duplex != nil || r.Close != nil || r.SpentBy != "" || r.Void():
+	case Origin(r.Origin) != a.origin || r.Payee != q.Request.Recipient || r.Duplex != nil || r.Close != nil || r.SpentBy != "" || r.Void() || r.Unsigned:
 		return false
 	case r.Phase != channel.Prepared && r.Phase != channel.Funding && r.Phase != channel.Open:
 		return false
