@@ -50,7 +50,7 @@ func (t *Transport) closeLanes(ctx context.Context, which func(*lane) bool) erro
 		}
 		l.evict()
 		if err := l.close(ctx); err != nil {
-			failed = append(failed, t.fail(l.target, l.id, err))
+			failed = append(failed, t.fail(l.where(), l.id, err))
 			continue
 		}
 		l.a.mu.Lock()
@@ -77,13 +77,13 @@ func (l *lane) close(ctx context.Context) error {
 		}
 	}
 	e := Expect{Recipient: r.Payee}
-	_, err = c.Close(ctx, l.id, l.target, e)
+	_, err = c.Close(ctx, l.id, l.where(), e)
 	var more *InsufficientError
 	if errors.As(err, &more) {
 		if failed := l.payLeft(ctx, more.Required); failed != nil {
 			return errors.Join(err, failed)
 		}
-		_, err = c.Close(ctx, l.id, l.target, e)
+		_, err = c.Close(ctx, l.id, l.where(), e)
 	}
 	if errors.Is(err, ErrGone) {
 		c.cfg.Log.Info("the provider has closed the channel already", "channel", l.id, "reason", err)

@@ -118,16 +118,16 @@ func (a *account) usable(r channel.PayerRecord, q *Quoted, cost tariff) bool {
 
 func (a *account) use(id, target string) *lane {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	l := a.lanes[id]
 	if l == nil {
 		l = &lane{a: a, id: id, changed: make(chan struct{})}
 		a.lanes[id] = l
 	}
-	l.mu.Lock()
-	l.target = target
-	l.mu.Unlock()
 	a.current = l
+	a.mu.Unlock() // a lane's lock is taken before its account's, never the other way round
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.target = target
 	return l
 }
 
@@ -178,6 +178,13 @@ func (a *account) opened(ctx context.Context, id string, err error) error {
 		a.use(id, r.Origin).evict()
 	}
 	return errors.Join(err, failed)
+}
+
+// where is the URL that the lane was used at last.
+func (l *lane) where() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.target
 }
 
 func (l *lane) isEvicted() bool {
