@@ -15,7 +15,7 @@ import (
 var public = []string{
 	"script", "channel", "mpp", "mpp/bitcoin", "content", "content/bao", "keys",
 	"chain", "chain/devnet", "chain/esplora", "chain/bitcoind", "chain/several", "chain/chaintest",
-	"wallet", "store", "store/memory", "store/sqlite", "store/storetest", "payer", "payee", "watch", "watch/tower",
+	"wallet", "wallet/psbt", "wallet/node", "store", "store/memory", "store/sqlite", "store/storetest", "payer", "payee", "watch", "watch/tower",
 	"paywall", "download", "download/downloadtest",
 }
 
