@@ -111,7 +111,7 @@ func (c *Channel) SignState(key *btcec.PrivateKey, s State) ([]byte, error) {
 	if err := c.owns(key, s.Sender); err != nil {
 		return nil, err
 	}
-	return c.signFlagged(key, digest, halfFlag(s.Rest))
+	return c.signFlagged(key, s.Sender, digest, halfFlag(s.Rest))
 }
 
 // VerifyState checks a half-signature of a state: exactly the expected flag,
@@ -143,9 +143,9 @@ func (c *Channel) VerifyHalf(rest int64, sig []byte) error {
 	return c.VerifyState(State{Rest: rest}, sig)
 }
 
-// signFlagged is a signature in wire form.
-func (c *Channel) signFlagged(key *btcec.PrivateKey, digest []byte, flag txscript.SigHashType) ([]byte, error) {
-	sig, err := c.kind.sign(key, digest)
+// signFlagged is a side's signature in wire form.
+func (c *Channel) signFlagged(key *btcec.PrivateKey, by Side, digest []byte, flag txscript.SigHashType) ([]byte, error) {
+	sig, err := c.kind.sign(key, c.senderKey(by), digest)
 	if err != nil {
 		return nil, err
 	}

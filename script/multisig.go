@@ -31,7 +31,7 @@ func multisigScript(k1, k2 *btcec.PublicKey) ([]byte, error) {
 
 func (m *multisig) outputScript() []byte { return m.output }
 
-func (m *multisig) sign(key *btcec.PrivateKey, digest []byte) ([]byte, error) {
+func (m *multisig) sign(key *btcec.PrivateKey, _ *btcec.PublicKey, digest []byte) ([]byte, error) {
 	return signLowR(key, digest), nil
 }
 

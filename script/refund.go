@@ -105,7 +105,7 @@ func (c *Channel) SignRefund(payeeKey *btcec.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.signFlagged(payeeKey, digest, refundFlag)
+	return c.signFlagged(payeeKey, Payee, digest, refundFlag)
 }
 
 // VerifyRefundSig is the payer's check of the payee's signature of the refund.
@@ -140,7 +140,7 @@ func (c *Channel) Refund(payerKey *btcec.PrivateKey, payeeSig []byte, payoutScri
 	if err != nil {
 		return nil, 0, err
 	}
-	sig, err := c.signFlagged(payerKey, digest, c.kind.whole())
+	sig, err := c.signFlagged(payerKey, Payer, digest, c.kind.whole())
 	if err != nil {
 		return nil, 0, err
 	}

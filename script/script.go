@@ -119,7 +119,7 @@ type construction interface {
 	// digest is what a signature of input i commits to.
 	digest(tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher, p path, flag txscript.SigHashType) ([]byte, error)
 	// sign and verify are the signature scheme; signatures are without the flag.
-	sign(key *btcec.PrivateKey, digest []byte) ([]byte, error)
+	sign(key *btcec.PrivateKey, pub *btcec.PublicKey, digest []byte) ([]byte, error)
 	verify(key *btcec.PublicKey, digest, sig []byte) error
 	// complete puts signatures, in wire form, into an input.
 	complete(in *wire.TxIn, p path, payerSig, payeeSig []byte) error

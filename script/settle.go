@@ -238,7 +238,7 @@ func sign(tx *wire.MsgTx, ordered []Claim, extra Extra) error {
 		if err != nil {
 			return err
 		}
-		sig, err := c.Channel.signFlagged(c.PayeeKey, digest, kind.whole())
+		sig, err := c.Channel.signFlagged(c.PayeeKey, c.Sender.Other(), digest, kind.whole())
 		if err != nil {
 			return err
 		}

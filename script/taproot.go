@@ -140,8 +140,8 @@ func (t *taproot) digest(tx *wire.MsgTx, i int, prev txscript.PrevOutputFetcher,
 	return txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), flag, tx, i, prev, u)
 }
 
-func (t *taproot) sign(key *btcec.PrivateKey, digest []byte) ([]byte, error) {
-	sig, err := curve.SignSchnorr(key, digest)
+func (t *taproot) sign(key *btcec.PrivateKey, pub *btcec.PublicKey, digest []byte) ([]byte, error) {
+	sig, err := curve.SignSchnorr(key, pub, digest)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrSignature, err)
 	}

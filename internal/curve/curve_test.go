@@ -37,7 +37,7 @@ func TestSameAnswers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sig, err := SignSchnorr(one, digest[:])
+		sig, err := SignSchnorr(one, one.PubKey(), digest[:])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestWrongStaysWrong(t *testing.T) {
 	Know(one)
 	Know(two)
 	digest, other := sha256.Sum256([]byte("digest")), sha256.Sum256([]byte("other"))
-	sig, err := SignSchnorr(one, digest[:])
+	sig, err := SignSchnorr(one, one.PubKey(), digest[:])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestNothingOfOthers(t *testing.T) {
 	forget(t)
 	one, two, digest := keyOf("one"), keyOf("two"), sha256.Sum256([]byte("digest"))
 	use := func() {
-		if _, err := SignSchnorr(one, digest[:]); err != nil {
+		if _, err := SignSchnorr(one, one.PubKey(), digest[:]); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Aggregate(one.PubKey(), two.PubKey()); err != nil {

@@ -27,7 +27,7 @@ func TestSameSignatures(t *testing.T) {
 		Know(key)
 		want, wantErr := schnorr.Sign(key, digest)
 		for range 2 {
-			got, err := SignSchnorr(key, digest)
+			got, err := SignSchnorr(key, key.PubKey(), digest)
 			if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(got.Serialize(), want.Serialize()) {
 				t.Fatalf("%v, %v: want %v, %v", got, err, want, wantErr)
 			}
