@@ -49,6 +49,10 @@ type ClientConfig struct {
 	Sleep func(ctx context.Context, d time.Duration) error
 	// Stall is how long a connection may be silent; default: a minute.
 	Stall time.Duration
+	// Compact lets vouchers, and the answers that they pay for, go over the compact
+	// transport where a provider offers it; HTTP is used where that does not get through.
+	// CloseIdle closes what is left of it.
+	Compact bool
 	// Rand is where Idempotency-Keys come from; default: crypto/rand.
 	Rand io.Reader
 	// Log is told what happens, never a secret; default: nothing.
@@ -64,6 +68,8 @@ type Client struct {
 	cfg   ClientConfig
 	net   *transport
 	keyOf func(ctx context.Context, id string) ([32]byte, error) // what both ends of a channel share
+
+	compacts compacts
 
 	mu     sync.Mutex
 	newest map[string]*Quoted  // by resource

@@ -155,11 +155,7 @@ func (c *Client) send(ctx context.Context, a ask) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		header, err := c.credential(ctx, a.id, q, a.payload, a.key, a.header)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := c.net.do(ctx, a.method, a.target, header)
+		resp, err := c.carry(ctx, a, q)
 		if err != nil {
 			return nil, err
 		}
@@ -173,6 +169,18 @@ func (c *Client) send(ctx context.Context, a ask) (*http.Response, error) {
 		}
 		c.cfg.Log.Debug("a fresh challenge is used", "url", a.target, "reason", err)
 	}
+}
+
+// carry sends a request once, over a compact connection where it can.
+func (c *Client) carry(ctx context.Context, a ask, q *Quoted) (*http.Response, error) {
+	if resp, err := c.compactly(ctx, a, q); resp != nil || err != nil {
+		return resp, err
+	}
+	header, err := c.credential(ctx, a.id, q, a.payload, a.key, a.header)
+	if err != nil {
+		return nil, err
+	}
+	return c.net.do(ctx, a.method, a.target, header)
 }
 
 func (c *Client) challengeFor(ctx context.Context, a ask) (*Quoted, error) {

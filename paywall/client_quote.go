@@ -20,6 +20,7 @@ type Quoted struct {
 	Request   bitcoin.Request
 	Offer     channel.Offer
 	Problem   *mpp.Problem // the body of the 402, for a person; may be nil
+	Compact   bool         // the provider speaks the compact transport here
 }
 
 // Raw is the challenge as it is saved with a channel: its JSON.
@@ -121,6 +122,7 @@ func (c *Client) challengeOf(resp *http.Response, at string, e Expect) (*Quoted,
 		if err != nil {
 			return nil, err
 		}
+		q.Compact = resp.Header.Get(HeaderCompact) == "1"
 		if err := e.check(q); err != nil {
 			return nil, err
 		}

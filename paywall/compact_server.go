@@ -3,7 +3,6 @@ package paywall
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -211,7 +210,7 @@ func (x *wire) serve(ws *websocket.Conn, hello helloFrame) {
 	ws.SetReadLimit(int64(most))
 	hello.version, hello.ones, hello.orders, hello.message = compactVersion, maxCompactOnes, maxOrders, uint64(most)
 	x.out.write, x.out.limit = sending(ctx, ws, x.cfg.Stall), maxDataFrame
-	x.key = compactKeys + hex.EncodeToString(hello.nonce[:])
+	x.key = nonceKey(hello.nonce)
 	x.mu.Lock()
 	x.ws, x.cancel = ws, cancel
 	late := x.stopped

@@ -37,6 +37,10 @@ type Config struct {
 	// one channel; defaults 512 and 16. A delivery that waits for a payment, or whose
 	// client takes next to nothing, gives way to one that does not.
 	MaxStreams, MaxPerChannel int
+	// MaxSockets is how many connections of the compact transport there may be, and
+	// MaxPerAddress how many from one client address, of an IPv6 address its /64;
+	// defaults 4,096 and 256.
+	MaxSockets, MaxPerAddress int
 	// PerSecond is how many requests a client address may make, of an IPv6 address its
 	// /64; default 200. One that charges something or raises what is paid does not
 	// count.
@@ -108,6 +112,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !client.take() {
 		w.Header().Set("Retry-After", "1")
 		fail(w, r, http.StatusTooManyRequests, "too many requests; nothing was charged for this one")
+		return
+	}
+	if paywall.WantsCompact(r) {
+		g.cfg.Paywall.Compact(w, r, g.compact())
 		return
 	}
 	select {
@@ -185,9 +193,10 @@ func cors(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Allow-Methods", allowed)
 	h.Set("Access-Control-Allow-Headers", "Authorization, Idempotency-Key, Accept-Payment, Range, If-Range, If-Match, If-None-Match")
-	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Payment-Receipt, Content-Range, ETag, Link, Accept-Ranges, Retry-After")
+	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Payment-Receipt, Content-Range, ETag, Link, Accept-Ranges, Retry-After, "+paywall.HeaderCompact)
 	h.Set("Access-Control-Max-Age", "86400")
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set(paywall.HeaderCompact, "1")
 }
 
 // fail writes a problem that has nothing to do with payment.
