@@ -84,6 +84,7 @@ type Capabilities struct {
 	FeeEstimates  bool // FeeRate follows the fee market; otherwise it is a fixed guess
 	RejectReasons bool // RejectError carries the node's own words
 	Packages      bool // can submit parent and child together
+	NoVersion3    bool // does not relay transactions of version 3 (TRUC, BIP 431), so that nothing of it may be
 }
 
 // Backend is a blockchain as Spillway sees it. Every method is safe for concurrent use, honours ctx and answers

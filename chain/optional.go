@@ -96,3 +96,17 @@ type PackageSubmitter interface {
 type ScriptWatcher interface {
 	WatchScripts(ctx context.Context, scripts ...[]byte) error
 }
+
+// ScriptHinter is a backend that finds a confirmed transaction, or what spends one's output, only by a script that is
+// paid: a light client, or a node without an index. What it was told here costs nothing until the next question.
+type ScriptHinter interface {
+	HintScripts(scripts ...[]byte)
+}
+
+// Hint tells a backend of scripts whose transactions it will be asked for, where it wants to know. Capabilities are
+// not needed for it: to all others it means nothing.
+func Hint(b any, scripts ...[]byte) {
+	if h, ok := b.(ScriptHinter); ok {
+		h.HintScripts(scripts...)
+	}
+}

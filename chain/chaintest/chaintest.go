@@ -1,5 +1,6 @@
-// Package chaintest is the suite that every backend of package chain passes. It drives a real chain through a
-// Fixture and looks at it through the Backend alone. It is for tests and never part of a program that ships.
+// Package chaintest is the suite that every backend of package chain passes, each as far as its Capabilities say: of
+// one without a mempool only what blocks hold is asked. It drives a real chain through a Fixture
+// and looks at it through the Backend alone. It is for tests and never part of a program that ships.
 package chaintest
 
 import (
@@ -108,7 +109,16 @@ func (s *suite) owner() *owner {
 	if err != nil {
 		s.Fatal(err)
 	}
+	chain.Hint(s.Backend, script)
 	return &owner{key, script}
+}
+
+// unconfirmed runs what only a backend with a mempool can know; what has no mempool shows blocks alone.
+func (s *suite) unconfirmed(check func()) {
+	s.Helper()
+	if s.Backend.Capabilities().Mempool {
+		check()
+	}
 }
 
 // payment is a transaction that a test makes.
@@ -200,10 +210,16 @@ func (s *suite) send(tx *wire.MsgTx) chainhash.Hash {
 	return tx.TxHash()
 }
 
-// refused wants a refusal, with words, and that the transaction is then unknown.
+// refused wants a refusal, with words, and that the transaction is then unknown. A backend that is not told why may
+// not be told at all.
 func (s *suite) refused(what string, tx *wire.MsgTx) {
 	s.Helper()
 	err := s.Backend.Broadcast(s.ctx, tx)
+	if err == nil && !s.Backend.Capabilities().RejectReasons {
+		s.settle()
+		s.missing(tx.TxHash())
+		return
+	}
 	var reject *chain.RejectError
 	if !errors.As(err, &reject) || !errors.Is(err, chain.ErrRejected) {
 		s.Fatalf("%s: want a RejectError, got %v", what, err)

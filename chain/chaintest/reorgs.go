@@ -56,12 +56,7 @@ func testReorg(s *suite) {
 		if depth == 1 {
 			fundedAt = c.first
 		}
-		s.at(c.funding.Hash, fundedAt)
-		s.at(id, 0)
-		s.spent(c.funding, id, 0, 0)
-		s.coins(c.a.script)
-		s.coins(c.b.script, chain.UTXO{Outpoint: wire.OutPoint{Hash: id}, Value: 99_500})
-		s.history(c.b.script, id)
+		s.undone(c, fundedAt)
 		s.mine(1)
 		h := s.tip().Height
 		if depth > 1 {
@@ -72,6 +67,32 @@ func testReorg(s *suite) {
 		s.spent(c.funding, id, 0, h)
 		s.coins(c.b.script, chain.UTXO{Outpoint: wire.OutPoint{Hash: id}, Value: 99_500, Height: h})
 	}
+}
+
+// undone wants a channel's spend out of every block, and its funding at a height, or out of every block for 0.
+func (s *suite) undone(c channel, fundedAt uint32) {
+	s.Helper()
+	id := c.spend.TxHash()
+	if !s.Backend.Capabilities().Mempool {
+		s.missing(id)
+		s.unspent(c.funding)
+		s.coins(c.b.script)
+		s.history(c.b.script)
+		if fundedAt == 0 {
+			s.missing(c.funding.Hash)
+			s.coins(c.a.script)
+		} else {
+			s.at(c.funding.Hash, fundedAt)
+			s.coins(c.a.script, chain.UTXO{Outpoint: c.funding, Value: 100_000, Height: fundedAt})
+		}
+		return
+	}
+	s.at(c.funding.Hash, fundedAt)
+	s.at(id, 0)
+	s.spent(c.funding, id, 0, 0)
+	s.coins(c.a.script)
+	s.coins(c.b.script, chain.UTXO{Outpoint: wire.OutPoint{Hash: id}, Value: 99_500})
+	s.history(c.b.script, id)
 }
 
 // testReorgDrops: what nobody sends again after a reorg is gone, and what spends from it too.

@@ -78,6 +78,7 @@ var (
 	_ chain.Backend       = (*Backend)(nil)
 	_ chain.HealthChecker = (*Backend)(nil)
 	_ chain.ScriptWatcher = (*Backend)(nil)
+	_ chain.ScriptHinter  = (*Backend)(nil)
 )
 
 // New makes a backend; it asks nobody yet. Errors: ErrConfig.
@@ -256,12 +257,13 @@ func (b *Backend) BlockHash(ctx context.Context, height uint32) (chainhash.Hash,
 
 // Capabilities implements chain.Backend: what one can do for sight and estimates, what all can do for the rest.
 func (b *Backend) Capabilities() chain.Capabilities {
-	c := chain.Capabilities{RejectReasons: true}
+	c := chain.Capabilities{RejectReasons: true, NoVersion3: true}
 	for _, m := range b.cfg.Members {
 		one := m.Backend.Capabilities()
 		c.Mempool = c.Mempool || one.Mempool
 		c.FeeEstimates = c.FeeEstimates || one.FeeEstimates
 		c.RejectReasons = c.RejectReasons && one.RejectReasons
+		c.NoVersion3 = c.NoVersion3 && one.NoVersion3
 	}
 	return c
 }
@@ -325,6 +327,13 @@ func (b *Backend) WatchScripts(ctx context.Context, scripts ...[]byte) error {
 		return struct{}{}, nil
 	})
 	return err
+}
+
+// HintScripts implements chain.ScriptHinter.
+func (b *Backend) HintScripts(scripts ...[]byte) {
+	for _, m := range b.cfg.Members {
+		chain.Hint(m.Backend, scripts...)
+	}
 }
 
 // Health implements chain.HealthChecker: it is stale when all are.
