@@ -30,7 +30,8 @@ type audit struct {
 	w     *world
 	payer map[string]channel.PayerRecord // as they are on the disks
 	payee map[string]channel.PayeeRecord
-	owner map[string]*buyer // of channels
+	read  map[place]decodedRecord // what was decoded last
+	owner map[string]*buyer       // of channels
 	pool  channel.Pool
 	pages map[string][]byte // of chunks that are charged
 
@@ -51,6 +52,19 @@ type audit struct {
 	back      comeback             // of payers that lost their disks
 }
 
+// place is a key of a bucket of a side's disk.
+type place struct {
+	p           *process
+	bucket, key string
+}
+
+// decodedRecord is a stored record, and what it says.
+type decodedRecord struct {
+	raw   string
+	payer channel.PayerRecord
+	payee channel.PayeeRecord
+}
+
 // goods is one chunk on one channel.
 type goods struct {
 	channel, file string
@@ -62,7 +76,7 @@ func newAudit(w *world) *audit {
 		w: w, payer: map[string]channel.PayerRecord{}, payee: map[string]channel.PayeeRecord{}, owner: map[string]*buyer{}, pages: map[string][]byte{},
 		back:     comeback{lost: map[string]bool{}, peak: map[string]uint64{}, closes: map[string]*channel.PayerClose{}, over: map[string]bool{}, keys: map[channel.Key]string{}},
 		verified: map[string]uint64{}, acked: map[string]uint64{}, delivered: map[goods]bool{}, worth: map[string]uint64{}, due: map[string]uint64{}, sighted: map[string]uint64{},
-		spent: map[string]time.Time{},
+		spent: map[string]time.Time{}, read: map[place]decodedRecord{},
 	}
 }
 
@@ -79,15 +93,14 @@ func (a *audit) saved(p *process, ops []store.Op) {
 	fresh := a.fresh(ops)
 	for _, op := range ops {
 		switch op.Bucket {
-		case bucketPayer:
-			var r channel.PayerRecord
-			a.decode(op, &r)
-			a.savedPayer(p, r)
-		case bucketPayee:
-			var r channel.PayeeRecord
-			a.decode(op, &r)
-			a.once(r, fresh)
-			a.savedPayee(r)
+		case bucketPayer, bucketPayee:
+			r := a.record(p, op)
+			if op.Bucket == bucketPayer {
+				a.savedPayer(p, r.payer)
+				continue
+			}
+			a.once(r.payee, fresh)
+			a.savedPayee(r.payee)
 		case bucketPool:
 			a.pool = channel.Pool{}
 			a.decode(op, &a.pool)
@@ -181,6 +194,23 @@ func (a *audit) readPages(open store.Store) {
 	for _, e := range entries {
 		a.pages[e.Key] = bytes.Clone(e.Value)
 	}
+}
+
+// record decodes a record, once for the same bytes.
+func (a *audit) record(p *process, op store.Op) decodedRecord {
+	at := place{p, op.Bucket, op.Key}
+	r := a.read[at]
+	if op.Value != nil && r.raw == string(op.Value) {
+		return r
+	}
+	r = decodedRecord{raw: string(op.Value)}
+	if op.Bucket == bucketPayer {
+		a.decode(op, &r.payer)
+	} else {
+		a.decode(op, &r.payee)
+	}
+	a.read[at] = r
+	return r
 }
 
 func (a *audit) decode(op store.Op, to any) {

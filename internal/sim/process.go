@@ -36,6 +36,7 @@ type process struct {
 func newProcess(w *world, name string) *process {
 	p := &process{w: w, name: name}
 	p.disk = &disk{p: p, inner: simdisk.New(w.rng)}
+	p.disk.inner.Shared = w.seed%8 != 0 // one run in eight shows who changes what it was given
 	p.link = &link{p: p, inner: simchain.NewFaulty(w.chain)}
 	return p
 }

@@ -48,6 +48,8 @@ type Hook func(n int, after bool, ops []store.Op) error
 type Disk struct {
 	// CommitHook is called at each commit; nil: nobody.
 	CommitHook Hook
+	// Shared gives readers the stored bytes themselves, not copies of their own: faster, for readers that change nothing.
+	Shared bool
 
 	mu       sync.Mutex
 	rng      *rand.Rand

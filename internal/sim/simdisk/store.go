@@ -42,7 +42,11 @@ func (d *Disk) entry(bucket, key string, e cell) (store.Entry, error) {
 		d.counts[Damaged]++
 		return store.Entry{}, fmt.Errorf("%w: simdisk: %s %s", store.ErrDamaged, bucket, key)
 	}
-	return store.Entry{Bucket: bucket, Key: key, Value: append(make([]byte, 0, len(e.value)), e.value...), Revision: e.rev}, nil
+	value := e.value[:len(e.value):len(e.value)]
+	if !d.Shared {
+		value = append(make([]byte, 0, len(e.value)), e.value...)
+	}
+	return store.Entry{Bucket: bucket, Key: key, Value: value, Revision: e.rev}, nil
 }
 
 // List implements store.Store.
