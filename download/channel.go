@@ -27,7 +27,7 @@ func (b *Buyer) choose(ctx context.Context, p *Plan, j *journal, avoid map[strin
 	var best *channel.PayerRecord
 	for i := range records {
 		r := &records[i]
-		if avoid[r.Terms.ID()] || !fits(p, j, *r) || best != nil && !better(j, *r, *best) {
+		if avoid[r.Terms.ID()] || !fits(p, j, *r) || best != nil && !better(p, j, *r, *best) {
 			continue
 		}
 		if gone, err := b.evicted(ctx, r.Terms.ID()); err != nil {
@@ -102,7 +102,7 @@ func fits(p *Plan, j *journal, r channel.PayerRecord) bool {
 	if r.Phase == channel.Prepared {
 		r.Phase = channel.Funding // where it will be once it is opened
 	}
-	left := needOf(&p.Manifest, j.Verified, paidIn(j, t.ID()))
+	left := needIn(&p.Manifest, p.wanted(), j.Verified, paidIn(j, t.ID()))
 	if r.CanBuy(left.msat) != nil {
 		return false
 	}
@@ -110,9 +110,16 @@ func fits(p *Plan, j *journal, r channel.PayerRecord) bool {
 	return channel.CeilSat(r.Owed+left.msat)+t.Dust() <= t.Capacity || left.least >= t.Dust()*1000
 }
 
-// better orders channels that fit: one that has chunks of this file paid, then
-// one that the provider has, then the one with the most left.
-func better(j *journal, a, b channel.PayerRecord) bool {
+// better orders channels that fit: the one in which the least is to be paid for what is
+// wanted, then one that has chunks of this file paid, then one that the provider has,
+// then the one with the most left.
+func better(p *Plan, j *journal, a, b channel.PayerRecord) bool {
+	cost := func(r channel.PayerRecord) uint64 {
+		return needIn(&p.Manifest, p.wanted(), j.Verified, paidIn(j, r.Terms.ID())).msat
+	}
+	if x, y := cost(a), cost(b); x != y {
+		return x < y
+	}
 	if x, y := j.use(a.Terms.ID()) != nil, j.use(b.Terms.ID()) != nil; x != y {
 		return x
 	}
@@ -237,7 +244,7 @@ func (r *run) open(ctx context.Context) error {
 	if fresh.Spent, err = r.b.spent(ctx, &r.j.journal, ""); err != nil {
 		return err
 	}
-	left := needOf(&r.p.Manifest, r.sink.Verified(), nil)
+	left := needIn(&r.p.Manifest, r.p.wanted(), r.sink.Verified(), nil)
 	fresh.LeftMsat, fresh.Missing = left.msat, left.bytes
 	if err := r.b.costNew(ctx, &fresh, left, rate); err != nil {
 		return err

@@ -89,7 +89,8 @@ func (r *run) price(n uint64) uint64 {
 func (r *run) only(n uint64) bool {
 	off, length := r.p.Manifest.ChunkRange(n)
 	v := r.verified()
-	return len(v.Missing(0, off)) == 0 && len(v.Missing(off+length, r.p.Manifest.Size)) == 0
+	within := r.p.wanted()
+	return len(v.Missing(within.Start, max(off, within.Start))) == 0 && len(v.Missing(min(off+length, within.End), within.End)) == 0
 }
 
 // prepare makes sure, before a chunk is asked for, that it could be paid within
@@ -280,7 +281,7 @@ func (r *run) payChunk(ctx context.Context, n uint64) error {
 	}
 	price := min(r.price(n), r.charged-min(r.charged, rec.Owed))
 	v := r.verified()
-	last := len(v.Missing(0, r.p.Manifest.Size)) == 0 && !r.others(n)
+	last := len(r.missing()) == 0 && !r.others(n)
 	next := r.j.clone()
 	next.Verified, next.LastPaid = r.unsettled(v, n, true), last
 	u := next.use(r.id)

@@ -80,12 +80,17 @@ type need struct {
 // needOf works out what is left, where a channel's paid chunks are free. A chunk
 // is left where any byte of it is missing.
 func needOf(m *content.Manifest, verified, paid *content.Ranges) need {
+	return needIn(m, content.Range{End: m.Size}, verified, paid)
+}
+
+// needIn is needOf of whole chunks that are wanted.
+func needIn(m *content.Manifest, within content.Range, verified, paid *content.Ranges) need {
 	n := need{least: m.LastChunkMsat}
 	if m.Chunks() > 1 {
 		n.least = min(n.least, m.ChunkMsat)
 	}
 	next := uint64(0) // the first chunk that was not counted yet
-	for _, gap := range verified.Missing(0, m.Size) {
+	for _, gap := range verified.Missing(within.Start, within.End) {
 		n.any = true
 		n.bytes += gap.Len()
 		first, last, err := m.ChunksTouched(gap.Start, gap.End-1)

@@ -144,6 +144,9 @@ type Want struct {
 	// is then where they are kept until all is paid. A repeat begins again from the
 	// first byte, with what is there already.
 	Stream io.Writer
+	// Part, where it is not empty, is all that is wanted of the file: the chunks that these
+	// bytes touch are bought, and it stays a part file. Stream gets these bytes alone.
+	Part content.Range
 	// Reserve is what else, in msat, a new channel should be able to pay: other
 	// files that will be bought in it.
 	Reserve uint64

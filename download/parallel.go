@@ -136,7 +136,7 @@ func (r *run) fitting(ctx context.Context) (next []uint64, update channel.Update
 		ahead += r.price(n)
 	}
 	m, most := &r.p.Manifest, rec.Signed*1000+credit(rec, r.p.Quote)
-	missing := r.verified().Missing(0, m.Size)
+	missing := r.missing()
 	for i, n := 0, uint64(0); i < len(missing) && len(r.flying)+len(next) < r.lim.Parallel; {
 		if n = max(n, missing[i].Start/m.ChunkBytes); n*m.ChunkBytes >= missing[i].End {
 			i++

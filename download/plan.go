@@ -82,7 +82,7 @@ func (b *Buyer) Plan(ctx context.Context, w Want, progress func(Event)) (*Plan, 
 	if err != nil {
 		return nil, err
 	}
-	h, err := b.load(ctx, &p.Manifest, p.URL, p.Path)
+	h, err := b.loadFor(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (p *Plan) place() (err error) {
 // read and compared with the root. Errors: ErrExists where another file has the
 // name and may not be replaced.
 func complete(ctx context.Context, p *Plan, progress func(Event)) (whole bool, err error) {
-	if p.Want.Stream != nil {
+	if p.Want.Stream != nil || p.isPart() {
 		return false, nil
 	}
 	info, err := os.Lstat(p.Path)
@@ -217,7 +217,7 @@ func (b *Buyer) cost(ctx context.Context, p *Plan, j *journal) error {
 		return err
 	}
 	p.Tip = tip.Height
-	if free := needOf(&p.Manifest, j.Verified, nil); !free.paid && (free.any || p.TotalMsat == 0) { // no channel is needed
+	if free := needIn(&p.Manifest, p.wanted(), j.Verified, nil); !free.paid && (free.any || p.TotalMsat == 0) { // no channel is needed
 		p.Missing = free.bytes
 		p.Spent, err = b.spent(ctx, j, "")
 		return err
@@ -229,7 +229,7 @@ func (b *Buyer) cost(ctx context.Context, p *Plan, j *journal) error {
 	if r != nil {
 		return b.costHere(ctx, p, j, *r)
 	}
-	left := needOf(&p.Manifest, j.Verified, nil)
+	left := needIn(&p.Manifest, p.wanted(), j.Verified, nil)
 	p.Missing, p.LeftMsat = left.bytes, left.msat
 	if p.Spent, err = b.spent(ctx, j, ""); err != nil {
 		return err
@@ -285,7 +285,7 @@ func pick(o channel.Offer, want script.Construction) (script.Construction, error
 
 // costHere is the cost with a channel that is open already.
 func (b *Buyer) costHere(ctx context.Context, p *Plan, j *journal, r channel.PayerRecord) (err error) {
-	left := needOf(&p.Manifest, j.Verified, paidIn(j, r.Terms.ID()))
+	left := needIn(&p.Manifest, p.wanted(), j.Verified, paidIn(j, r.Terms.ID()))
 	p.Missing, p.LeftMsat = left.bytes, left.msat
 	p.Channel, p.Construction, p.Capacity = r.Terms.ID(), r.Terms.Construction, r.Terms.Capacity
 	p.Expiry, p.MinimumCharge = r.Terms.Expiry, r.Terms.MinimumCharge

@@ -74,7 +74,7 @@ func (b *Buyer) Run(ctx context.Context, p *Plan, lim Limits, progress func(Even
 		}
 		defer func() { err = errors.Join(err, unlock()) }()
 	}
-	if r.j, err = b.load(ctx, &own.Manifest, own.URL, own.Path); err != nil {
+	if r.j, err = b.loadFor(ctx, &own); err != nil {
 		return nil, err
 	}
 	if !p.Complete {
@@ -149,7 +149,7 @@ func resize(part string, size uint64) bool {
 // payment is signed.
 func (r *run) buy(ctx context.Context) error {
 	m := &r.p.Manifest
-	if len(r.verified().Missing(0, m.Size)) == 0 {
+	if len(r.missing()) == 0 {
 		return r.lastIfDue(ctx)
 	}
 	ready := false
@@ -157,7 +157,7 @@ func (r *run) buy(ctx context.Context) error {
 		if err := r.settleLanded(ctx); err != nil {
 			return err
 		}
-		gaps := r.verified().Missing(0, m.Size)
+		gaps := r.missing()
 		if len(gaps) == 0 {
 			return r.lastIfDue(ctx)
 		}
@@ -320,7 +320,10 @@ func (r *run) finish(ctx context.Context) (again bool, err error) {
 		if err := r.passOn(ctx); err != nil {
 			return false, err
 		}
-		return r.out.at() < r.p.Manifest.Size, nil
+		return r.out.at() < r.p.end(), nil
+	}
+	if r.p.isPart() {
+		return false, nil
 	}
 	return false, r.sink.Finish(r.p.Want.Replace)
 }

@@ -20,7 +20,7 @@ func (r *run) settle(ctx context.Context) (*Result, error) {
 		res.Bought, res.Reused = 0, r.p.Manifest.Size
 	}
 	if len(r.j.Uses) == 0 {
-		if r.j.rev > 0 { // all of it was given away
+		if r.j.rev > 0 && !r.p.isPart() { // all of it was given away
 			if err := r.b.drop(ctx, r.j); err != nil {
 				return nil, err
 			}

@@ -85,7 +85,7 @@ func (r *run) startStream(ctx context.Context) error {
 		return errors.New("download: this sink can't verify again what is in it, so it can't be streamed")
 	}
 	if r.out == nil {
-		r.out = &stream{w: r.p.Want.Stream}
+		r.out = &stream{w: r.p.Want.Stream, next: r.p.Want.Part.Start}
 	}
 	r.sink = &streamed{Sink: r.sink, rechecker: check, bao: nodes, to: r.out}
 	return r.passOn(ctx)
@@ -95,8 +95,8 @@ func (r *run) startStream(ctx context.Context) error {
 // out to be wrong it is fetched again.
 func (r *run) passOn(ctx context.Context) error {
 	for r.out != nil {
-		from, have, upto := r.out.at(), r.verified(), r.p.Manifest.Size
-		if !have.Contains(from, from+1) {
+		from, have, upto := r.out.at(), r.verified(), r.p.end()
+		if from >= upto || !have.Contains(from, from+1) {
 			return nil
 		}
 		if gaps := have.Missing(from, upto); len(gaps) > 0 {
@@ -155,7 +155,7 @@ func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
 // tidyStream forgets what was kept of a file that went to a pipe whole and is paid.
 func (r *run) tidyStream(ctx context.Context) error {
-	if r.p.Want.Stream == nil {
+	if r.p.Want.Stream == nil || r.p.isPart() {
 		return nil
 	}
 	if r.j.rev > 0 {

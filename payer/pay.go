@@ -38,7 +38,7 @@ func (p *Payer) PayRecord(ctx context.Context, id string, q Payment, lim channel
 				return next, nil, err
 			}
 			u = next.Newest()
-			return next, q.Ops, nil
+			return next, q.Ops, p.spend(h.record, next)
 		}
 		if q.Last {
 			next, u.Amount, err = next.PayLast(lim)
@@ -52,12 +52,20 @@ func (p *Payer) PayRecord(ctx context.Context, id string, q Payment, lim channel
 			return next, nil, err
 		}
 		u.Signature = next.Signature
-		return next, q.Ops, nil
+		return next, q.Ops, p.spend(h.record, next)
 	})
 	if err != nil {
 		return channel.Update{}, r, err // what is not saved as spent does not leave
 	}
 	return u, r, nil
+}
+
+// spend asks whether a payment may be made.
+func (p *Payer) spend(before, after channel.PayerRecord) error {
+	if p.cfg.Spend == nil || after.Signed <= before.Signed {
+		return nil
+	}
+	return p.cfg.Spend(after, after.Signed-before.Signed)
 }
 
 // sign adds the half-signature for the record's newest update, where it is missing and

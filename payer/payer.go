@@ -81,7 +81,12 @@ type Config struct {
 	// so T1, leaves for the first time. It has to make it durable: an error of its
 	// keeps the opening here.
 	Keep func(ctx context.Context, e Export) error
-	Log  *slog.Logger
+	// Spend, where it is set, has the last word on each payment, before it is saved: r is
+	// the channel with the payment in it, more (sat) what it signs beyond what was signed
+	// before. An error of its leaves everything as it was. It is asked while the channel is
+	// locked: it must not call back.
+	Spend func(r channel.PayerRecord, more uint64) error
+	Log   *slog.Logger
 	// Alarm, where it is set, is told of each channel that is stopped, while the channel
 	// is locked: it must not call back.
 	Alarm func(*channel.StoppedError)

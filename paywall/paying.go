@@ -7,8 +7,10 @@ import (
 	"math/bits"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/mpp/bitcoin"
@@ -62,6 +64,9 @@ type TransportConfig struct {
 	// MaxPerHost is the most that is signed to one origin by this transport, in sat,
 	// over all channels with it.
 	MaxPerHost uint64
+	// Left, where it is set, is what may still be signed to an origin, in sat, by whatever
+	// else counts; MaxPerHost stays the most.
+	Left func(origin string) uint64
 	// MaxPrepay is the most that is paid ahead of what has come, in sat; 0: nothing is.
 	MaxPrepay uint64
 	// Deposit is what is locked in a new channel, in sat; default: MaxPerHost and dust,
@@ -78,6 +83,9 @@ type TransportConfig struct {
 	// MaxBody is how many bytes of a request's body are kept to send it again, where
 	// the request cannot say it again itself; default 1 MiB.
 	MaxBody int64
+	// Stall is how long a stream of events may say nothing before it counts as broken and
+	// is gone on with; default a minute. Providers say something every 15 seconds.
+	Stall time.Duration
 	// Retries is how often a request without an answer, or an answer that broke off, is
 	// repeated; default 4.
 	Retries int
@@ -122,6 +130,7 @@ func NewTransport(cfg TransportConfig) (*Transport, error) {
 	if cfg.Retries <= 0 {
 		cfg.Retries = 4
 	}
+	byDefault(&cfg.Stall, time.Minute)
 	t := &Transport{cfg: cfg, c: cfg.Client, base: cfg.Base, accounts: map[string]*account{}}
 	if t.base == nil {
 		t.base = cfg.Client.net.http.Transport
@@ -200,7 +209,11 @@ func (a *account) left() uint64 {
 	for _, n := range a.signed {
 		sum += n
 	}
-	return a.limit - min(a.limit, sum)
+	left := a.limit - min(a.limit, sum)
+	if a.t.cfg.Left != nil {
+		left = min(left, a.t.cfg.Left(a.origin))
+	}
+	return left
 }
 
 func (a *account) limits(l *lane, prepay uint64) channel.Limits {
@@ -231,7 +244,7 @@ func tariffOf(q *Quoted) (tariff, error) {
 	switch {
 	case q.Request.Amount > channel.MaxSat || t.per == 0:
 		return t, misbehaved("its price is out of range")
-	case t.unit == bitcoin.UnitRequest || t.unit == bitcoin.UnitByte || t.unit == bitcoin.UnitChunk && t.unitBytes > 0:
+	case slices.Contains(units, t.unit) && (t.unit != bitcoin.UnitChunk || t.unitBytes > 0):
 		return t, nil
 	}
 	return t, fmt.Errorf("%w: it is sold by the %s, which an http.Client cannot count", ErrNotProvider, t.unit)
@@ -250,31 +263,32 @@ func (t tariff) cost(units uint64) uint64 {
 	return min(n, bitcoin.MaxMsat)
 }
 
-// body is what so many bytes of an answer cost, in msat.
-func (t tariff) body(bytes uint64) uint64 {
-	if t.unit == bitcoin.UnitChunk {
-		return t.cost((bytes + t.unitBytes - 1) / t.unitBytes)
-	}
-	return t.cost(bytes)
-}
-
 // first is what a request is charged before anything of its answer comes, in msat.
 func (t tariff) first() uint64 {
 	switch t.unit {
 	case bitcoin.UnitByte:
-		return t.cost(min(maxBlock, max(1, t.bytesFor(t.credit/4))))
+		if t.credit == 0 {
+			return t.cost(maxBlock)
+		}
+		return t.cost(min(maxBlock, max(1, t.buys(t.credit/4))))
 	}
 	return t.cost(1)
 }
 
-// bytesFor is how many units an amount (msat) buys.
-func (t tariff) bytesFor(msat uint64) uint64 {
+// buys is how many units an amount (msat) is the price of.
+func (t tariff) buys(msat uint64) uint64 {
 	hi, lo := bits.Mul64(msat, t.per)
 	if hi >= t.msat {
-		return maxBlock
+		return 1 << 53
 	}
 	n, _ := bits.Div64(hi, lo, t.msat)
-	return n
+	return min(n, 1<<53)
+}
+
+// ahead is what has to be paid before it comes, beyond the credit, in msat.
+func (t tariff) ahead() uint64 {
+	first := t.first()
+	return first - min(first, t.credit)
 }
 
 func (t *Transport) fail(target, id string, err error) error {
