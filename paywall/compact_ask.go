@@ -3,6 +3,7 @@ package paywall
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ func (x *Compact) ask(ctx context.Context, a ask, q *Quoted, v bitcoin.Voucher) 
 		in.leave()
 		return nil, err
 	}
+	resp.Request = requestOf(a)
 	return resp, nil
 }
 
@@ -73,6 +75,15 @@ func (in *incoming) head() (*http.Response, error) {
 	return in.resp, nil
 }
 
+// requestOf is what an answer says that it is for.
+func requestOf(a ask) *http.Request {
+	u, err := url.Parse(a.target)
+	if err != nil {
+		u = &url.URL{}
+	}
+	return &http.Request{Method: a.method, URL: u, Header: http.Header{}}
+}
+
 // payAlone sends an update that pays for nothing new, and waits until it is saved.
 func (x *Compact) payAlone(ctx context.Context, a ask, q *Quoted, u channel.Update) (*http.Response, error) {
 	if paid, _ := x.Acknowledged(a.id); paid < u.Amount { // else the bind has brought it
@@ -93,6 +104,6 @@ func (x *Compact) payAlone(ctx context.Context, a ask, q *Quoted, u channel.Upda
 	x.release(true)
 	return &http.Response{
 		Status: "204 No Content", StatusCode: http.StatusNoContent, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{mpp.HeaderReceipt: {text}}, Body: http.NoBody,
+		Header: http.Header{mpp.HeaderReceipt: {text}}, Body: http.NoBody, Request: requestOf(a),
 	}, nil
 }
