@@ -75,12 +75,16 @@ func (c *crowd) open(q *paywall.Quoted, capacity uint64) (string, error) {
 	return id, err
 }
 
+// purse is what a stranger locks at most, in sat: a payee that lies may want more than there is.
+const purse = 100_000_000_000
+
 func (c *crowd) quote() bool {
 	q, err := c.client.Quote(c.w.ctx, c.url(c.w.seller.files[0], 0), c.expect())
-	if err == nil {
-		c.q = q
+	if err != nil || q.Offer.MinDeposit > purse {
+		return false
 	}
-	return err == nil
+	c.q = q
+	return true
 }
 
 // flood opens some channels at once.

@@ -37,7 +37,7 @@ type lighthouse struct {
 	days   int          // how often it was
 
 	entries map[string]tower.Entry // as they are on its disk, by channel
-	missed  map[string]bool        // channels whose margin began while the payee was away
+	missed  map[string]uint64      // sat, what was held of the channels whose margin began while the payee was away
 	rungs   map[string]bool        // txids of all rungs that were ever on its disk
 }
 
@@ -47,7 +47,7 @@ const bucketTower = "tower/channel" // provider/txid:vout → tower.Entry
 const highestRung = 400
 
 func newLighthouse(w *world) *lighthouse {
-	t := &lighthouse{process: newProcess(w, "the tower"), entries: map[string]tower.Entry{}, missed: map[string]bool{}, rungs: map[string]bool{}}
+	t := &lighthouse{process: newProcess(w, "the tower"), entries: map[string]tower.Entry{}, missed: map[string]uint64{}, rungs: map[string]bool{}}
 	w.tower = t
 	t.start()
 	token, err := tower.AddProvider(w.ctx, t.disk, "seller", [32]byte{byte(w.seed), 7})
@@ -290,19 +290,23 @@ func (t *lighthouse) miss() {
 	}
 	tip := t.w.chain.Height()
 	for id, r := range t.w.audit.payee {
-		if !r.Phase.Final() && tip+1 >= r.Terms.Expiry-r.Terms.Margin {
-			t.missed[id] = true
+		if _, known := t.missed[id]; !known && !r.Phase.Final() && tip+1 >= r.Terms.Expiry-r.Terms.Margin {
+			t.missed[id] = uint64(t.entries[id].Amount)
 		}
 	}
 }
 
 // promised is the amount (sat) that is to be settled of a channel: what the payee
-// holds, or where it is not there, what its tower holds.
+// holds, or where it was not there, what its tower held when the margin began: what a
+// payee hands over that comes back later may come too late.
 func (t *lighthouse) promised(id string, paid uint64) uint64 {
-	if t == nil || !t.missed[id] {
+	if t == nil {
 		return paid
 	}
-	return min(paid, uint64(t.entries[id].Amount))
+	if held, missed := t.missed[id]; missed {
+		return min(paid, held)
+	}
+	return paid
 }
 
 // saved is told what the tower has committed: what it holds of a channel never falls,
