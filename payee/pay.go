@@ -36,7 +36,7 @@ type Receipt struct {
 	Fresh     uint64 // msat that this request was charged
 	Units     int    // items, or units of a line, that this request was charged for; what was charged before is free
 	Line      uint64 // msat that the request's line was charged in all its repeats
-	LineUnits uint64 // units of it
+	LineUnits uint64 // units that were charged for it; of a try: before it
 	Capacity  uint64 // sat
 	Phase     channel.Phase
 	Duplex    bool
@@ -160,7 +160,9 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 		return rec
 	}
 	if q.Try {
-		return got(out.Record), out.Refusal
+		rec := got(out.Record)
+		rec.LineUnits = a.line.had
+		return rec, out.Refusal
 	}
 	ops, err := p.chargeOps(ctx, h, q, a, out, pool, rev)
 	if err != nil {

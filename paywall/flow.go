@@ -67,6 +67,13 @@ func (f *Flow) Charge(ctx context.Context, units uint64, need func(bitcoin.NeedV
 	return f.to(ctx, f.units+units, need)
 }
 
+// chargeTo is Charge for where the delivery will be.
+func (f *Flow) chargeTo(ctx context.Context, units uint64, need func(bitcoin.NeedVoucher)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.to(ctx, units, need)
+}
+
 // to charges the delivery up to so many units in all; f.mu is held.
 func (f *Flow) to(ctx context.Context, units uint64, need func(bitcoin.NeedVoucher)) error {
 	f.units = units

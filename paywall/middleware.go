@@ -40,6 +40,12 @@ type MiddlewareConfig struct {
 	MaxRepeats int
 	// MaxWait bounds how long an answer pauses for a payment; default ten minutes.
 	MaxWait time.Duration
+	// Stall is how long a client may take nothing of what is sent, or send nothing of its
+	// request's body; default a minute.
+	Stall time.Duration
+	// KeepAlive is after how long a stream of events in which nothing happens says that it
+	// is alive; default 15 seconds.
+	KeepAlive time.Duration
 }
 
 // Middleware charges for a handler:
@@ -85,9 +91,9 @@ func NewMiddleware(cfg MiddlewareConfig) (func(http.Handler) http.Handler, error
 	if cfg.MaxRepeats <= 0 {
 		cfg.MaxRepeats = 3
 	}
-	if cfg.MaxWait <= 0 {
-		cfg.MaxWait = 10 * time.Minute
-	}
+	byDefault(&cfg.MaxWait, defaultWait)
+	byDefault(&cfg.Stall, time.Minute)
+	byDefault(&cfg.KeepAlive, 15*time.Second)
 	if cfg.Client == nil {
 		cfg.Client = clientOf
 	}
@@ -105,9 +111,17 @@ func NewMiddleware(cfg MiddlewareConfig) (func(http.Handler) http.Handler, error
 	}
 	w := &wall{cfg: cfg, rules: rules, quota: quota{most: cfg.FreePerDay, now: cfg.Server.cfg.Now}}
 	w.kept = kept{most: cfg.MaxAllKept, each: cfg.MaxKept, repeats: cfg.MaxRepeats, ttl: cfg.Server.cfg.TTL, now: cfg.Server.cfg.Now}
+	w.pasts = pasts{ttl: cfg.Server.cfg.TTL, now: cfg.Server.cfg.Now}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(rw, r, next) })
 	}, nil
+}
+
+// byDefault sets what is not set.
+func byDefault(d *time.Duration, most time.Duration) {
+	if *d <= 0 {
+		*d = most
+	}
 }
 
 // addRule adds a price under a pattern. Errors: where the pattern is none, or stands
@@ -134,6 +148,7 @@ type wall struct {
 	rules *http.ServeMux
 	quota quota
 	kept  kept
+	pasts pasts
 }
 
 // price is what a request costs. The rule is found by the path as a handler reads it,

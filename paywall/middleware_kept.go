@@ -77,13 +77,17 @@ type kept struct {
 type entry struct {
 	answer *answer
 	begun  time.Time
-	runs   int           // how often it was made
+	runs   int           // how often it was made since something was charged
 	done   chan struct{} // closed when nobody makes it
+	end    func()        // ends its making; nil: who asks again waits for it
 }
 
 // enter waits until nobody makes a delivery and returns what was kept of it, or nil: it
-// is to be made now, and leave has to be called. ok is false where it was made too often.
-func (k *kept) enter(ctx context.Context, name [32]byte) (a *answer, ok bool, err error) {
+// is to be made now, and leave has to be called. One that cannot be shared is ended. ok is
+// false where it was made too often. Errors: the context's, errBusy after most.
+func (k *kept) enter(ctx context.Context, name [32]byte, most time.Duration) (a *answer, ok bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errBusy)
+	defer cancel()
 	for {
 		k.mu.Lock()
 		k.expire()
@@ -105,24 +109,41 @@ func (k *kept) enter(ctx context.Context, name [32]byte) (a *answer, ok bool, er
 			k.mu.Unlock()
 			return a, ok || a != nil, nil
 		}
-		busy := e.done
+		busy, end := e.done, e.end
 		k.mu.Unlock()
+		if end != nil {
+			end()
+		}
 		select {
 		case <-ctx.Done():
-			return nil, false, ctx.Err()
+			return nil, false, context.Cause(ctx)
 		case <-busy:
 		}
 	}
 }
 
+// unshared says that a delivery which is being made cannot be shared: end ends it where
+// it is asked for again.
+func (k *kept) unshared(name [32]byte, end func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e := k.at[name]; e != nil && e.done != nil {
+		e.end = end
+	}
+}
+
 // leave ends the making of a delivery; made says whether something of it was charged,
-// and a is the whole answer, nil: it is not to be kept.
-func (k *kept) leave(name [32]byte, made bool, a *answer) {
+// more whether that was more than before, and a is the whole answer, nil: it is not to
+// be kept.
+func (k *kept) leave(name [32]byte, made, more bool, a *answer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e := k.at[name]
 	if e == nil {
 		return
+	}
+	if more {
+		e.runs = 0 // it has come further: a bad line is no abuse
 	}
 	if made {
 		e.runs++
@@ -132,7 +153,7 @@ func (k *kept) leave(name [32]byte, made bool, a *answer) {
 		k.all += a.size()
 	}
 	close(e.done)
-	e.done = nil
+	e.done, e.end = nil, nil
 	k.expire()
 }
 

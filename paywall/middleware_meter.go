@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spillway/spillway/mpp"
@@ -16,13 +17,17 @@ import (
 // writes is handed to the connection in blocks, each charged, durably, before it is
 // handed over. It can be flushed, and it pauses while the credit is used up.
 type meter struct {
-	wall  *wall
-	w     http.ResponseWriter
-	r     *http.Request
-	ctx   context.Context
-	price Price
-	grant *Grant
+	wall   *wall
+	w      http.ResponseWriter
+	r      *http.Request
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	price  Price
+	grant  *Grant
+	flow   *Flow
+	name   [32]byte // of the delivery
 
+	mu      sync.Mutex  // of all that follows: a clock writes too
 	header  http.Header // the handler's; what is sent is a copy from when it was decided
 	decided http.Header // nil: not yet
 	status  int
@@ -37,6 +42,11 @@ type meter struct {
 	lost    bool   // it became too long to be kept
 	err     error  // that ends the answer
 	whole   *answer
+	own     bool      // the handler sets the deadlines of its writes
+	stream  *stream   // nil: no stream of events
+	clock   *clock    // nil: not charged by the second
+	pulse   pulse     // of a stream or a clock
+	said    time.Time // when something was handed over last
 }
 
 // Header implements http.ResponseWriter.
@@ -45,6 +55,12 @@ func (m *meter) Header() http.Header { return m.header }
 // WriteHeader implements http.ResponseWriter. Informational headers go out at once,
 // uncharged; the final one with the first byte, or when the handler ends.
 func (m *meter) WriteHeader(status int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.decide(status)
+}
+
+func (m *meter) decide(status int) {
 	if m.decided != nil || m.sent {
 		return
 	}
@@ -58,6 +74,9 @@ func (m *meter) WriteHeader(status int) {
 		return
 	}
 	m.status, m.decided = status, m.header.Clone()
+	if m.chargeable() {
+		m.flows()
+	}
 	if n, err := strconv.ParseUint(m.decided.Get("Content-Length"), 10, 62); err == nil {
 		m.most = n
 	}
@@ -75,8 +94,10 @@ func (m *meter) copyHeader(from http.Header) {
 // what the payee's driver refuses, such as channel.ErrInsufficient where no payment
 // came in time.
 func (m *meter) Write(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.decided == nil && m.err == nil {
-		m.WriteHeader(http.StatusOK)
+		m.decide(http.StatusOK)
 	}
 	switch {
 	case m.err != nil:
@@ -85,6 +106,12 @@ func (m *meter) Write(p []byte) (int, error) {
 		return 0, http.ErrBodyNotAllowed
 	case m.decided.Get("Content-Length") != "" && m.written+uint64(len(p)) > m.most:
 		return 0, http.ErrContentLength
+	case m.stream != nil:
+		m.written += uint64(len(p))
+		if m.err = m.stream.write(p); m.err != nil {
+			return 0, m.err
+		}
+		return len(p), nil
 	}
 	done, block := 0, int(m.block())
 	for done < len(p) {
@@ -119,22 +146,53 @@ func (m *meter) hand(last bool) error {
 	if m.err != nil {
 		return m.err
 	}
-	if m.err = m.charge(last); m.err != nil {
-		return m.err
-	}
-	if !m.sent {
-		if m.err = m.sendHeader(last); m.err != nil {
+	if m.stream != nil {
+		if m.err = m.stream.split(); m.err != nil {
 			return m.err
 		}
 	}
-	if len(m.buf) == 0 {
+	if m.err = m.charge(last); m.err != nil {
+		return m.err
+	}
+	if m.err = m.give(m.buf, last); m.err != nil {
+		return m.err
+	}
+	m.buf = m.buf[:0]
+	if m.stream != nil {
+		m.stream.handed()
+	}
+	return nil
+}
+
+// give hands bytes that are charged to the connection, behind the header.
+func (m *meter) give(p []byte, last bool) error {
+	if !m.sent {
+		if err := m.sendHeader(last); err != nil {
+			return err
+		}
+	}
+	if len(p) == 0 {
 		return nil
 	}
-	m.handed += uint64(len(m.buf))
-	m.keep()
-	_, m.err = m.w.Write(m.buf)
-	m.buf = m.buf[:0]
-	return m.err
+	m.handed += uint64(len(p))
+	m.keep(p)
+	return m.put(p)
+}
+
+// put writes to the connection. A client that takes nothing ends the answer.
+func (m *meter) put(p []byte) error {
+	m.hurry()
+	m.said = time.Now()
+	_, err := m.w.Write(p)
+	return err
+}
+
+// hurry bounds how long what is written next may take.
+func (m *meter) hurry() {
+	if !m.own {
+		// not every writer can; those of net/http can
+		_ = http.NewResponseController(m.w).SetWriteDeadline(time.Now().Add(m.wall.cfg.Stall))
+	}
 }
 
 // charge charges the answer up to the end of the buffer.
@@ -142,28 +200,48 @@ func (m *meter) charge(last bool) error {
 	if !m.chargeable() {
 		return nil
 	}
-	units := m.price.units(m.handed + uint64(len(m.buf)))
-	if m.price.After != nil {
-		if units = m.units; !m.charged {
-			size := int64(-1)
-			if last {
-				size = int64(len(m.buf))
-			} else if m.most > 0 {
-				size = int64(m.most)
-			}
-			units = min(m.price.After(m.r, Answer{Status: m.status, Header: m.decided.Clone(), Size: size}), m.price.Msat)
-		}
+	units := uint64(0)
+	switch {
+	case m.price.After != nil:
+		units = m.after(last)
+	case m.clock != nil:
+		units = m.clock.units()
+	case m.stream != nil:
+		units = m.price.units(m.stream.at)
+	default:
+		units = m.price.units(m.handed + uint64(len(m.buf)))
 	}
+	return m.chargeTo(units)
+}
+
+// chargeTo charges so many units in all; m.units are where it stands.
+func (m *meter) chargeTo(units uint64) error {
 	if m.charged && units <= m.units {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(m.ctx, m.wall.cfg.MaxWait, errNoPayment)
-	defer cancel()
-	if err := m.grant.meter(ctx, units, nil); err != nil {
+	if err := m.flow.chargeTo(m.ctx, units, m.need); err != nil {
 		return err
+	}
+	if m.clock != nil {
+		m.clock.goOn()
 	}
 	m.charged, m.units = true, units
 	return nil
+}
+
+// after is what an answer costs whose price depends on it, in msat, which its line
+// counts.
+func (m *meter) after(last bool) uint64 {
+	if m.charged {
+		return m.units
+	}
+	size := int64(-1)
+	if last {
+		size = int64(len(m.buf))
+	} else if m.most > 0 {
+		size = int64(m.most)
+	}
+	return min(m.price.After(m.r, Answer{Status: m.status, Header: m.decided.Clone(), Size: size}), m.price.Msat)
 }
 
 // sendHeader sends the header as the handler decided it, with the receipt.
@@ -180,14 +258,15 @@ func (m *meter) sendHeader(last bool) error {
 	}
 	if h.Get("Content-Length") == "" && m.status != http.StatusNoContent && m.status != http.StatusNotModified {
 		switch {
-		case last && len(m.trailers()) == 0:
+		case last && len(m.trailers()) == 0 && m.stream == nil:
 			h.Set("Content-Length", strconv.Itoa(len(m.buf)))
-		case !last && m.chargeable():
+		case m.chargeable() && (!last || m.stream != nil):
 			h.Add("Trailer", mpp.HeaderReceipt) // what it came to in the end
 		}
 	}
 	m.sent = true
 	m.w.WriteHeader(m.status)
+	m.beat()
 	return nil
 }
 
@@ -215,24 +294,34 @@ func (m *meter) trailers() http.Header {
 }
 
 // keep copies what is handed over while it is short enough to be kept.
-func (m *meter) keep() {
-	if m.lost || int64(len(m.copy)+len(m.buf)) > m.wall.cfg.MaxKept {
-		m.lost, m.copy = true, nil
+func (m *meter) keep(p []byte) {
+	if m.lost || int64(len(m.copy)+len(p)) > m.wall.cfg.MaxKept {
+		if m.lost, m.copy = true, nil; m.pulse.stop == nil {
+			m.wall.kept.unshared(m.name, m.supersede) // nobody can wait for it
+		}
 		return
 	}
-	m.copy = append(m.copy, m.buf...)
+	m.copy = append(m.copy, p...)
 }
 
 // finish hands over the rest when the handler has ended. keep: it may be kept for
 // repeats.
 func (m *meter) finish(keep bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.decided == nil && m.err == nil {
-		m.WriteHeader(http.StatusOK)
+		m.decide(http.StatusOK)
 	}
 	// where the client went away before, the handler may have left out the rest
 	keep = keep && m.err == nil && m.ctx.Err() == nil
+	if m.stream != nil && m.err == nil {
+		m.err = m.stream.end()
+	}
 	err := m.hand(true)
 	m.complete(keep)
+	if err == nil && m.stream != nil {
+		err = m.stream.receipt()
+	}
 	if err != nil {
 		m.refuse(err)
 		return
@@ -245,6 +334,7 @@ func (m *meter) finish(keep bool) {
 			m.refuse(err)
 		}
 	}
+	m.hurry() // what is written behind us
 }
 
 // complete makes the answer one that can be kept, where all of it was charged.
@@ -263,12 +353,20 @@ func (m *meter) Flush() {
 
 // FlushError hands over what was written so far, for http.ResponseController.
 func (m *meter) FlushError() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.decided == nil && m.err == nil {
-		m.WriteHeader(http.StatusOK)
+		m.decide(http.StatusOK)
 	}
 	if err := m.hand(false); err != nil {
 		return err
 	}
+	return m.flush()
+}
+
+// flush has the connection send what it was given.
+func (m *meter) flush() error {
+	m.hurry()
 	err := http.NewResponseController(m.w).Flush()
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		m.err = err
@@ -283,6 +381,9 @@ func (m *meter) SetReadDeadline(at time.Time) error {
 
 // SetWriteDeadline is for http.ResponseController.
 func (m *meter) SetWriteDeadline(at time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.own = true
 	return http.NewResponseController(m.w).SetWriteDeadline(at)
 }
 

@@ -43,9 +43,11 @@ func (w *wall) sell(rw http.ResponseWriter, r *http.Request, next http.Handler, 
 	if !ok {
 		return
 	}
-	m := &meter{wall: w, w: rw, r: r, price: price, grant: grant, header: http.Header{}}
+	m := &meter{wall: w, w: rw, r: r, price: price, grant: grant, header: http.Header{}, name: grant.line.Resource}
+	m.flow = newFlow(grant, price, w.cfg.MaxWait)
 	defer m.end()
-	m.ctx = context.WithValue(r.Context(), buyerKey{}, Buyer{Channel: grant.Receipt.Channel, Price: price})
+	m.ctx, m.cancel = context.WithCancelCause(context.WithValue(r.Context(), buyerKey{}, Buyer{Channel: grant.Receipt.Channel, Price: price}))
+	defer m.cancel(nil)
 	inner = inner.WithContext(m.ctx)
 	inner.Header = inner.Header.Clone()
 	inner.Header.Del(mpp.HeaderCredential)
@@ -83,8 +85,8 @@ type rest struct {
 
 // deliver answers with what was kept for a repeat, or has the handler make it.
 func (w *wall) deliver(m *meter, r *http.Request, next http.Handler) {
-	name := m.grant.line.Resource
-	a, ok, err := w.kept.enter(r.Context(), name)
+	had := m.grant.Receipt.LineUnits
+	a, ok, err := w.kept.enter(r.Context(), m.name, w.cfg.MaxWait)
 	if err == nil && !ok {
 		err = errRepeated
 	}
@@ -98,21 +100,39 @@ func (w *wall) deliver(m *meter, r *http.Request, next http.Handler) {
 			m.price.After = func(*http.Request, Answer) uint64 { return a.units }
 		}
 	} else {
-		defer func() { w.kept.leave(name, m.charged, m.whole) }()
+		defer func() { w.kept.leave(m.name, m.charged, m.units > had, m.whole) }()
 	}
+	defer m.rest()
 	next.ServeHTTP(m, r)
 	m.finish(a == nil)
 }
 
+// after is what follows an event in a stream of them that was kept; all of it where
+// there is no such event.
+func (a *answer) after(id string) []byte {
+	if id == "" || !streamsEvents(a.header) {
+		return a.body
+	}
+	var cut events
+	at, found := 0, -1
+	_ = cut.feed(a.body, func(p piece) error {
+		if at += len(p.raw); p.last && p.hasID && p.id == id {
+			found = at
+		}
+		return nil
+	})
+	return a.body[max(found, 0):]
+}
+
 // ServeHTTP answers with what was kept.
-func (a *answer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (a *answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	for name, values := range a.header {
 		h[name] = values
 	}
 	w.WriteHeader(a.status)
-	if len(a.body) > 0 {
-		if _, err := w.Write(a.body); err != nil {
+	if body := a.after(r.Header.Get(headerLastEvent)); len(body) > 0 {
+		if _, err := w.Write(body); err != nil {
 			return // said by the writer
 		}
 	}

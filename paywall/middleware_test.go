@@ -298,7 +298,7 @@ func TestMiddlewareRefusesNonsense(t *testing.T) {
 	m := newMall(t, paywall.PerRequest(1), echo)
 	for name, cfg := range map[string]paywall.MiddlewareConfig{
 		"no server": {},
-		"unit":      {Server: m.wall, Price: paywall.Price{Msat: 1, Unit: "second"}},
+		"unit":      {Server: m.wall, Price: paywall.Price{Msat: 1, Unit: "parsec"}},
 		"chunk":     {Server: m.wall, Price: paywall.PerChunk(1, 0)},
 		"range":     {Server: m.wall, Price: paywall.PerRequest(1 << 63)},
 		"after":     {Server: m.wall, Price: paywall.Price{Msat: 1, Unit: bitcoin.UnitByte, After: func(*http.Request, paywall.Answer) uint64 { return 1 }}},

@@ -10,49 +10,48 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/spillway/spillway/mpp"
+	"github.com/spillway/spillway/mpp/bitcoin"
 )
 
 // idlePay is how long a read may wait before what was read so far is paid: other answers
 // on the channel may need the credit.
 const idlePay = 50 * time.Millisecond
 
-// idleMost is the longest between two such looks.
-const idleMost = 5 * time.Second
+// idleMost is the longest between two such looks, and secondMost where time is paid.
+const (
+	idleMost   = 5 * time.Second
+	secondMost = time.Second
+)
 
 func newHash() hash.Hash { return sha256.New() }
 
 // paidBody is the body of an answer that was paid. It pays as it is read where it is
 // charged by what is in it, and goes on where a connection breaks.
 type paidBody struct {
-	trip *trip
-	ctx  context.Context
-	resp *http.Response // that the caller has
-	cur  *http.Response // that is read now
-	body io.ReadCloser  // its own
-	hash hash.Hash      // of what was read
-
-	metered bool
-	free    uint64 // msat of the line that were in the ledger before
-	breaks  int    // in a row
-
-	mu      sync.Mutex // of what follows: a timer pays too
-	read    uint64     // bytes
-	entered uint64     // msat that are in the ledger
-	claims  uint64     // msat that are claimed and not in the ledger yet
-	failed  error      // why nothing more is paid
-	done    bool
+	trip   *trip
+	ctx    context.Context
+	resp   *http.Response // that the caller has
+	cur    *http.Response // that is read now
+	body   io.ReadCloser  // its own
+	hash   hash.Hash      // of what was read
+	read   uint64         // bytes of it
+	breaks int            // in a row
+	bill   *bill          // nil: it is paid already
+	events *eventReader   // nil: no stream of events that the payment speaks in
+	ended  bool
 }
 
 // Read implements io.Reader. Errors: io.EOF, the context's, *PaymentError where the
 // answer cannot be paid or gone on with.
 func (b *paidBody) Read(p []byte) (int, error) {
 	for {
-		stop := b.payWhenIdle()
-		n, err := b.body.Read(p)
-		stop()
+		n, err := b.next(p)
 		if n > 0 {
 			b.breaks = 0
 			b.hash.Write(p[:n])
+			b.read += uint64(n)
 			if failed := b.count(uint64(n)); failed != nil {
 				return n, b.fail(failed)
 			}
@@ -61,12 +60,7 @@ func (b *paidBody) Read(p []byte) (int, error) {
 		case err == nil || n > 0 && err != io.EOF:
 			return n, nil
 		case err == io.EOF:
-			for name, values := range b.cur.Trailer {
-				if b.resp.Trailer == nil {
-					b.resp.Trailer = http.Header{}
-				}
-				b.resp.Trailer[name] = values
-			}
+			b.trailers()
 			return n, b.end()
 		case b.ctx.Err() != nil:
 			return n, b.ctx.Err()
@@ -77,65 +71,77 @@ func (b *paidBody) Read(p []byte) (int, error) {
 	}
 }
 
+// next reads what comes next of the answer itself.
+func (b *paidBody) next(p []byte) (int, error) {
+	if b.events != nil {
+		return b.events.read(p)
+	}
+	return b.raw(p)
+}
+
+// raw reads what comes next over the connection.
+func (b *paidBody) raw(p []byte) (int, error) {
+	stop := b.payWhenIdle()
+	defer stop()
+	return b.body.Read(p)
+}
+
+// count counts bytes that were read, where bytes are charged. Events are counted as they
+// come.
+func (b *paidBody) count(n uint64) error {
+	if b.bill == nil || b.events != nil {
+		return nil
+	}
+	switch b.bill.cost.unit {
+	case bitcoin.UnitByte:
+		return b.bill.add(n)
+	case bitcoin.UnitChunk:
+		return b.bill.reached(chunks(b.read, b.bill.cost.unitBytes))
+	}
+	return b.bill.add(0)
+}
+
+func chunks(bytes, each uint64) uint64 { return (bytes + each - 1) / each }
+
 func (b *paidBody) fail(err error) error {
 	return b.trip.t.fail(b.trip.target, b.trip.lane.id, err)
 }
 
-// step is how much is read before it is paid, in msat: half of the credit.
-func (b *paidBody) step() uint64 { return b.trip.cost.credit / 2 }
-
-// due is what was read and is not in the ledger yet, in msat; b.mu is held.
-func (b *paidBody) due() uint64 {
-	msat := b.trip.cost.body(b.read)
-	msat -= min(msat, b.free)
-	return msat - min(msat, b.entered)
-}
-
-// count counts bytes that were read, and pays where enough has come.
-func (b *paidBody) count(n uint64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.read += n
-	if !b.metered || b.failed != nil || b.due() < max(b.step(), 1) {
-		return b.failed
+// trailers hands the trailers on, and takes the receipt among them.
+func (b *paidBody) trailers() {
+	for name, values := range b.cur.Trailer {
+		if b.resp.Trailer == nil {
+			b.resp.Trailer = http.Header{}
+		}
+		b.resp.Trailer[name] = values
 	}
-	return b.pay()
-}
-
-// pay enters what is due into the ledger, signs for it and sends it; b.mu is held.
-func (b *paidBody) pay() error {
-	due := b.due()
-	if due == 0 {
-		return nil
+	if b.bill != nil {
+		b.bill.trailing(b.cur.Trailer.Values(mpp.HeaderReceipt))
 	}
-	l := b.trip.lane
-	claimed := min(due, b.claims)
-	if err := l.owe(b.ctx, due, claimed); err != nil {
-		b.failed = err
-		return err
-	}
-	b.entered += due
-	b.claims -= claimed
-	l.push(b.trip.target, b.trip.expect)
-	return nil
 }
 
 // payWhenIdle pays for what was read where the next read takes long, and sends again
-// what did not get through: the provider may be waiting for it.
+// what did not get through: the provider may be waiting for it. A stream of events that
+// says nothing for too long is broken.
 func (b *paidBody) payWhenIdle() (stop func()) {
-	if !b.metered {
+	if b.bill == nil {
 		return func() {}
 	}
-	every := idlePay
+	every, most := idlePay, idleMost
+	if b.bill.cost.unit == bitcoin.UnitSecond {
+		most = secondMost
+	}
 	var timer *time.Timer
 	var mu sync.Mutex
-	over := false
+	begun, over := time.Now(), false
 	mu.Lock()
 	timer = time.AfterFunc(every, func() {
-		b.idle()
+		if !b.bill.idle() || b.events != nil && time.Since(begun) > b.trip.t.cfg.Stall {
+			_ = b.body.Close() // the read that waits ends, and says why
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		if every = min(2*every, idleMost); !over {
+		if every = min(2*every, most); !over {
 			timer.Reset(every)
 		}
 	})
@@ -148,77 +154,35 @@ func (b *paidBody) payWhenIdle() (stop func()) {
 	}
 }
 
-// idle is what is done while a read waits.
-func (b *paidBody) idle() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.done || b.failed != nil {
-		return
-	}
-	if b.due() == 0 {
-		if b.trip.lane.unsent() {
-			b.trip.lane.push(b.trip.target, b.trip.expect)
-		}
-		return
-	}
-	if b.pay() != nil {
-		_ = b.body.Close() // the read that waits ends, and says why
-	}
-}
-
 // end pays for the last of a body that came to its end.
 func (b *paidBody) end() error {
-	b.mu.Lock()
-	if b.done {
-		b.mu.Unlock()
+	if b.ended {
 		return io.EOF
 	}
-	b.done = true
-	var err error
-	if b.metered && b.failed == nil {
-		err = b.pay()
+	b.ended = true
+	if b.bill == nil {
+		b.trip.lane.ended(0)
+		return io.EOF
 	}
-	b.drop()
-	b.mu.Unlock()
-	b.trip.lane.ended(0)
-	if err != nil {
+	if _, err := b.bill.end(); err != nil {
 		return b.fail(err)
 	}
 	return io.EOF
 }
 
-// drop gives back what was claimed and did not come; b.mu is held.
-func (b *paidBody) drop() {
-	l := b.trip.lane
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.claims -= min(l.claims, b.claims)
-	b.claims = 0
-}
-
 // Close implements io.Closer. What was read is paid.
 func (b *paidBody) Close() error {
 	err := b.body.Close()
-	b.mu.Lock()
-	if b.done {
-		b.mu.Unlock()
-		return err
-	}
-	b.done = true
-	var failed error
-	left := uint64(0)
-	if b.metered {
-		if b.failed == nil {
-			failed = b.pay()
+	switch {
+	case b.ended:
+	case b.bill == nil:
+		b.trip.lane.ended(0)
+	default:
+		if failed := b.bill.leave(); failed != nil {
+			err = errors.Join(err, b.fail(failed))
 		}
-		left = max(b.trip.cost.credit, b.trip.cost.first())
 	}
-	b.drop()
-	b.mu.Unlock()
-	b.trip.lane.ended(left)
-	if failed != nil {
-		return errors.Join(err, b.fail(failed))
-	}
+	b.ended = true
 	return err
 }
 
@@ -229,12 +193,9 @@ func (b *paidBody) resume(why error) error {
 	if err := b.body.Close(); err != nil {
 		r.t.c.cfg.Log.Debug("a broken answer did not close", "error", err)
 	}
-	b.mu.Lock()
-	read, failed := b.read, b.failed
-	b.mu.Unlock()
 	switch {
-	case failed != nil:
-		return failed
+	case b.failed() != nil:
+		return b.failed()
 	case r.body == nil:
 		return fmt.Errorf("%w: %w", ErrBody, why)
 	case b.breaks >= r.t.cfg.Retries:
@@ -244,7 +205,10 @@ func (b *paidBody) resume(why error) error {
 		return err
 	}
 	b.breaks++
-	r.t.c.cfg.Log.Debug("an answer is gone on with", "url", r.target, "at", read, "reason", why)
+	r.t.c.cfg.Log.Debug("an answer is gone on with", "url", r.target, "at", b.read, "reason", why)
+	if r.after = ""; b.events != nil && !b.events.part {
+		r.after = b.events.last
+	}
 	l := r.lane
 	q, err := r.t.c.current(b.ctx, r.target, r.expect)
 	if err != nil {
@@ -254,7 +218,7 @@ func (b *paidBody) resume(why error) error {
 	if err != nil {
 		return err
 	}
-	if receipt == nil || r.lane != l || resp.StatusCode != b.resp.StatusCode {
+	if receipt == nil || r.lane != l || resp.StatusCode != b.resp.StatusCode || streamsEvents(resp.Header) != streamsEvents(b.resp.Header) {
 		if receipt != nil {
 			r.lane.answered(r.cost, true)
 			r.lane.ended(0)
@@ -265,14 +229,41 @@ func (b *paidBody) resume(why error) error {
 	l.answered(r.cost, false)
 	l.ended(0) // the first one is still counted
 	l.note(*receipt)
+	if b.bill != nil {
+		b.bill.reprice(r.cost)
+	}
 	b.cur, b.body = resp, resp.Body
-	return b.skip(read)
+	return b.goOn()
+}
+
+func (b *paidBody) failed() error {
+	if b.bill == nil {
+		return nil
+	}
+	b.bill.mu.Lock()
+	defer b.bill.mu.Unlock()
+	return b.bill.failed
+}
+
+// goOn finds the place in the answer as it comes again.
+func (b *paidBody) goOn() error {
+	if b.events != nil {
+		b.events.again(b.trip.after != "")
+		if b.trip.after != "" {
+			return nil
+		}
+	}
+	return b.skip(b.read)
 }
 
 // skip reads over what came before, and makes sure that it is the same.
 func (b *paidBody) skip(n uint64) error {
 	sum := newHash()
-	if _, err := io.CopyN(sum, b.body, int64(n)); err != nil {
+	var from io.Reader = b.body
+	if b.events != nil {
+		from = b.events
+	}
+	if _, err := io.CopyN(sum, from, int64(n)); err != nil {
 		if err == io.EOF {
 			return fmt.Errorf("%w: it is shorter", ErrReplaced)
 		}
@@ -283,6 +274,9 @@ func (b *paidBody) skip(n uint64) error {
 	}
 	if string(sum.Sum(nil)) != string(b.hash.Sum(nil)) {
 		return ErrReplaced
+	}
+	if b.events != nil {
+		b.events.replays = false
 	}
 	return nil
 }

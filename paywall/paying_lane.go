@@ -324,12 +324,13 @@ func (l *lane) claim(ctx context.Context, receipt bitcoin.Receipt, msat uint64) 
 	return n, nil
 }
 
-// owe puts msat into the ledger, of which claimed were claimed before, and signs for it.
-func (l *lane) owe(ctx context.Context, msat, claimed uint64) error {
+// owe puts msat into the ledger, of which claimed were claimed before, and signs for it,
+// and for so much ahead of what comes.
+func (l *lane) owe(ctx context.Context, msat, claimed, ahead uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.claims -= min(l.claims, claimed)
-	_, err := l.pay(context.WithoutCancel(ctx), payer.Payment{Verified: msat}, channel.CeilSat(l.debt))
+	_, err := l.pay(context.WithoutCancel(ctx), payer.Payment{Verified: msat, Ahead: ahead}, channel.CeilSat(l.debt))
 	return err
 }
 

@@ -109,6 +109,7 @@ type trip struct {
 	used   bool                          // the body is with the connection
 	lane   *lane
 	cost   tariff
+	after  string // id of the event behind which a stream goes on; "": the request's own
 }
 
 // rewindable makes sure that the body can be sent again, where it is short enough.
@@ -156,6 +157,9 @@ func (r *trip) send(ctx context.Context, more http.Header) (*http.Response, erro
 		out.Header.Set("Accept-Encoding", "identity") // bytes are counted as they are sent
 	}
 	out.Header.Set(mpp.HeaderIdempotencyKey, r.key)
+	if r.after != "" {
+		out.Header.Set(headerLastEvent, r.after)
+	}
 	for name, values := range more {
 		if name == mpp.HeaderCredential && r.req.Header.Get(name) != "" {
 			return nil, ErrAuthorization
@@ -331,7 +335,8 @@ func (r *trip) refused(resp *http.Response, a ask, q *Quoted) (*http.Response, e
 // read.
 func (r *trip) settle(ctx context.Context, resp *http.Response, receipt bitcoin.Receipt) (*http.Response, error) {
 	l := r.lane
-	byRequest := r.cost.unit == bitcoin.UnitRequest
+	stream := streamsEvents(resp.Header)
+	byRequest := r.cost.unit == bitcoin.UnitRequest || r.cost.unit == bitcoin.UnitEvent && !stream
 	msat := receipt.RequestMsat
 	if byRequest {
 		if most := r.cost.cost(1); msat == 0 && receipt.Units > 0 || msat > most {
@@ -340,18 +345,25 @@ func (r *trip) settle(ctx context.Context, resp *http.Response, receipt bitcoin.
 	}
 	claimed, err := l.claim(ctx, receipt, msat)
 	if err == nil && byRequest {
-		err = l.owe(ctx, claimed, claimed)
+		err = l.owe(ctx, claimed, claimed, 0)
 	}
 	l.answered(r.cost, false) // after it is in the ledger: who waits for credit finds it
 	if err != nil {
 		l.ended(0)
 		return nil, errors.Join(err, closeAnswer(resp.Body))
 	}
-	b := &paidBody{trip: r, ctx: ctx, resp: resp, cur: resp, body: resp.Body}
+	b := &paidBody{trip: r, ctx: ctx, resp: resp, cur: resp, body: resp.Body, hash: newHash()}
 	if !byRequest {
-		b.metered, b.free, b.claims = true, msat-claimed, claimed
+		b.bill = newBill(ctx, l, r.target, r.expect, r.cost, msat, claimed)
+		if stream {
+			b.events = newEventReader(b)
+			resp.Header.Del("Content-Length")
+			resp.ContentLength = -1
+		}
+		if stream && r.req.Header.Get(headerLastEvent) != "" {
+			b.bill.goesOn()
+		}
 	}
-	b.hash = newHash()
 	resp.Body = b
 	return resp, nil
 }

@@ -167,12 +167,17 @@ func (p Price) block() uint64 {
 	if p.Unit != bitcoin.UnitByte || p.Ahead {
 		return maxBlock
 	}
-	hi, lo := bits.Mul64(p.credit()/4, p.Per)
+	return min(max(p.buys(p.credit()/4), 1), maxBlock)
+}
+
+// buys is how many units an amount (msat) pays for.
+func (p Price) buys(msat uint64) uint64 {
+	hi, lo := bits.Mul64(msat, p.Per)
 	if hi >= p.Msat {
-		return maxBlock
+		return 1 << 53
 	}
 	n, _ := bits.Div64(hi, lo, p.Msat)
-	return min(max(n, 1), maxBlock)
+	return min(n, 1<<53)
 }
 
 // quote is the price as a challenge says it.
