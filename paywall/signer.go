@@ -250,8 +250,14 @@ func (s *Signer) open(ctx context.Context, a SignRequest, q *Quoted, cost uint64
 	if err != nil {
 		return "", err
 	}
-	if need := max(o.MinimumCharge, channel.CeilSat(cost)); need > left {
-		return "", fmt.Errorf("%w: a channel costs at least %d sat, %d sat are allowed", channel.ErrBudget, need, left)
+	if need := max(channel.CeilSat(cost), a.Required); need > left {
+		return "", fmt.Errorf("%w: this costs %d sat, %d sat are allowed", channel.ErrBudget, need, left)
+	}
+	// what a channel costs at least is due with its last update
+	if total, err := s.totalLeft(ctx, a, q); err != nil {
+		return "", err
+	} else if total < o.MinimumCharge {
+		return "", fmt.Errorf("%w: a channel costs at least %d sat, %d sat are allowed in all", channel.ErrBudget, o.MinimumCharge, total)
 	}
 	deposit := a.Deposit
 	if deposit == 0 {
@@ -360,11 +366,16 @@ func (s *Signer) payload(ctx context.Context, id string, a SignRequest, u channe
 	return p, err
 }
 
-// left is what may still be signed to the provider, in sat.
+// left is what this credential may add, in sat.
 func (s *Signer) left(ctx context.Context, a SignRequest, q *Quoted) (uint64, error) {
-	left := min(a.Max, channel.MaxSat)
+	total, err := s.totalLeft(ctx, a, q)
+	return min(a.Max, total), err
+}
+
+// totalLeft is what may still be signed to the provider in all, in sat.
+func (s *Signer) totalLeft(ctx context.Context, a SignRequest, q *Quoted) (uint64, error) {
 	if a.Total == 0 {
-		return left, nil
+		return channel.MaxSat, nil
 	}
 	records, err := s.c.cfg.Payer.Records(ctx)
 	if err != nil {
@@ -376,5 +387,5 @@ func (s *Signer) left(ctx context.Context, a SignRequest, q *Quoted) (uint64, er
 			total -= min(total, r.Signed)
 		}
 	}
-	return min(left, total), nil
+	return total, nil
 }

@@ -278,7 +278,7 @@ func (b *buyer) credential(ctx context.Context, s *paywall.Signer, f credentialF
 		Challenge: f.offer, URL: f.url, Key: f.key, Max: f.most, Total: f.all, Required: f.needed, Deposit: f.lock, Construction: kind,
 	})
 	if err != nil {
-		return err
+		return tellLimits(err)
 	}
 	if !b.app.out.json { // as it is: a person's separators would make another value of it
 		if _, err := fmt.Fprintln(b.app.out.stdout, got.Value); err != nil {
@@ -290,6 +290,22 @@ func (b *buyer) credential(ctx context.Context, s *paywall.Signer, f credentialF
 	out["cumulative_sat"], out["added_sat"], out["price_msat"] = got.Amount, got.Added, got.Price
 	out["idempotency_key"], out["expires"] = f.key, f.offer.Expires
 	return b.app.out.result(out)
+}
+
+// tellLimits says which of this command's flags a limit is.
+func tellLimits(err error) error {
+	f := *explain(err)
+	switch {
+	case errors.Is(err, channel.ErrBudget):
+		f.next = "Raise --max, or --total, if it is worth more to you."
+	case errors.Is(err, paywall.ErrDeposit):
+		f.next = "Name a --deposit that this provider takes."
+	case errors.Is(err, paywall.ErrChallengeOver):
+		f.exit, f.code, f.money, f.next = exitRefused, "challenge-over", noMoney, "Send the request again without a credential, and use the challenge that comes."
+	default:
+		return err
+	}
+	return &f
 }
 
 // endAll closes the channels with a provider: what was charged is paid, as far as it was
@@ -336,10 +352,11 @@ func (b *buyer) endOne(ctx context.Context, r channel.PayerRecord, f credentialF
 	if f.url != "" {
 		target = f.url
 	}
-	if r.Owed > 0 { // the minimum charge is a floor, paid with the last update where that is allowed
-		floor := channel.Limits{Budget: max(r.Signed, r.Terms.MinimumCharge)}
-		if f.most > 0 {
-			floor.Budget = min(floor.Budget, r.Signed+f.most)
+	if free := f.yes || b.app.regtest(); r.Owed > 0 && (f.most > 0 || free) {
+		// the minimum charge is a floor, paid with the last update where that is allowed
+		floor := channel.Limits{Budget: r.Signed + f.most}
+		if f.most == 0 {
+			floor.Budget = max(r.Signed, r.Terms.MinimumCharge)
 		}
 		if _, err := b.payer.Pay(ctx, r.Terms.ID(), payer.Payment{Last: true}, floor); err != nil && !errors.Is(err, channel.ErrBudget) {
 			return "", err
