@@ -132,8 +132,8 @@ func (w *world) inside(t *testing.T) (all []bad) {
 			file("payer/regtest/spillway.db", c.Input)(data)
 		}, "wallet", "balance")
 	}
-	for _, c := range badinput.Bytes("admin", []byte(`{"url":"http://127.0.0.1:1","token":"x"}`)) {
-		add("admin.json in the data folder", c.What, file("payee/regtest/admin.json", c.Input), "channels", "payback", w.id, "--amount=5sat")
+	for _, c := range badinput.Bytes("admin", []byte(`no socket at all`)) {
+		add("admin.sock in the data folder", c.What, file("payee/regtest/admin.sock", c.Input), "channels", "payback", w.id, "--amount=5sat")
 	}
 	return all
 }

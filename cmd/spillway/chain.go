@@ -173,10 +173,19 @@ func (a *app) alarm(al several.Alarm) {
 type chainState struct {
 	Height  uint32          `json:"height"`
 	Time    time.Time       `json:"time"`
-	Health  *chain.Health   `json:"health,omitempty"`
+	Health  *chainHealth    `json:"health,omitempty"`
 	Stale   string          `json:"stale,omitempty"`
 	Alarms  []several.Alarm `json:"alarms"`
 	Failure string          `json:"failure,omitempty"`
+}
+
+// chainHealth is how well the backend follows its network; see chain.Health.
+type chainHealth struct {
+	Headers uint32 `json:"headers_height"`
+	Syncing bool   `json:"syncing"`
+	Peers   int    `json:"peers"` // -1: not known
+	Oldest  uint32 `json:"oldest_height"`
+	Index   bool   `json:"index"`
 }
 
 // chainStateOf asks a backend how it is.
@@ -189,7 +198,7 @@ func (a *app) chainStateOf(ctx context.Context, b chain.Backend) chainState {
 	s.Height, s.Time = tip.Height, tip.Time
 	if h, ok := b.(chain.HealthChecker); ok && err == nil {
 		if health, err := h.Health(ctx); err == nil {
-			s.Health = &health
+			s.Health = &chainHealth{Headers: health.Headers, Syncing: health.Syncing, Peers: health.Peers, Oldest: health.Oldest, Index: health.Index}
 		} else {
 			s.Failure = err.Error()
 		}
@@ -208,7 +217,7 @@ func (a *app) chainStateOf(ctx context.Context, b chain.Backend) chainState {
 // tellChain says what a running provider's blockchain suffers from.
 func (a *app) tellChain(ctx context.Context) []several.Alarm {
 	var s chainState
-	if err := a.askProvider(ctx, "GET", "/chain", &s); err != nil {
+	if err := a.askProvider(ctx, "GET", "/v1/chain", &s); err != nil {
 		return nil // none runs
 	}
 	if s.Stale != "" {

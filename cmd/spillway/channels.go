@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/paywall"
@@ -62,6 +62,8 @@ type row struct {
 	Imported      bool   `json:"imported,omitempty"`      // payer: read back from an export, only refunded
 	Restored      bool   `json:"restored,omitempty"`      // payee: from before a restore, only settled
 	Stopped       string `json:"stopped,omitempty"`       // why: an invariant was violated
+	Sentence      string `json:"sentence,omitempty"`      // admin API: what the state means
+	Owed          uint64 `json:"owed_msat,omitempty"`     // admin API: charged and not paid
 }
 
 func payerRow(r channel.PayerRecord) row {
@@ -165,11 +167,7 @@ func (a *app) channelRows(ctx context.Context) ([]row, error) {
 				records[rec.Terms.ID()] = rec
 			}
 			return err
-		}, func(all []channel.PayeeRecord) {
-			for _, rec := range all {
-				rows = append(rows, payeeRow(rec))
-			}
-		})
+		}, func(all []row) { rows = append(rows, all...) })
 		if err != nil {
 			return nil, err
 		}
@@ -179,11 +177,13 @@ func (a *app) channelRows(ctx context.Context) ([]row, error) {
 
 // withStore reads the payer's store, or the provider's channels: from the
 // provider that runs, else from its folder.
-func (a *app) withStore(ctx context.Context, name string, asPayer func(*role) error, asPayee func([]channel.PayeeRecord)) (err error) {
+func (a *app) withStore(ctx context.Context, name string, asPayer func(*role) error, asPayee func([]row)) (err error) {
 	if name == "payee" {
-		var all []channel.PayeeRecord
-		err := a.askProvider(ctx, http.MethodGet, "/channels", &all)
+		all, err := a.listChannels(ctx)
 		if err == nil {
+			for i := range all {
+				all[i].Sentence, all[i].Owed = "", 0
+			}
 			asPayee(all)
 			return nil
 		} else if !errors.Is(err, errNoProvider) {
@@ -199,10 +199,15 @@ func (a *app) withStore(ctx context.Context, name string, asPayer func(*role) er
 		return asPayer(r)
 	}
 	all, err := payee.List(ctx, r.store)
-	if err == nil {
-		asPayee(all)
+	if err != nil {
+		return err
 	}
-	return err
+	rows := make([]row, len(all))
+	for i, rec := range all {
+		rows[i] = payeeRow(rec)
+	}
+	asPayee(rows)
+	return nil
 }
 
 // depths adds how deep each funding is, where the chain can be asked, and what a
@@ -317,8 +322,8 @@ func orNone(s string) string {
 }
 
 func (a *app) settleAsProvider(ctx context.Context, id string) error {
-	var b channel.Broadcast
-	err := a.askProvider(ctx, http.MethodPost, "/channels/settle?id="+url.QueryEscape(id), &b)
+	var b gateway.Settled
+	err := a.askProvider(ctx, http.MethodPost, channelPath(id, "settle"), &b)
 	if errors.Is(err, errNoProvider) {
 		return &failure{exit: exitUsage, code: "no-provider", message: err.Error(), money: "The channel stays as it is.",
 			next: "Start the provider with: spillway serve PATH, then close the channel; it also settles by itself before the expiry."}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -36,11 +37,8 @@ channel, or all three. What was charged and is not paid yet is named apart. Work
 while serve runs, and without it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains([]string{"day", "file", "channel", "all"}, by) {
-				return usagef("--by %q: day, file, channel or all", by)
-			}
-			if _, err := time.Parse("2006-01-02", since); since != "" && err != nil {
-				return usagef("--since %q: a day is wanted, such as 2026-11-21", since)
+			if err := checkEarnings(by, since); err != nil {
+				return err
 			}
 			if asCSV && a.out.json {
 				return usagef("--csv and --json are two forms: give one")
@@ -54,26 +52,51 @@ while serve runs, and without it.`,
 	return cmd
 }
 
+// checkEarnings refuses what nothing can be summed up by. Errors: of usage.
+func checkEarnings(by, since string) error {
+	if !slices.Contains([]string{"day", "file", "channel", "all"}, by) {
+		return usagef("--by %q: day, file, channel or all", clipped(by))
+	}
+	if _, err := time.Parse("2006-01-02", since); since != "" && err != nil {
+		return usagef("--since %q: a day is wanted, such as 2026-11-21", clipped(since))
+	}
+	return nil
+}
+
+// earned is what a provider earned, and where it stands.
+type earned struct {
+	By    string    `json:"by"`
+	Lines []earning `json:"lines"`
+	Msat  uint64    `json:"earned_msat"`
+	Paid  uint64    `json:"paid_sat"`
+	Owed  uint64    `json:"owed_msat"`
+}
+
+// earningsOf sums up what was charged from a day on, and all that was paid.
+func earningsOf(all []payee.Earned, records []channel.PayeeRecord, by, since string) earned {
+	e := earned{By: by}
+	e.Lines, e.Msat = sumEarnings(all, by, since)
+	for _, r := range records {
+		if r.Phase != channel.Abandoned && r.Phase != channel.Refunded {
+			e.Paid, e.Owed = e.Paid+r.Paid, e.Owed+r.Owed()
+		}
+	}
+	return e
+}
+
 func (a *app) earnings(ctx context.Context, by, since string, asCSV bool) error {
-	all, records, err := a.readEarnings(ctx)
+	if asCSV {
+		by = "all"
+	}
+	e, err := a.readEarnings(ctx, by, since)
 	if err != nil {
 		return err
 	}
 	if asCSV {
-		by = "all"
-	}
-	lines, total := sumEarnings(all, by, since)
-	if asCSV {
-		return a.earningsCSV(lines)
-	}
-	var paid, owed uint64
-	for _, r := range records {
-		if r.Phase != channel.Abandoned && r.Phase != channel.Refunded {
-			paid, owed = paid+r.Paid, owed+r.Owed()
-		}
+		return a.earningsCSV(e.Lines)
 	}
 	rows := [][]string{}
-	for _, l := range lines {
+	for _, l := range e.Lines {
 		what := l.Day
 		if by != "day" {
 			what += " " + l.File + " " + l.Channel
@@ -83,31 +106,30 @@ func (a *app) earnings(ctx context.Context, by, since string, asCSV bool) error 
 	for _, line := range table(rows) {
 		a.out.print("%s", line)
 	}
-	a.out.print("%s earned; in all channels %s paid, %s owed", money(total), money(paid*1000), money(owed))
-	return a.out.result(map[string]any{"by": by, "lines": lines, "earned_msat": total, "paid_sat": paid, "owed_msat": owed})
+	a.out.print("%s earned; in all channels %s paid, %s owed", money(e.Msat), money(e.Paid*1000), money(e.Owed))
+	return a.out.result(e)
 }
 
 // readEarnings asks the provider that runs, else reads its folder.
-func (a *app) readEarnings(ctx context.Context) (all []payee.Earned, records []channel.PayeeRecord, err error) {
-	err = a.askProvider(ctx, http.MethodGet, "/earnings", &all)
-	if err == nil {
-		return all, records, a.askProvider(ctx, http.MethodGet, "/channels", &records)
-	} else if !errors.Is(err, errNoProvider) || !a.exists("payee") {
-		if errors.Is(err, errNoProvider) {
-			err = nil // nothing was ever sold here
-		}
-		return nil, nil, err
+func (a *app) readEarnings(ctx context.Context, by, since string) (e earned, err error) {
+	err = a.askProvider(ctx, http.MethodGet, "/v1/earnings?"+url.Values{"by": {by}, "since": {since}}.Encode(), &e)
+	if !errors.Is(err, errNoProvider) {
+		return e, err
+	}
+	if !a.exists("payee") {
+		return earningsOf(nil, nil, by, since), nil // nothing was ever sold here
 	}
 	r, err := a.openFolder(ctx, "payee")
 	if err != nil {
-		return nil, nil, err
+		return e, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if all, err = payee.Earnings(ctx, r.store, ""); err != nil {
-		return nil, nil, err
+	all, err := payee.Earnings(ctx, r.store, since)
+	if err != nil {
+		return e, err
 	}
-	records, err = payee.List(ctx, r.store)
-	return all, records, err
+	records, err := payee.List(ctx, r.store)
+	return earningsOf(all, records, by, since), err
 }
 
 // sumEarnings sums up by what is wanted, from a day on.

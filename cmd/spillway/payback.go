@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -61,9 +59,8 @@ func (a *app) payback(ctx context.Context, id, amount, key string) error {
 		key = hex.EncodeToString(raw[:])
 		a.out.say("The key of this pay-back is %s. Should this command fail: give it again with --key %s, and nothing is paid back twice.", key, key)
 	}
-	q := url.Values{"id": {found.ID}, "msat": {strconv.FormatUint(msat, 10)}, "key": {key}}
 	var got gateway.Returned
-	err = a.askProvider(ctx, http.MethodPost, "/channels/payback?"+q.Encode(), &got)
+	err = a.tellProvider(ctx, http.MethodPost, channelPath(found.ID, "payback"), gateway.Payback{Msat: msat, Key: key}, &got)
 	if errors.Is(err, errNoProvider) {
 		return &failure{exit: exitUsage, code: "no-provider", message: err.Error(), money: "Nothing was paid back.",
 			next: "Start the provider with: spillway serve PATH, then pay back."}

@@ -183,7 +183,7 @@ func (a *app) startProxy(ctx context.Context, f proxyFlags, ready func(*provider
 	if err != nil {
 		return nil, err
 	}
-	if p.admin, err = startAdmin(r.dir, p.payee, p.walletAnswers(), a.out.logger()); err != nil {
+	if p.admin, err = startAdmin(r.dir, p.adminHandler(true, "")); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	if ready != nil {

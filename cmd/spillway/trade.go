@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/spillway/spillway/channel"
@@ -62,13 +60,22 @@ type tradeAnswer struct {
 	} `json:"failed,omitempty"`
 }
 
+// tradeWanted is what get --trade asks for.
+type tradeWanted struct {
+	Channel string `json:"channel_id"`
+	URL     string `json:"url"`
+	Budget  uint64 `json:"budget_sat"`
+	Root    string `json:"root,omitempty"` // only this content
+	Path    string `json:"path,omitempty"` // of the file to write
+	Dir     string `json:"dir,omitempty"`  // that it goes to, where there is no path
+}
+
 // trade buys a file of a peer, for get --trade. A failure is an answer too: the
 // command tells it as its own.
-func (p *provider) trade(ctx context.Context, q url.Values) (any, error) {
+func (p *provider) trade(ctx context.Context, q tradeWanted) (_ any, err error) {
 	var out tradeAnswer
-	budget, err := strconv.ParseUint(q.Get("budget"), 10, 64)
-	w := download.Want{URL: q.Get("url"), Path: q.Get("path"), Dir: q.Get("dir")}
-	if root := q.Get("root"); root != "" && err == nil {
+	w := download.Want{URL: q.URL, Path: q.Path, Dir: q.Dir}
+	if root := q.Root; root != "" {
 		var hash content.Hash
 		hash, err = content.ParseHash(root)
 		w.Root = &hash
@@ -78,7 +85,7 @@ func (p *provider) trade(ctx context.Context, q url.Values) (any, error) {
 	}
 	var got *download.Traded
 	if err == nil {
-		got, err = p.trades.Run(ctx, download.Trade{Channel: q.Get("channel"), Want: w, Budget: budget})
+		got, err = p.trades.Run(ctx, download.Trade{Channel: q.Channel, Want: w, Budget: q.Budget})
 	}
 	if err != nil {
 		f := explain(err)
@@ -124,19 +131,18 @@ func (a *app) getTrade(ctx context.Context, f getFlags, urls []string) error {
 	if err != nil {
 		return err
 	}
-	q := url.Values{"channel": {found.ID}, "url": {w.URL}, "budget": {strconv.FormatUint(min(lim.Budget, channel.MaxSat), 10)}, "root": {f.root}}
-	for name, path := range map[string]string{"path": w.Path, "dir": w.Dir} {
-		if path == "" {
+	q := tradeWanted{Channel: found.ID, URL: w.URL, Budget: min(lim.Budget, channel.MaxSat), Root: f.root, Path: w.Path, Dir: w.Dir}
+	for _, path := range []*string{&q.Path, &q.Dir} {
+		if *path == "" {
 			continue
 		}
-		if path, err = filepath.Abs(path); err != nil {
+		if *path, err = filepath.Abs(*path); err != nil {
 			return localError(err)
 		}
-		q.Set(name, path)
 	}
 	begin := time.Now()
 	var got tradeAnswer
-	err = a.askProvider(ctx, http.MethodPost, "/trade?"+q.Encode(), &got)
+	err = a.tellProvider(ctx, http.MethodPost, "/v1/trade", q, &got)
 	if errors.Is(err, errNoProvider) {
 		return &failure{exit: exitUsage, code: "no-provider", message: err.Error(), money: noMoney, next: "Start it with: spillway serve PATH"}
 	} else if err != nil {

@@ -78,19 +78,22 @@ func (a *app) orRunning(provider *bool, ask func(context.Context) error, open fu
 }
 
 func (a *app) runningAddress(ctx context.Context, print func(addr string) error) error {
-	var addr string
-	if err := a.askProvider(ctx, http.MethodPost, "/wallet/address", &addr); err != nil {
+	var got struct {
+		Address string `json:"address"`
+	}
+	if err := a.askProvider(ctx, http.MethodPost, "/v1/wallet/address", &got); err != nil {
 		return err
 	}
-	return print(addr)
+	return print(got.Address)
 }
 
 func (a *app) runningBalance(ctx context.Context) error {
-	var h holdings
-	if err := a.askProvider(ctx, http.MethodGet, "/wallet/balance", &h); err != nil {
+	var b balance
+	if err := a.askProvider(ctx, http.MethodGet, "/v1/wallet/balance", &b); err != nil {
 		return err
 	}
-	return a.printBalance("payee", h)
+	return a.printBalance("payee", holdings{Unsettled: b.Unsettled, Channels: b.Channels,
+		Balance: wallet.Balance{Confirmed: b.Confirmed, Unconfirmed: b.Unconfirmed, Reserved: b.Reserved, Spendable: b.Spendable}})
 }
 
 func (a *app) walletCreate(ctx context.Context, name string) error {

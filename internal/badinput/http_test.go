@@ -3,12 +3,12 @@ package badinput_test
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/internal/badinput"
 	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/internal/gateway/edgetest"
@@ -163,11 +163,10 @@ func (s *shop) challenges() (all []bad) {
 // has not its token, and saves nothing.
 func TestAdminRequests(t *testing.T) {
 	s := newShop(t)
-	h := gateway.Admin(s.Payee, "token", slog.New(slog.DiscardHandler), nil)
+	h := gateway.Admin(gateway.AdminConfig{Driver: s.Payee, Token: "token", Show: func(r channel.PayeeRecord) any { return r }})
 	catalogue := badinput.NewCatalogue("Bad requests to the operator's API, and the status of the answers.")
-	ask := func(group, what, method, path, auth, from string) {
-		r := httptest.NewRequest(method, path, nil)
-		r.RemoteAddr = from
+	ask := func(group, what, method, path, auth, body string) {
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
 		if auth != "" {
 			r.Header.Set("Authorization", auth)
 		}
@@ -179,26 +178,28 @@ func TestAdminRequests(t *testing.T) {
 		}
 		catalogue.Put(t, badinput.Case{Group: group, What: what}, fmt.Sprint(w.Code))
 	}
-	const here, token = "127.0.0.1:5", "Bearer token"
+	const token, back = "Bearer token", `{"amount_msat":5,"key":"k"}`
 	for _, auth := range []string{"", "Bearer", "Bearer ", "Bearer x", "bearer token", "Bearer token ", "Basic token", "token"} {
-		ask("token", fmt.Sprintf("%q", auth), "GET", "/channels", auth, here)
+		ask("token", fmt.Sprintf("%q", auth), "GET", "/v1/channels", auth, "")
 	}
-	for _, from := range []string{"192.0.2.1:5", "[2001:db8::1]:5", "x", "", "127.0.0.1"} {
-		ask("from", fmt.Sprintf("%q", from), "GET", "/channels", token, from)
+	for _, id := range []string{"%20", "x", s.id[:20], s.id + "0", strings.Repeat("0", 64) + ":0", "%00", "%ff"} {
+		ask("id", fmt.Sprintf("show %s", named(id, s.id)), "GET", "/v1/channels/"+id, token, "")
+		ask("id", "settle "+named(id, s.id), "POST", "/v1/channels/"+id+"/settle", token, "")
+		ask("id", "payback "+named(id, s.id), "POST", "/v1/channels/"+id+"/payback", token, back)
 	}
-	for _, id := range []string{"", "x", s.id[:20], s.id + "0", strings.Repeat("0", 64) + ":0", "%00", "%ff"} {
-		ask("id", fmt.Sprintf("show %s", named(id, s.id)), "GET", "/channels/show?id="+id, token, here)
-		ask("id", "settle "+named(id, s.id), "POST", "/channels/settle?id="+id, token, here)
-		ask("id", "payback "+named(id, s.id), "POST", "/channels/payback?msat=5&key=k&id="+id, token, here)
+	for _, body := range []string{"", "x", "{}", "[]", "null", back + back, `{"amount_msat":5,"key":"k","more":1}`, `{"amount_msat":5}`, `{"key":"k"}`, strings.Repeat(" ", 70000) + back} {
+		ask("payback", fmt.Sprintf("%.40q", body), "POST", "/v1/channels/"+s.id+"/payback", token, body)
 	}
-	for _, msat := range []string{"", "0", "-1", "1.5", "x", "18446744073709551616", "1e3"} {
-		ask("payback", fmt.Sprintf("msat %q", msat), "POST", "/channels/payback?key=k&id="+s.id+"&msat="+msat, token, here)
+	for _, msat := range []string{`""`, "0", "-1", "1.5", "x", "18446744073709551616", "1e400", "null"} {
+		ask("payback", "amount_msat "+msat, "POST", "/v1/channels/"+s.id+"/payback", token, `{"amount_msat":`+msat+`,"key":"k"}`)
 	}
-	ask("payback", "in a channel of one way", "POST", "/channels/payback?key=k&msat=5&id="+s.id, token, here)
-	ask("settle", "with nothing paid", "POST", "/channels/settle?id="+s.id, token, here)
-	for _, m := range [][2]string{{"POST", "/channels"}, {"GET", "/channels/settle?id=" + s.id}, {"GET", "/channels/payback"}, {"DELETE", "/channels/show?id=x"}, {"GET", "/nothing"}, {"GET", "/"}} {
-		path, _, _ := strings.Cut(m[1], "?")
-		ask("method or path", m[0]+" "+path, m[0], m[1], token, here)
+	ask("payback", "in a channel of one way", "POST", "/v1/channels/"+s.id+"/payback", token, back)
+	ask("settle", "with nothing paid", "POST", "/v1/channels/"+s.id+"/settle", token, "")
+	for _, limit := range []string{"0", "-1", "x", "1.5", "1000001", "99999999999999999999"} {
+		ask("list", "limit "+limit, "GET", "/v1/channels?limit="+limit, token, "")
+	}
+	for _, m := range [][2]string{{"POST", "/v1/channels"}, {"GET", "/v1/channels/ID/settle"}, {"GET", "/v1/channels/ID/payback"}, {"DELETE", "/v1/channels/ID"}, {"GET", "/nothing"}, {"GET", "/"}, {"GET", "/channels"}, {"GET", "/v1/../v1/channels"}, {"GET", "/v2/channels"}, {"OPTIONS", "/v1/channels"}} {
+		ask("method or path", m[0]+" "+m[1], m[0], strings.ReplaceAll(m[1], "ID", s.id), token, "")
 	}
 	catalogue.Check(t, "testdata/admin.txt", *update)
 }

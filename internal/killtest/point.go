@@ -132,7 +132,7 @@ func object(path string) string {
 	base := filepath.Base(path)
 	for _, of := range []struct{ suffix, name string }{
 		{".db-wal", "wal"}, {".db-shm", "shm"}, {".db-journal", "journal"}, {".db", "db"}, {".lock", "lock"},
-		{"seed", "seed"}, {"admin.json", "admin"}, {".bin", "file"},
+		{"seed", "seed"}, {"admin.sock", "admin"}, {".bin", "file"},
 	} {
 		if strings.HasSuffix(base, of.suffix) {
 			return of.name
