@@ -26,6 +26,7 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 )
@@ -334,3 +335,6 @@ func (n *Node) sign(tx *wire.MsgTx, values ...int64) {
 		in.Witness = w
 	}
 }
+
+// TipHash is the hash of the newest block, as it was mined.
+func (n *Node) TipHash() chainhash.Hash { return n.headers[len(n.headers)-1].BlockHash() }

@@ -143,6 +143,7 @@ func (s *Scanner) At(ctx context.Context, question func(View) error) error {
 	if err := s.load(); err != nil {
 		return err
 	}
+	var failed error
 	for range 8 {
 		tip, err := s.sync(ctx)
 		if err != nil {
@@ -151,28 +152,20 @@ func (s *Scanner) At(ctx context.Context, question func(View) error) error {
 		for _, pk := range s.hinted() {
 			s.track(pk, s.start(tip.Height))
 		}
-		if err := s.catchUp(ctx, tip); err != nil {
-			if errors.Is(err, errMoving) {
-				continue
-			}
-			return err
+		if err = s.catchUp(ctx, tip); err == nil {
+			err = question(View{s, tip})
 		}
-		err = question(View{s, tip})
-		if err != nil && !errors.Is(err, chain.ErrNotFound) && !errors.Is(err, errMoving) {
-			return err
-		}
-		if errors.Is(err, errMoving) {
-			continue
-		}
+		// What fails, or is not found, while the chain moves is asked again.
 		now, moved := s.cfg.Source.Tip(ctx)
 		if moved != nil {
 			return moved
 		}
-		if now.Hash == tip.Hash {
+		if now.Hash == tip.Hash && !errors.Is(err, errMoving) {
 			return err
 		}
+		failed = err
 	}
-	return unavailable("look through the chain", errMoving)
+	return fmt.Errorf("%w: look through the chain: %w (%v)", chain.ErrUnavailable, errMoving, failed)
 }
 
 // start is the height from which on a script is looked for.
