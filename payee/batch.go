@@ -260,6 +260,13 @@ func (p *Payee) saveAll(ctx context.Context, held []*held, records []channel.Pay
 		}
 		ops[i] = store.Op{Bucket: bucketChannel, Key: h.id, Value: value, Expect: h.rev}
 	}
+	for i, h := range held {
+		events, err := p.beside(&h.record, records[i])
+		if err != nil {
+			return fmt.Errorf("a settlement of %d channels was not saved: %w", len(held), err)
+		}
+		ops = append(ops, events...)
+	}
 	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
 		for _, h := range held {
 			p.doubt(h.id)
@@ -267,6 +274,7 @@ func (p *Payee) saveAll(ctx context.Context, held []*held, records []channel.Pay
 		return fmt.Errorf("a settlement of %d channels was not saved: %w", len(held), err)
 	}
 	for i, h := range held {
+		p.saved(&h.record, records[i])
 		h.record = records[i]
 		h.rev++
 		p.knows(h.id, h.rev, h.record)

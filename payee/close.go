@@ -24,7 +24,7 @@ func (p *Payee) Close(ctx context.Context, id string, q channel.CloseRequest) (*
 	if len(q.PayerNonce) != 66 {
 		return nil, fmt.Errorf("%w: a public nonce is 66 bytes, not %d", channel.ErrTerms, len(q.PayerNonce))
 	}
-	if err := h.record.Terms.VerifyUpdate(h.script, q.Update); err != nil {
+	if err := p.verify(h.record.Terms, h.script, q.Update); err != nil {
 		return nil, err
 	}
 	view, _, err := p.look(ctx, h.record.Terms, h.record.FundingTx)
@@ -116,7 +116,7 @@ func (p *Payee) Settle(ctx context.Context, id string, update *channel.Update, p
 		return nil, fmt.Errorf("%w: a duplex channel takes its states as payments", channel.ErrUnsupported)
 	}
 	if update != nil {
-		if err := next.Terms.VerifyUpdate(h.script, *update); err != nil {
+		if err := p.verify(next.Terms, h.script, *update); err != nil {
 			return nil, err
 		}
 		raised := false

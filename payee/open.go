@@ -99,7 +99,7 @@ func (p *Payee) open(ctx context.Context, o channel.Offer, op channel.Opening, r
 	if err := p.unused(ctx, t); err != nil {
 		return Opened{}, err
 	}
-	if err := t.VerifyUpdate(ch, op.Update); err != nil {
+	if err := p.verify(t, ch, op.Update); err != nil {
 		return Opened{}, err
 	}
 	if err := p.inTime(ctx, t, restored); err != nil {
@@ -160,12 +160,18 @@ func (p *Payee) store(ctx context.Context, r channel.PayeeRecord, view channel.V
 		return Opened{}, err
 	}
 	ops = append(ops, store.Op{Bucket: bucketChannel, Key: id, Value: value})
+	events, err := p.beside(nil, r)
+	if err != nil {
+		return Opened{}, fmt.Errorf("channel %s was not saved: %w", id, err)
+	}
+	ops = append(ops, events...)
 	if err := p.cfg.Store.Commit(ctx, ops...); errors.Is(err, store.ErrConflict) {
 		return Opened{}, fmt.Errorf("%w: another opening took its key first: %w", channel.ErrConflict, err)
 	} else if err != nil {
 		return Opened{}, fmt.Errorf("channel %s was not saved: %w", id, err)
 	}
 	p.observe(id, view)
+	p.saved(nil, r)
 	p.cfg.Log.Info("channel opened", "channel", id, "capacity_sat", r.Terms.Capacity, "phase", r.Phase)
 	return Opened{Record: r, Depth: view.Depth()}, nil
 }

@@ -70,7 +70,7 @@ func (p *Payee) Pay(ctx context.Context, q Request) (Receipt, error) {
 	}
 	defer h.unlock()
 	if q.Update != nil && !holds(h.record, *q.Update) {
-		if err := h.record.Terms.VerifyUpdate(h.script, *q.Update); err != nil {
+		if err := p.verify(h.record.Terms, h.script, *q.Update); err != nil {
 			return receipt(h.record, 0), err
 		}
 	}

@@ -112,6 +112,8 @@ type Config struct {
 	// Alarm, where it is set, is told of each channel that is stopped, while the channel
 	// is locked: it must not call back.
 	Alarm func(*channel.StoppedError)
+	// Observer, where it is set, is told of checks and of changes.
+	Observer Observer
 }
 
 // Payee is the driver. Its methods may be called from many goroutines: each

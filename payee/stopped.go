@@ -86,6 +86,12 @@ func (p *Payee) commit(ctx context.Context, h *held, next channel.PayeeRecord, m
 		return err
 	}
 	ops := append([]store.Op{{Bucket: bucketChannel, Key: h.id, Value: value, Expect: h.rev}}, more...)
+	before := p.shown(h.record)
+	events, err := p.beside(before, next)
+	if err != nil {
+		return fmt.Errorf("channel %s was not saved: %w", h.id, err)
+	}
+	ops = append(ops, events...)
 	if err := p.cfg.Store.Commit(ctx, ops...); err != nil {
 		p.doubt(h.id)
 		return fmt.Errorf("channel %s was not saved: %w", h.id, err)
@@ -93,5 +99,6 @@ func (p *Payee) commit(ctx context.Context, h *held, next channel.PayeeRecord, m
 	h.record = next
 	h.rev++ // what is there now may be another writer's already; see package store
 	p.knows(h.id, h.rev, next)
+	p.saved(before, next)
 	return nil
 }

@@ -128,6 +128,7 @@ type Pair struct {
 	Policy     channel.Policy
 	Credit     uint64                // msat
 	Kinds      []script.Construction // on offer; none: the payee's default
+	Observer   payee.Observer        // of the payee; nil: none
 	alarms     []error               // of channels that a side stopped
 	now        time.Time
 	starts     byte
@@ -220,7 +221,7 @@ func (p *Pair) RestartPayee() {
 	p.Payout = payout
 	p.Payee, err = payee.New(payee.Config{
 		Store: p.PayeeDisk, Keys: p.PayeeKeys, Chain: p.Chain, Network: "regtest", Payout: payout, Policy: p.Policy, Constructions: p.Kinds,
-		Dearest: func() uint64 { return Price }, Now: p.Now, Rand: p.dice(), Alarm: p.alarm,
+		Dearest: func() uint64 { return Price }, Now: p.Now, Rand: p.dice(), Alarm: p.alarm, Observer: p.Observer,
 	})
 	p.must(err)
 }
