@@ -114,7 +114,7 @@ func TestObserverOfABatch(t *testing.T) {
 	wantNil(t, p.StepPayee())
 	settling := 0
 	for _, change := range e.changes {
-		if strings.Contains(change, "> settling") {
+		if strings.HasPrefix(change, "open ") && strings.Contains(change, "> settling") {
 			settling++
 		}
 	}
