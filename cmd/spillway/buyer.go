@@ -70,7 +70,7 @@ func (a *app) newBuyer(r *role, web *http.Client) (_ *buyer, err error) {
 	b := &buyer{role: r, app: a, exports: filepath.Join(r.dir, exportsFolder), stop: func() {}}
 	b.payer, err = payer.New(payer.Config{
 		Store: r.store, Keys: r.keys, Wallet: r.wallet, Chain: r.chain, Network: a.flags.network,
-		Policy: a.policy(), Rand: rand.Reader, Keep: b.keepExport, Log: a.out.logger(), Alarm: a.stopAlarm,
+		Policy: a.policy(), Rand: rand.Reader, Keep: b.keepExport, Spend: a.spend, Log: a.out.logger(), Alarm: a.stopAlarm,
 	})
 	if err != nil {
 		return nil, err

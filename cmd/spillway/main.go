@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/internal/settings"
 )
 
@@ -62,10 +63,12 @@ type app struct {
 		chain                                             []string
 		json, quiet, verbose                              bool
 	}
-	config     *settings.File    // nil: there is none
-	origins    map[string]origin // of the flags that were set, by name
-	secret     *string           // the passphrase, once it was read: it may come from a pipe
-	chainTyped bool              // --chain was on the command line, where everybody on the machine sees it
+	config  *settings.File    // nil: there is none
+	origins map[string]origin // of the flags that were set, by name
+	// spend, where it is set before a buyer is opened, has the last word on its payments
+	spend      func(r channel.PayerRecord, more uint64) error
+	secret     *string // the passphrase, once it was read: it may come from a pipe
+	chainTyped bool    // --chain was on the command line, where everybody on the machine sees it
 }
 
 func (a *app) root() *cobra.Command {
@@ -107,7 +110,7 @@ Start with:  spillway demo`,
 	f.BoolVar(&a.flags.verbose, "verbose", false, "say more, on stderr")
 	f.StringVar(&a.flags.cpuprofile, "cpuprofile", "", "write where the time went to this file, for go tool pprof")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.proxyCommand(), a.getCommand(), a.openCommand(), a.credentialCommand(), a.lsCommand(), a.quoteCommand(), a.earningsCommand(),
+	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.proxyCommand(), a.payProxyCommand(), a.getCommand(), a.openCommand(), a.credentialCommand(), a.lsCommand(), a.quoteCommand(), a.earningsCommand(),
 		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.benchCommand(), a.configCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
 	checkTopics(root)
 	for _, c := range root.Commands() {
