@@ -65,8 +65,12 @@ func (p *Payee) Refund(ctx context.Context, id, key string, msat uint64) (Return
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return Returned{}, err
 	}
-	done := store.Op{Bucket: bucketReturned, Key: at, Value: strconv.AppendUint(nil, msat, 10)}
-	return p.sendBack(ctx, h, []store.Op{done}, func(r channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
+	ops, err := p.takenOff(ctx, id, nil, msat)
+	if err != nil {
+		return Returned{}, err
+	}
+	ops = append(ops, store.Op{Bucket: bucketReturned, Key: at, Value: strconv.AppendUint(nil, msat, 10)})
+	return p.sendBack(ctx, h, ops, func(r channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
 		return r.PayBack(msat, tip, lim)
 	})
 }
@@ -103,7 +107,11 @@ func (p *Payee) Reconcile(ctx context.Context, id string, ledger uint64) error {
 		marks.Clear(it)
 	}
 	p.cfg.Log.Info("withdrawn", "channel", id, "chunks", len(off), "was_msat", h.record.Charged, "charged_msat", next.Charged)
-	_, err = p.sendBack(ctx, h, marks.Ops(), func(_ channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
+	ops, err := p.takenOff(ctx, id, off, 0)
+	if err != nil {
+		return err
+	}
+	_, err = p.sendBack(ctx, h, append(ops, marks.Ops()...), func(_ channel.PayeeRecord, tip uint32, lim channel.DuplexLimits) (channel.PayeeRecord, bool, error) {
 		paid, due, err := next.PayBack(0, tip, lim)
 		if err != nil { // too late for a state: it is off the ledger all the same
 			return next, false, nil

@@ -190,8 +190,8 @@ func TestDuplexPayBackOnce(t *testing.T) {
 	before := len(p.PayeeDisk.Commits())
 	first, err := p.Payee.Refund(ctx, id, "order", 2*pairtest.Price)
 	wantNil(t, err)
-	if n := len(p.PayeeDisk.Commits()); n != before+1 || len(p.PayeeDisk.Commits()[before]) != 2 {
-		t.Fatalf("%d commits, the key and the record belong in one", n-before)
+	if n := len(p.PayeeDisk.Commits()); n != before+1 || len(p.PayeeDisk.Commits()[before]) != 3 {
+		t.Fatalf("%d commits, the key, the record and the day's entry belong in one", n-before)
 	}
 	for range 3 {
 		p.RestartPayee()
@@ -222,6 +222,15 @@ func TestDuplexPayBackOnce(t *testing.T) {
 	hand(t, p, id, got)
 	hand(t, p, id, first)
 	agree(t, p, id, 3_000, 3*pairtest.Price, 2)
+	entries, err := payee.Earnings(ctx, p.PayeeDisk, "")
+	wantNil(t, err)
+	var earned, back uint64
+	for _, e := range entries {
+		earned, back = earned+e.Msat, back+e.Back
+	}
+	if earned != 6*pairtest.Price || back != 3*pairtest.Price {
+		t.Errorf("%d msat earned and %d paid back, of 6 chunks and 3", earned, back)
+	}
 }
 
 // The payer's chunks are charged once each, and no more than the credit is lent.

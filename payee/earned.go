@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
+	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/store"
 )
 
@@ -19,13 +22,17 @@ const bucketEarned = "payee/earned"
 
 // Earned is what was charged for one resource on one channel on one day (UTC).
 type Earned struct {
-	Day      string `json:"day"`      // 2026-11-21
-	Channel  string `json:"channel"`  // id
-	Resource string `json:"resource"` // hex, Item.Resource
-	Name     string `json:"name"`     // what the seller called it; "" where it gave no name
-	Chunks   uint64 `json:"chunks"`   // that were charged
-	Msat     uint64 `json:"msat"`     // charged for them
+	Day      string `json:"day"`            // 2026-11-21
+	Channel  string `json:"channel"`        // id
+	Resource string `json:"resource"`       // hex, Item.Resource
+	Name     string `json:"name"`           // what the seller called it; "" where it gave no name
+	Chunks   uint64 `json:"chunks"`         // that were charged
+	Msat     uint64 `json:"msat"`           // charged for them
+	Back     uint64 `json:"back,omitempty"` // msat that were taken off again, or paid back, on that day
 }
+
+// PaidBack is the resource of what was paid back for no chunk in particular.
+const PaidBack = "paid-back"
 
 // earn adds what a request is charged for to the day's entries; the ops belong into
 // the commit of the charge. The channel is locked: nobody else writes its entries.
@@ -62,6 +69,34 @@ func (p *Payee) earn(ctx context.Context, id, name string, fresh []Item) (ops []
 	return ops, nil
 }
 
+// takenOff adds what is taken off or paid back to the day's entries: for chunks, or
+// with no charges msat for none in particular. The ops belong into the same commit.
+func (p *Payee) takenOff(ctx context.Context, id string, off []channel.Charge, msat uint64) (ops []store.Op, err error) {
+	sums := map[string]uint64{}
+	for _, c := range off {
+		sums[hex.EncodeToString(c.Resource)] += c.Price
+	}
+	if len(off) == 0 {
+		sums[PaidBack] = msat
+	}
+	day := p.cfg.Now().UTC().Format("2006-01-02")
+	for _, resource := range slices.Sorted(maps.Keys(sums)) {
+		key := day + "/" + id + "/" + resource
+		e, rev, err := p.earned(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		e.Day, e.Channel, e.Resource = day, id, resource
+		e.Back += sums[resource]
+		raw, err := json.Marshal(e)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, store.Op{Bucket: bucketEarned, Key: key, Value: raw, Expect: rev})
+	}
+	return ops, nil
+}
+
 // earned reads an entry; an empty one where there is none yet.
 func (p *Payee) earned(ctx context.Context, key string) (e Earned, rev uint64, err error) {
 	entry, err := p.cfg.Store.Get(ctx, bucketEarned, key)
@@ -77,7 +112,7 @@ func (p *Payee) earned(ctx context.Context, key string) (e Earned, rev uint64, e
 }
 
 // Earnings reads what was charged from a day on (2026-11-21; "": from the first),
-// sorted by day, channel and resource. What was charged is owed: whether it was paid
+// sorted by day, channel and resource, with what was paid back beside it. What was charged is owed: whether it was paid
 // stands in the channels' records. Errors: store.ErrDamaged, of the store.
 func Earnings(ctx context.Context, s Store, since string) ([]Earned, error) {
 	entries, err := s.List(ctx, bucketEarned, "")

@@ -62,6 +62,15 @@ func TestDuplexWithdrawn(t *testing.T) {
 			gone.Store(false) // on offer again: charged again
 			fetch(1)
 			resume(2_000_000)
+			earned, err := payee.Earnings(ctx, s.PayeeDisk, "")
+			must(t, err)
+			var sum, back uint64
+			for _, e := range earned {
+				sum, back = sum+e.Msat, back+e.Back
+			}
+			if sum != 3_000_000 || back != 1_000_000 {
+				t.Errorf("%d msat earned and %d taken off, want three chunks and one", sum, back)
+			}
 			s.Verified(id, 1_000_000)
 			if _, err := s.Client.Close(ctx, id, "", paywall.Expect{}); err != nil {
 				t.Fatal(err)

@@ -25,6 +25,7 @@ type earning struct {
 	Channel string `json:"channel,omitempty"`
 	Chunks  uint64 `json:"chunks"`
 	Msat    uint64 `json:"earned_msat"`
+	Back    uint64 `json:"paid_back_msat,omitempty"`
 }
 
 func (a *app) earningsCommand() *cobra.Command {
@@ -48,7 +49,7 @@ while serve runs, and without it.`,
 	}
 	cmd.Flags().StringVar(&by, "by", "day", "sum up by day, file or channel; all: by all three")
 	cmd.Flags().StringVar(&since, "since", "", "from this day on, such as 2026-11-21")
-	cmd.Flags().BoolVar(&asCSV, "csv", false, "write CSV with day, file, channel, chunks and msat")
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "write CSV with day, file, channel, chunks, msat and what was paid back")
 	return cmd
 }
 
@@ -68,6 +69,7 @@ type earned struct {
 	By    string    `json:"by"`
 	Lines []earning `json:"lines"`
 	Msat  uint64    `json:"earned_msat"`
+	Back  uint64    `json:"paid_back_msat,omitempty"` // taken off again, or paid back, in duplex channels
 	Paid  uint64    `json:"paid_sat"`
 	Owed  uint64    `json:"owed_msat"`
 }
@@ -75,7 +77,7 @@ type earned struct {
 // earningsOf sums up what was charged from a day on, and all that was paid.
 func earningsOf(all []payee.Earned, records []channel.PayeeRecord, by, since string) earned {
 	e := earned{By: by}
-	e.Lines, e.Msat = sumEarnings(all, by, since)
+	e.Lines, e.Msat, e.Back = sumEarnings(all, by, since)
 	for _, r := range records {
 		if r.Phase != channel.Abandoned && r.Phase != channel.Refunded {
 			e.Paid, e.Owed = e.Paid+r.Paid, e.Owed+r.Owed()
@@ -101,12 +103,20 @@ func (a *app) earnings(ctx context.Context, by, since string, asCSV bool) error 
 		if by != "day" {
 			what += " " + l.File + " " + l.Channel
 		}
-		rows = append(rows, []string{money(l.Msat), count(l.Chunks, "chunk"), printable(what), ""})
+		back := ""
+		if l.Back > 0 {
+			back = "less " + money(l.Back) + " paid back"
+		}
+		rows = append(rows, []string{money(l.Msat), count(l.Chunks, "chunk"), printable(what), back})
 	}
 	for _, line := range table(rows) {
 		a.out.print("%s", line)
 	}
-	a.out.print("%s earned; in all channels %s paid, %s owed", money(e.Msat), money(e.Paid*1000), money(e.Owed))
+	back := ""
+	if e.Back > 0 {
+		back = ", " + money(e.Back) + " of it paid back"
+	}
+	a.out.print("%s earned%s; in all channels %s paid, %s owed", money(e.Msat), back, money(e.Paid*1000), money(e.Owed))
 	return a.out.result(e)
 }
 
@@ -133,16 +143,18 @@ func (a *app) readEarnings(ctx context.Context, by, since string) (e earned, err
 }
 
 // sumEarnings sums up by what is wanted, from a day on.
-func sumEarnings(all []payee.Earned, by, since string) (lines []earning, total uint64) {
-	sums := map[earning]*earning{}
+func sumEarnings(all []payee.Earned, by, since string) (lines []earning, total, back uint64) {
+	sums, names := map[earning]*earning{}, map[string]string{payee.PaidBack: "(paid back)"}
+	for _, e := range all {
+		if e.Name != "" {
+			names[e.Resource] = e.Name
+		}
+	}
 	for _, e := range all {
 		if e.Day < since {
 			continue
 		}
-		name := e.Name
-		if name == "" {
-			name = e.Resource
-		}
+		name := cmp.Or(e.Name, names[e.Resource], e.Resource)
 		key := earning{Day: e.Day, File: name, Channel: e.Channel}
 		switch by {
 		case "day":
@@ -157,7 +169,8 @@ func sumEarnings(all []payee.Earned, by, since string) (lines []earning, total u
 			sums[key] = &line
 		}
 		sums[key].Chunks, sums[key].Msat = sums[key].Chunks+e.Chunks, sums[key].Msat+e.Msat
-		total += e.Msat
+		sums[key].Back += e.Back
+		total, back = total+e.Msat, back+e.Back
 	}
 	lines = make([]earning, 0, len(sums))
 	for _, l := range sums {
@@ -166,20 +179,20 @@ func sumEarnings(all []payee.Earned, by, since string) (lines []earning, total u
 	slices.SortFunc(lines, func(x, y earning) int {
 		return cmp.Or(cmp.Compare(x.Day, y.Day), cmp.Compare(x.File, y.File), cmp.Compare(x.Channel, y.Channel))
 	})
-	return lines, total
+	return lines, total, back
 }
 
 // earningsCSV writes CSV (RFC 4180). A name that a spreadsheet would take for a
 // formula is set behind an apostrophe.
 func (a *app) earningsCSV(lines []earning) error {
 	w := csv.NewWriter(a.out.stdout)
-	err := w.Write([]string{"day", "file", "channel", "chunks", "earned_msat"})
+	err := w.Write([]string{"day", "file", "channel", "chunks", "earned_msat", "paid_back_msat"})
 	for _, l := range lines {
 		file := l.File
 		if file != "" && (file[0] == '=' || file[0] == '+' || file[0] == '-' || file[0] == '@') {
 			file = "'" + file
 		}
-		err = errors.Join(err, w.Write([]string{l.Day, file, l.Channel, strconv.FormatUint(l.Chunks, 10), strconv.FormatUint(l.Msat, 10)}))
+		err = errors.Join(err, w.Write([]string{l.Day, file, l.Channel, strconv.FormatUint(l.Chunks, 10), strconv.FormatUint(l.Msat, 10), strconv.FormatUint(l.Back, 10)}))
 	}
 	w.Flush()
 	if err = errors.Join(err, w.Error()); err != nil {

@@ -10,6 +10,7 @@ import (
 
 // standing is what serve shows on a terminal.
 type standing struct {
+	earned               uint64 // msat, paid or owed, of all channels
 	paid, owed, exposure uint64 // sat, msat, msat: of channels that are not over
 	open                 uint64
 	deliveries           int
@@ -20,9 +21,13 @@ type standing struct {
 // open channel used up its credit and vanished.
 func standingOf(records []channel.PayeeRecord) (s standing) {
 	for _, r := range records {
+		if r.Phase != channel.Abandoned && r.Phase != channel.Refunded {
+			s.earned += r.Paid * 1000
+		}
 		if r.Phase.Final() {
 			continue
 		}
+		s.earned += r.Owed()
 		s.open++
 		s.paid += r.Paid
 		s.owed += r.Owed()
@@ -34,8 +39,8 @@ func standingOf(records []channel.PayeeRecord) (s standing) {
 }
 
 func (s standing) line(o *output) string {
-	return fmt.Sprintf("%s %s in open channels  owed %s  at risk at most %s  %s  %s, %s/s",
-		o.paint("1", "paid"), money(s.paid*1000), money(s.owed), money(s.exposure), count(s.open, "channel"),
+	return fmt.Sprintf("%s %s, %s of it in open channels  owed %s  at risk at most %s  %s  %s, %s/s",
+		o.paint("1", "earned"), money(s.earned), money(s.paid*1000), money(s.owed), money(s.exposure), count(s.open, "channel"),
 		deliveriesOf(s.deliveries), size(s.perSecond))
 }
 

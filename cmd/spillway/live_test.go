@@ -32,11 +32,11 @@ func TestStanding(t *testing.T) {
 	over := open
 	over.Phase = channel.Closed
 	s := standingOf([]channel.PayeeRecord{open, over, open})
-	if s.open != 2 || s.paid != 14 || s.owed != 4000 || s.exposure != 10_000 {
+	if s.earned != 3*7000+4000 || s.open != 2 || s.paid != 14 || s.owed != 4000 || s.exposure != 10_000 {
 		t.Errorf("%+v", s)
 	}
 	s.deliveries, s.perSecond = 1, 2048
-	if line := s.line(&output{}); !strings.HasPrefix(line, "paid 14 sat") || !strings.HasSuffix(line, "2 channels  1 delivery, 2.0 KiB/s") || strings.Contains(line, "\x1b") {
+	if line := s.line(&output{}); !strings.HasPrefix(line, "earned 25 sat, 14 sat of it in open channels") || !strings.HasSuffix(line, "2 channels  1 delivery, 2.0 KiB/s") || strings.Contains(line, "\x1b") {
 		t.Error(line)
 	}
 }
