@@ -66,9 +66,9 @@ func settle(t testing.TB, n *btcdtest.Node, c chain.Backend) {
 func TestSuite(t *testing.T) {
 	n := btcdtest.Start(t)
 	n.MineCoins(200)
+	c := open(t, n)
+	settle(t, n, c)
 	chaintest.Suite(t, func(t *testing.T) chaintest.Fixture {
-		c := open(t, n)
-		settle(t, n, c)
 		return chaintest.Fixture{
 			Backend: c, Params: &chaincfg.RegressionNetParams, Depths: []int{1, 2, 3, 8, 40},
 			Bounded: func(t testing.TB, floor, most int64) chain.Backend {
