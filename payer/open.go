@@ -101,10 +101,10 @@ func (p *Payer) fund(ctx context.Context, q OpenRequest, r channel.PayerRecord, 
 	return r, nil
 }
 
-// bindFunding puts T1 into the record of a channel that begins: its inputs are segwit,
-// one output is the channel's.
+// bindFunding puts T1 into the record of a channel that begins: its inputs are segwit
+// (where prevouts are given), one output is the channel's.
 func (p *Payer) bindFunding(q OpenRequest, r channel.PayerRecord, op channel.Opening, pk []byte, tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) (channel.PayerRecord, error) {
-	if err := script.CheckFundingInputs(tx, prevouts); err != nil {
+	if err := script.CheckFundingInputs(tx, prevouts); prevouts != nil && err != nil {
 		return r, fmt.Errorf("%w: %w", channel.ErrTerms, err)
 	}
 	found := false

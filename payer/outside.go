@@ -110,9 +110,11 @@ func decodeInvitation(e store.Entry) (v Invitation, err error) {
 }
 
 // Bind makes an invitation a channel: its funding is the transaction of another wallet,
-// which need not be signed. prevouts is what its inputs spend. Nothing has left; the
-// refund is held after Secure only. Where capacity is not the invitation's the output
-// holds what was paid, in sat, and the channel is of that size.
+// which need not be signed. prevouts is what its inputs spend; nil for one that is in a
+// block already, whose id nobody changes any more. Nothing has left; the refund is held
+// after Secure only. Where capacity is not the invitation's somebody paid another amount
+// (sat) to its script: the channel is of that size, if the payee takes it, and what is in
+// it comes back with the refund in any case.
 // Errors: ErrNoInvitation, channel.ErrTerms, of the store.
 func (p *Payer) Bind(ctx context.Context, pkScript []byte, capacity uint64, tx *wire.MsgTx, prevouts map[wire.OutPoint]*wire.TxOut) (channel.PayerRecord, error) {
 	e, err := p.cfg.Store.Get(ctx, bucketInvitation, hex.EncodeToString(pkScript))
@@ -126,7 +128,9 @@ func (p *Payer) Bind(ctx context.Context, pkScript []byte, capacity uint64, tx *
 		return channel.PayerRecord{}, err
 	}
 	q := v.request()
-	q.Capacity = capacity
+	if q.Capacity != capacity {
+		q.Capacity, q.Offer.MinDeposit, q.Offer.MaxDeposit = capacity, 0, channel.MaxSat
+	}
 	r := channel.PayerRecord{
 		Phase: channel.Prepared, KeyIndex: v.KeyIndex, Origin: v.Origin, Payee: v.Payee, RefundScript: v.Back, Offer: v.RawOffer, Unsigned: true,
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/mpp/bitcoin"
-	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/script"
 )
 
@@ -41,23 +40,7 @@ type OpenEvent struct {
 // The id comes back also with an error, once there is one: Reopen goes on from
 // there. Errors: channel.ErrTerms, wallet.ErrInsufficient, as Reopen.
 func (c *Client) Open(ctx context.Context, q *Quoted, construction script.Construction, capacity uint64, e Expect, progress func(OpenEvent)) (id string, err error) {
-	if !q.offers(string(construction)) {
-		return "", fmt.Errorf("%w: the provider offers no %s channels", channel.ErrTerms, construction)
-	}
-	raw, err := q.Raw()
-	if err != nil {
-		return "", err
-	}
-	r, err := c.cfg.Payer.Prepare(ctx, payer.OpenRequest{
-		Offer: q.Offer, RawOffer: raw, Construction: construction, Capacity: capacity,
-		Origin: q.URL, Payee: q.Request.Recipient,
-	})
-	if err != nil {
-		return "", err
-	}
-	id = r.Terms.ID()
-	tell(progress, OpenEvent{Stage: StagePrepared, Channel: id})
-	return id, c.Reopen(ctx, id, q.URL, e, progress)
+	return c.OpenAs(ctx, q, Opening{Construction: construction, Capacity: capacity}, e, progress)
 }
 
 func tell(progress func(OpenEvent), ev OpenEvent) {

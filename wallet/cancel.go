@@ -154,3 +154,12 @@ func (w *Wallet) passOn(ctx context.Context, tx *wire.MsgTx, from, to string) ([
 	}
 	return ops, nil
 }
+
+// Built reports whether this wallet built a transaction. Errors: of the store.
+func (w *Wallet) Built(ctx context.Context, txid chainhash.Hash) (bool, error) {
+	_, err := w.cfg.Store.Get(ctx, bucketTx, txid.String())
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -31,7 +31,7 @@ func TestBitcoind(t *testing.T) {
 	for _, script := range scripts {
 		t.Run(filepath.Base(script), func(t *testing.T) {
 			t.Parallel()
-			n := bitcoindtest.Start(t, "-txindex=0")
+			n := bitcoindtest.Start(t, "-txindex=0", "-disablewallet=0")
 			n.MineCoins(3)
 			ctx, stop := context.WithCancel(t.Context())
 			mined := make(chan struct{})
@@ -86,6 +86,7 @@ func playOnBitcoind(t *testing.T, n *bitcoindtest.Node, script string) {
 				ts.Check(err)
 				ts.Check(n.RPC(nil, "generatetodescriptor", blocks, "raw(51)"))
 			},
+			"nodewallet": nodeWalletCommand(n),
 			"accepted": func(ts *testscript.TestScript, _ bool, args []string) { judge.accepted(ts, args[0]) },
 		},
 	})

@@ -25,6 +25,7 @@ type buyer struct {
 	client  *paywall.Client
 	buy     *download.Buyer
 	exports string // folder that exports of channels are kept in; "": none
+	node    purse  // the node's wallet, where channels are funded from that; nil: the built-in one
 	// watcher is stepped by watch, and once more when a command is done
 	watcher *watch.Watch
 	stop    context.CancelFunc
@@ -32,14 +33,31 @@ type buyer struct {
 }
 
 // openBuyer opens the payer's folder.
-func (a *app) openBuyer(ctx context.Context) (*buyer, error) {
+func (a *app) openBuyer(ctx context.Context) (*buyer, error) { return a.openBuyerFrom(ctx, "") }
+
+// openBuyerFrom opens the payer's folder; from names the wallet that funds channels, as
+// --wallet does.
+func (a *app) openBuyerFrom(ctx context.Context, from string) (*buyer, error) {
+	named, err := a.nodeWalletName(from)
+	if err != nil {
+		return nil, err
+	}
 	r, err := a.openRole(ctx, "payer")
 	if err != nil {
 		return nil, err
 	}
-	b, err := a.newBuyer(r, paywall.DefaultHTTP())
+	var funds purse = r.wallet
+	if named != nil {
+		if funds, err = a.openNodeWallet(ctx, r, *named); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
+	b, err := a.newBuyerFrom(r, paywall.DefaultHTTP(), funds)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
+	}
+	if named != nil {
+		b.node = funds
 	}
 	if err := b.freeOrphans(ctx); err != nil {
 		a.out.say("coins that an earlier run had reserved were not looked at: %v", err)
@@ -66,10 +84,14 @@ func (b *buyer) freeOrphans(ctx context.Context) error {
 }
 
 // newBuyer wires a payer's drivers over its opened folder.
-func (a *app) newBuyer(r *role, web *http.Client) (_ *buyer, err error) {
+func (a *app) newBuyer(r *role, web *http.Client) (*buyer, error) {
+	return a.newBuyerFrom(r, web, r.wallet)
+}
+
+func (a *app) newBuyerFrom(r *role, web *http.Client, funds purse) (_ *buyer, err error) {
 	b := &buyer{role: r, app: a, exports: filepath.Join(r.dir, exportsFolder), stop: func() {}}
 	b.payer, err = payer.New(payer.Config{
-		Store: r.store, Keys: r.keys, Wallet: r.wallet, Chain: r.chain, Network: a.flags.network,
+		Store: r.store, Keys: r.keys, Wallet: funds, Chain: r.chain, Network: a.flags.network,
 		Policy: a.policy(), Rand: rand.Reader, Keep: b.keepExport, Spend: a.spend, Log: a.out.logger(), Alarm: a.stopAlarm,
 	})
 	if err != nil {
@@ -81,7 +103,7 @@ func (a *app) newBuyer(r *role, web *http.Client) (_ *buyer, err error) {
 		return nil, err
 	}
 	b.buy, err = download.New(download.Config{
-		Client: b.client, Payer: b.payer, Store: r.store, Chain: r.chain, Wallet: r.wallet, Network: a.flags.network, Policy: a.policy(),
+		Client: b.client, Payer: b.payer, Store: r.store, Chain: r.chain, Wallet: funds, Network: a.flags.network, Policy: a.policy(),
 		Locks: &download.FileLocks{Dir: filepath.Join(r.dir, "locks")}, Log: a.out.logger(),
 	})
 	return b, err
@@ -120,7 +142,7 @@ func (b *buyer) Close() error {
 // nothing is ever given.
 func (b *buyer) fillFromFaucet(ctx context.Context, need int64) error {
 	client, ok := b.chain.(*esplora.Client)
-	if !ok || !b.app.regtest() {
+	if !ok || !b.app.regtest() || b.node != nil {
 		return nil
 	}
 	have, err := b.wallet.Balance(ctx)

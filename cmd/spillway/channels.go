@@ -61,6 +61,7 @@ type row struct {
 	Epoch         uint32 `json:"epoch,omitempty"`         // duplex: of the newest state
 	Imported      bool   `json:"imported,omitempty"`      // payer: read back from an export, only refunded
 	Restored      bool   `json:"restored,omitempty"`      // payee: from before a restore, only settled
+	Unsigned      bool   `json:"unsigned,omitempty"`      // payer: its funding is another wallet's, not signed here
 	Stopped       string `json:"stopped,omitempty"`       // why: an invariant was violated
 	Sentence      string `json:"sentence,omitempty"`      // admin API: what the state means
 	Owed          uint64 `json:"owed_msat,omitempty"`     // admin API: charged and not paid
@@ -71,7 +72,7 @@ func payerRow(r channel.PayerRecord) row {
 		ID: r.Terms.ID(), Role: "payer", Peer: paywall.Origin(r.Origin), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Signed, Charged: r.Owed, Refundable: r.Refundable(),
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
-		Imported: r.Imported, Stopped: stoppedFor(r.Stopped, r.Sound()),
+		Imported: r.Imported, Unsigned: r.Unsigned && !r.FundingSent, Stopped: stoppedFor(r.Stopped, r.Sound()),
 	}, r.Duplex)
 }
 
@@ -116,6 +117,9 @@ func (r row) sentence() string {
 		return r.stoppedSentence()
 	case r.Imported && (phase == channel.Funding || phase == channel.Open):
 		return fmt.Sprintf("Imported: nothing is signed in it any more; what the provider does not settle comes back by the refund from height %d on.", r.Expiry)
+	}
+	if phase := channel.Phase(r.Phase); r.Unsigned && (phase == channel.Prepared || phase == channel.Funding) {
+		return fmt.Sprintf("Waiting for another wallet to sign its funding: spillway open URL --psbt signed.psbt. Nothing is locked yet; should it be sent from there, what is unpaid comes back from height %d on.", r.Expiry)
 	}
 	switch channel.Phase(r.Phase) {
 	case channel.Prepared:

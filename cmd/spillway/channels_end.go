@@ -186,8 +186,17 @@ func (b *buyer) tooEarly(ctx context.Context, rec channel.PayerRecord, err error
 	return &f
 }
 
-// giveUpPrepared frees the coins of a channel of which nothing has left.
+// giveUpPrepared frees the coins of a channel of which nothing has left. One that
+// another wallet was to fund is watched on, with its refund, as far as that can be had:
+// that wallet may send it yet.
 func (a *app) giveUpPrepared(ctx context.Context, b *buyer, id string) error {
+	rec, err := b.payer.Record(ctx, id)
+	if err != nil {
+		return err
+	}
+	if rec.Unsigned && b.payer.Secure(ctx, id) == nil {
+		return a.cancelOpening(ctx, b, rec)
+	}
 	if err := b.payer.Abandon(ctx, id); err != nil {
 		return err
 	}
@@ -220,6 +229,11 @@ func (a *app) cancelOpening(ctx context.Context, b *buyer, rec channel.PayerReco
 	if _, err := b.payer.Cancel(ctx, id); err != nil {
 		return err
 	}
+	if built, err := b.wallet.Built(ctx, rec.Terms.Outpoint.Hash); err != nil {
+		return err
+	} else if !built {
+		return a.tellCancelled(rec)
+	}
 	rate, err := b.chain.FeeRate(ctx, 3)
 	if err != nil {
 		return err
@@ -240,4 +254,12 @@ func (a *app) cancelOpening(ctx context.Context, b *buyer, rec channel.PayerReco
 	a.out.print("the provider never accepted this channel and its funding is not on the network:\n%d sat come back with %s, less its fee of %d sat",
 		rec.Terms.Capacity, tx.Tx.TxHash(), tx.Fee)
 	return a.out.result(map[string]any{"channel_id": id, "cancel_txid": tx.Tx.TxHash().String(), "fees_sat": tx.Fee, "refundable_sat": rec.Terms.Capacity})
+}
+
+// tellCancelled says what is to be done about a funding of another wallet.
+func (a *app) tellCancelled(rec channel.PayerRecord) error {
+	t := rec.Terms
+	a.out.print("given up: nothing of it is sent from here. Throw transaction %s away in the wallet that made it, or spend one of its inputs elsewhere;\nshould it be sent all the same its %d sat come back with the refund from height %d on",
+		t.Outpoint.Hash, t.Capacity, t.Expiry)
+	return a.out.result(map[string]any{"channel_id": t.ID(), "phase": string(channel.Funding), "given_up": true, "refundable_sat": t.Capacity})
 }

@@ -24,6 +24,8 @@ import (
 	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/store/sqlite"
 	"github.com/spillway/spillway/wallet"
+	"github.com/spillway/spillway/wallet/node"
+	"github.com/spillway/spillway/wallet/psbt"
 	"github.com/spillway/spillway/watch/tower"
 )
 
@@ -108,6 +110,34 @@ var kinds = []kind{
 	{wallet.ErrNoChange, exitRefused, "no-change", noMoney, "Wait, or spend the newest child of it: bump that one."},
 	{wallet.ErrRateReached, exitRefused, "rate-reached", noMoney, "Name a higher --fee-rate, or wait."},
 	{wallet.ErrInsufficient, exitCoins, "not-enough-coins", noMoney, "Send coins to: spillway wallet address"},
+	{psbt.ErrFormat, exitUsage, "psbt", noMoney, "Save the PSBT in your wallet again (BIP174, binary or base64), and give that file."},
+	{psbt.ErrTooLarge, exitUsage, "psbt", noMoney, "Save the PSBT in your wallet again, and give that file."},
+	{psbt.ErrVersion, exitUsage, "psbt-version", noMoney, "Have your wallet save it as version 0 (BIP174)."},
+	{psbt.ErrNoInputs, exitUsage, "psbt-no-inputs", noMoney, "Let your wallet choose the coins: the PSBT has to be complete but for its signatures."},
+	{psbt.ErrNotSegwit, exitUsage, "psbt-not-segwit", noMoney, "Pay from native segwit coins only (addresses bc1…, tb1…, bcrt1…): others could void the refund."},
+	{psbt.ErrNoUTXO, exitUsage, "psbt-no-utxo", noMoney, "Have your wallet put in what the inputs spend, as it does for hardware wallets."},
+	{psbt.ErrUTXO, exitUsage, "psbt-utxo", noMoney, "Let your wallet catch up with the chain, and make the payment again. Check --network."},
+	{psbt.ErrSpent, exitUsage, "psbt-spent", noMoney, "Let your wallet catch up with the chain, and make the payment again."},
+	{psbt.ErrImmature, exitUsage, "psbt-immature", noMoney, "Choose other coins: a block reward can be spent after 100 blocks."},
+	{psbt.ErrDuplicate, exitUsage, "psbt", noMoney, "Make the payment again in your wallet."},
+	{psbt.ErrNoOutput, exitUsage, "psbt-no-output", noMoney, "See which address is to be paid, and how much: spillway open URL --psbt"},
+	{psbt.ErrAmount, exitUsage, "psbt-amount", noMoney, "Pay exactly what was asked for, with the fee on top: spillway open URL --psbt"},
+	{psbt.ErrTwice, exitUsage, "psbt-change", noMoney, "Pay the channel's address once, and let the change go to your wallet."},
+	{psbt.ErrOutput, exitUsage, "psbt-output", noMoney, "Make the payment again without that output."},
+	{psbt.ErrLock, exitUsage, "psbt-lock", noMoney, "Make the payment again without a lock time."},
+	{psbt.ErrTxVersion, exitUsage, "psbt-version", noMoney, "Have your wallet make a transaction of version 2."},
+	{psbt.ErrFee, exitUsage, "psbt-fee", noMoney, "Make the payment again at another fee rate."},
+	{psbt.ErrSighash, exitUsage, "psbt-sighash", "Nothing was sent.", "Sign it with SIGHASH_ALL (or DEFAULT): anything less lets others change it, and voids the refund."},
+	{psbt.ErrOther, exitUsage, "psbt-other", "Nothing was sent.", "Sign the PSBT that was checked, unchanged."},
+	{psbt.ErrUnsigned, exitUsage, "psbt-unsigned", "Nothing was sent.", "Sign it with all the keys that it needs, and give the result."},
+	{psbt.ErrSignature, exitUsage, "psbt-signature", "Nothing was sent.", "Sign the PSBT that was checked again."},
+	{node.ErrNoWallet, exitUsage, "node-wallet", noMoney, "Load it (bitcoin-cli loadwallet NAME) and name it: --wallet bitcoind:NAME"},
+	{node.ErrWhich, exitUsage, "node-wallet", noMoney, "Name one of them: --wallet bitcoind:NAME"},
+	{node.ErrLocked, exitLocal, "node-wallet-locked", noMoney, "Unlock it for a minute: bitcoin-cli walletpassphrase PASSPHRASE 60"},
+	{node.ErrCannotSign, exitUsage, "node-wallet-watching", noMoney, "Its keys are elsewhere: use --psbt, and sign there."},
+	{node.ErrAnswer, exitChain, "chain-nonsense", noMoney, "Check which node answers at --chain, and its version: Bitcoin Core 28 or later."},
+	{payer.ErrUnsigned, exitRefused, "unsigned", "Nothing was sent and nothing is locked.", "Sign its funding in your wallet, then: spillway open URL --psbt signed.psbt"},
+	{payer.ErrNoInvitation, exitUsage, "unknown-channel", noMoney, "Begin with: spillway open URL --psbt"},
 	{chain.ErrRejected, exitChain, "rejected", refundOK, "The node gave the reason; run the command again when it is mended."},
 	{chain.ErrStale, exitChain, "chain-stale", refundOK, "Wait until the node has caught up with its network, or name another with --chain."},
 	{bitcoind.ErrAuth, exitChain, "chain-credentials", refundOK, "Give the node's user and password in SPILLWAY_CHAIN, or its .cookie file with ?cookie=PATH."},

@@ -24,7 +24,7 @@ const maxParallel = 16
 // getFlags are the flags of get.
 type getFlags struct {
 	to, budget, prepay, channel, root string
-	trade                             string
+	trade, fundsFrom                  string
 	keep, yes, noExport               bool
 	exports                           string
 	wait                              time.Duration
@@ -63,6 +63,7 @@ same command is given again: nothing is paid twice.`,
 	fl.StringVar(&f.exports, "exports", "", "folder that a new channel's export is kept in (default: in the data folder)")
 	fl.BoolVar(&f.noExport, "no-export", false, "keep no export: without the data folder what is unpaid would be lost")
 	fl.BoolVar(&f.yes, "yes", false, "do not ask")
+	walletFlag(fl, &f.fundsFrom)
 	return cmd
 }
 
@@ -164,7 +165,7 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 			return err
 		}
 	}
-	b, err := a.openBuyer(ctx)
+	b, err := a.openBuyerFrom(ctx, f.fundsFrom)
 	if err != nil {
 		return err
 	}
@@ -279,7 +280,7 @@ func (b *buyer) tellOpen(ctx context.Context, url string, failed error) {
 		return // the command's own error says more
 	}
 	for _, r := range records {
-		over := r.Phase != channel.Funding && r.Phase != channel.Open || r.Close != nil || r.SpentBy != ""
+		over := r.Phase != channel.Funding && r.Phase != channel.Open || r.Close != nil || r.SpentBy != "" || r.Unsigned
 		if over || paywall.Origin(r.Origin) != paywall.Origin(url) {
 			continue
 		}

@@ -14,8 +14,11 @@ const quietZone = 4
 // qrText draws a text as a QR code with half blocks, two rows of modules a line,
 // dark modules on light: what a phone reads from a terminal of either colour.
 // Errors: a text that fits no code.
-func qrText(text string) (string, error) {
-	code, err := qr.Encode(text, qr.M)
+func qrText(text string) (string, error) { return qrTextAt(text, qr.M) }
+
+// qrTextAt is qrText with so much of the code spent on mending errors.
+func qrTextAt(text string, level qr.Level) (string, error) {
+	code, err := qr.Encode(text, level)
 	if err != nil {
 		return "", err
 	}
@@ -61,6 +64,12 @@ func (a *app) showQR(uri string, always bool) error {
 	if err != nil {
 		return err
 	}
+	a.printQR(text)
+	return nil
+}
+
+// printQR prints a drawn code in colours of its own.
+func (a *app) printQR(text string) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if a.out.color {
@@ -68,7 +77,6 @@ func (a *app) showQR(uri string, always bool) error {
 		}
 		a.out.print("%s", line)
 	}
-	return nil
 }
 
 func (a *app) stdoutIsTerminal() bool {
