@@ -335,7 +335,7 @@ func (x *wire) bind(ctx context.Context, f bindFrame) error {
 // update, and returns where the channel stands.
 func (x *wire) prove(ctx context.Context, credential string) (rec payee.Receipt, c *mpp.Challenge, err error) {
 	r := &http.Request{Header: http.Header{}}
-	r.Header.Set(mpp.HeaderCredential, credential)
+	r.Header.Set(x.s.cfg.CredentialField, credential)
 	v := &visit{s: x.s, r: r}
 	if err := v.readAs(x.key); err != nil {
 		return rec, nil, err

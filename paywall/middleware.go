@@ -170,7 +170,7 @@ func (w *wall) price(r *http.Request) Price {
 
 func (w *wall) serve(rw http.ResponseWriter, r *http.Request, next http.Handler) {
 	price := w.price(r)
-	unpaid := !hasCredential(r)
+	unpaid := !w.cfg.Server.Pays(r)
 	switch {
 	case price.free() && !unpaid && (r.Method == http.MethodHead || r.Method == http.MethodPost && r.ContentLength == 0):
 		w.cfg.Server.AdmitAlone(rw, r, nil) // a channel can be settled anywhere
@@ -179,15 +179,6 @@ func (w *wall) serve(rw http.ResponseWriter, r *http.Request, next http.Handler)
 	default:
 		w.sell(rw, r, next, price, unpaid)
 	}
-}
-
-// hasCredential reports whether a request carries one of the Payment scheme.
-func hasCredential(r *http.Request) bool {
-	if compactOf(r) != nil {
-		return true
-	}
-	_, err := mpp.ParseCredentialMax(r.Header.Values(mpp.HeaderCredential), 1<<20)
-	return !errors.Is(err, mpp.ErrNoCredential)
 }
 
 // clientOf is the address that a request came from, of an IPv6 address its /64.

@@ -50,7 +50,7 @@ func (w *wall) sell(rw http.ResponseWriter, r *http.Request, next http.Handler, 
 	defer m.cancel(nil)
 	inner = inner.WithContext(m.ctx)
 	inner.Header = inner.Header.Clone()
-	inner.Header.Del(mpp.HeaderCredential)
+	inner.Header.Del(w.cfg.Server.cfg.CredentialField)
 	w.deliver(m, inner, next)
 }
 

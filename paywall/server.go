@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -138,7 +139,11 @@ type ServerConfig struct {
 	Now           func() time.Time // default time.Now
 	TTL           time.Duration    // of challenges; default ten minutes
 	MaxCredential int              // bytes; default mpp.DefaultMaxCredential
-	Log           *slog.Logger
+	// CredentialField is the header field that credentials come in: Authorization (the
+	// default), or mpp.HeaderAlternateCredential where the service uses that itself. The
+	// challenge names it.
+	CredentialField string
+	Log             *slog.Logger
 }
 
 // Server runs the payment protocol for HTTP requests. It keeps nothing that a
@@ -175,6 +180,12 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	if cfg.MaxCredential <= 0 {
 		cfg.MaxCredential = mpp.DefaultMaxCredential
+	}
+	if cfg.CredentialField == "" {
+		cfg.CredentialField = mpp.HeaderCredential
+	}
+	if cfg.CredentialField != mpp.HeaderCredential && cfg.CredentialField != mpp.HeaderAlternateCredential {
+		return nil, fmt.Errorf("paywall: no credential comes in the field %q", cfg.CredentialField)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -229,8 +240,27 @@ func (s *Server) Challenge(ctx context.Context, q Quote, on *payee.Receipt) (mpp
 	}
 	return mpp.NewChallenge(s.cfg.Secret[:], mpp.Challenge{
 		Realm: s.cfg.Realm, Method: bitcoin.Method, Intent: bitcoin.Intent, Request: encoded, Opaque: opaque,
-		Expires: mpp.FormatTime(s.cfg.Now().Add(s.cfg.TTL)),
+		Expires: mpp.FormatTime(s.cfg.Now().Add(s.cfg.TTL)), Header: s.alternate(),
 	}), nil
+}
+
+// alternate is what a challenge says of the field that its credential comes in; "": it
+// is Authorization.
+func (s *Server) alternate() string {
+	if s.cfg.CredentialField == mpp.HeaderCredential {
+		return ""
+	}
+	return s.cfg.CredentialField
+}
+
+// Pays reports whether a request carries a credential of the Payment scheme, in the field
+// that this server takes them in, well-formed or not.
+func (s *Server) Pays(r *http.Request) bool {
+	if compactOf(r) != nil {
+		return true
+	}
+	_, err := mpp.ParseCredentialMax(r.Header.Values(s.cfg.CredentialField), 1<<20)
+	return !errors.Is(err, mpp.ErrNoCredential)
 }
 
 // request writes an offer and a quote as a challenge's request.

@@ -96,11 +96,14 @@ func (v *visit) read() (err error) {
 // readAs reads a credential that was sealed under a key.
 func (v *visit) readAs(key string) (err error) {
 	v.key = key
-	if v.credential, err = mpp.ParseCredentialMax(v.r.Header.Values(mpp.HeaderCredential), v.s.cfg.MaxCredential); err != nil {
+	if v.credential, err = mpp.ParseCredentialMax(v.r.Header.Values(v.s.cfg.CredentialField), v.s.cfg.MaxCredential); err != nil {
 		return err
 	}
 	if err := v.s.own(v.credential.Challenge); err != nil {
 		return err
+	}
+	if field := v.credential.Challenge.Field(); field != v.s.cfg.CredentialField {
+		return fmt.Errorf("%w: it names the field %s for its credential", mpp.ErrInvalidChallenge, field)
 	}
 	v.payload, err = bitcoin.ParsePayload(v.credential.Payload)
 	return err

@@ -41,9 +41,12 @@ func newPost(t *testing.T) *post {
 	return &post{t: t, dir: dir, data: filepath.Join(dir, "data"), node: d}
 }
 
-func (p *post) env() []string {
-	return append(os.Environ(), "HOME="+p.dir, "SPILLWAY_DATA="+p.data, "SPILLWAY_CHAIN="+p.node.url)
+// vars are what its commands find in their environment.
+func (p *post) vars() []string {
+	return []string{"HOME=" + p.dir, "SPILLWAY_DATA=" + p.data, "SPILLWAY_CHAIN=" + p.node.url}
 }
+
+func (p *post) env() []string { return append(os.Environ(), p.vars()...) }
 
 // spillway runs the command to its end and returns the last line of its JSON.
 func (p *post) spillway(args ...string) map[string]any {

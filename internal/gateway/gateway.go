@@ -192,7 +192,7 @@ const allowed = "GET, HEAD, POST, OPTIONS"
 func cors(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Allow-Methods", allowed)
-	h.Set("Access-Control-Allow-Headers", "Authorization, Idempotency-Key, Accept-Payment, Range, If-Range, If-Match, If-None-Match")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Payment-Authorization, Idempotency-Key, Accept-Payment, Range, If-Range, If-Match, If-None-Match")
 	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Payment-Receipt, Content-Range, ETag, Link, Accept-Ranges, Retry-After, "+paywall.HeaderCompact)
 	h.Set("Access-Control-Max-Age", "86400")
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -175,7 +175,7 @@ func (k *Kit) env(more ...string) []string {
 // CLI runs the mppx program to its end and returns what it wrote.
 func (k *Kit) CLI(t testing.TB, args ...string) (out string, err error) {
 	t.Helper()
-	return k.run(t, append([]string{filepath.Join(k.modules, "mppx", "dist", "bin.js")}, args...)...)
+	return k.run(t, nil, append([]string{filepath.Join(k.modules, "mppx", "dist", "bin.js")}, args...)...)
 }
 
 // Work is a folder in which the clients of this repository and mppx can be imported: as
@@ -202,11 +202,11 @@ func (k *Kit) Work(t testing.TB) string {
 	return dir
 }
 
-// Script runs an ES module in a Work folder to its end, with its arguments, and returns
-// its standard output. It ends the test where the script fails.
-func (k *Kit) Script(t testing.TB, dir, source string, args ...string) string {
+// Script runs an ES module in a Work folder to its end, with its environment and
+// arguments, and returns its standard output. It ends the test where the script fails.
+func (k *Kit) Script(t testing.TB, dir, source string, env []string, args ...string) string {
 	t.Helper()
-	out, err := k.run(t, append([]string{k.write(t, dir, source)}, args...)...)
+	out, err := k.run(t, env, append([]string{k.write(t, dir, source)}, args...)...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -226,7 +226,7 @@ func (k *Kit) write(t testing.TB, dir, source string) string {
 	return file.Name()
 }
 
-func (k *Kit) run(t testing.TB, args ...string) (string, error) {
+func (k *Kit) run(t testing.TB, env []string, args ...string) (string, error) {
 	t.Helper()
 	path, err := k.program("node")
 	if err != nil {
@@ -235,7 +235,7 @@ func (k *Kit) run(t testing.TB, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = k.env("HOME=" + t.TempDir())
+	cmd.Env = append(k.env("HOME="+t.TempDir()), env...)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	k.group(cmd)
@@ -255,7 +255,7 @@ func (k *Kit) group(cmd *exec.Cmd) {
 
 // Serve runs an ES module that writes its address as its first line and serves until the
 // test ends. It returns that line.
-func (k *Kit) Serve(t testing.TB, dir, source string, args ...string) string {
+func (k *Kit) Serve(t testing.TB, dir, source string, env []string, args ...string) string {
 	t.Helper()
 	path, err := k.program("node")
 	if err != nil {
@@ -263,7 +263,7 @@ func (k *Kit) Serve(t testing.TB, dir, source string, args ...string) string {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, path, append([]string{k.write(t, dir, source)}, args...)...)
-	cmd.Env = k.env("HOME=" + t.TempDir())
+	cmd.Env = append(k.env("HOME="+t.TempDir()), env...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	k.group(cmd)
