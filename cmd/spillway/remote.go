@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/http"
 
@@ -45,8 +46,17 @@ func explainRemote(err error) *failure {
 			if errors.As(err, &refused) && refused.Status == http.StatusNotFound && k.is == paywall.ErrRefused {
 				f.money, f.next = "This request paid and locked nothing.", "Check the address; what a provider offers is listed at its root."
 			}
+			if distrusted(err) {
+				f.next = "Its certificate is not trusted here: check the name in the address. If it is the provider's own certificate, have it from the provider in a way that you trust, and run with SSL_CERT_FILE=cert.pem."
+			}
 			return f
 		}
 	}
 	return nil
+}
+
+// distrusted reports whether a connection broke off because of the other side's certificate.
+func distrusted(err error) bool {
+	var bad *tls.CertificateVerificationError
+	return errors.As(err, &bad)
 }
