@@ -169,6 +169,9 @@ type Limits struct {
 	// Wait is how long a provider or a chain that does not answer is waited for,
 	// counted from the last byte that came; 0: Config.Attempts failures.
 	Wait time.Duration
+	// Stop, where it is closed, ends the run behind what is under way: that comes in, is
+	// verified and paid, and nothing more is asked for. Run then returns ErrStopped.
+	Stop <-chan struct{}
 }
 
 // Phase is what a purchase is busy with.

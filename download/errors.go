@@ -24,6 +24,8 @@ var (
 	ErrOtherProvider = errors.New("this address belongs to another provider than was asked for")
 	// ErrExists: another file has the name already.
 	ErrExists = content.ErrExists
+	// ErrStopped: the run ended because Limits.Stop was closed. What came is paid and kept.
+	ErrStopped = errors.New("stopped as asked; what was under way is here and paid")
 	// ErrQuote: the terms make no sense for a buyer, such as a minimum charge
 	// far above any settlement's fee.
 	ErrQuote = errors.New("the provider's terms are unreasonable")

@@ -124,7 +124,7 @@ func (r *run) fitting(ctx context.Context) (next []uint64, update channel.Update
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec, err := r.record(ctx)
-	if err != nil || rec.Duplex != nil {
+	if err != nil || rec.Duplex != nil || r.stopped() {
 		return nil, update, err
 	}
 	lim, err := r.limits(ctx, rec)

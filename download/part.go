@@ -2,8 +2,10 @@ package download
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/paywall"
 )
 
 // loadFor reads the journal of a plan's purchase. A part is no reason to take over a
@@ -49,4 +51,34 @@ func (p *Plan) wanted() content.Range {
 func (r *run) missing() []content.Range {
 	within := r.p.wanted()
 	return r.verified().Missing(within.Start, within.End)
+}
+
+// stopped reports whether nothing more is to be asked for.
+func (r *run) stopped() bool {
+	select {
+	case <-r.lim.Stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// sendStopped brings what was signed to the provider where a run was stopped. That it
+// fails changes nothing here: it goes with the next request.
+func (r *run) sendStopped(ctx context.Context, why error) error {
+	if !errors.Is(why, ErrStopped) || r.id == "" {
+		return why
+	}
+	key, err := r.b.cfg.Client.NewKey()
+	if err != nil {
+		return why
+	}
+	rec, err := r.b.cfg.Payer.Record(ctx, r.id)
+	if err == nil && rec.Signed > 0 && !over(rec) {
+		_, err = r.b.cfg.Client.Voucher(ctx, paywall.Paid{Channel: r.id, URL: r.p.URL, Update: rec.Newest(), Key: key, Expect: r.expect})
+	}
+	if err != nil {
+		r.b.cfg.Log.Info("a payment goes with the next request", "channel", r.id, "reason", err)
+	}
+	return why
 }

@@ -86,3 +86,48 @@ func TestPartIsBoughtAlone(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 }
+
+// A run that is asked to stop pays for what is under way, brings that to the provider,
+// and asks for nothing more; the next one goes on.
+func TestStopPaysForWhatIsUnderWay(t *testing.T) {
+	data := downloadtest.Pattern(40*64<<10, 6)
+	for _, parallel := range []int{1, 4} {
+		s := newShop(t, downloadtest.Config{Price: "30sat/1KiB", Files: map[string][]byte{"f.bin": data}})
+		o := s.Open()
+		w := s.want()
+		w.Path = filepath.Join(t.TempDir(), "f.bin")
+		p, err := o.Buyer.Plan(ctx, w, nil)
+		downloadtest.Must(t, err)
+		stop, closed := make(chan struct{}), false
+		lim := plenty
+		lim.Stop, lim.Parallel, lim.KeepChannel = stop, parallel, true
+		_, err = o.Buyer.Run(ctx, p, lim, func(e download.Event) {
+			if e.Chunk == 5 && !closed {
+				closed = true
+				close(stop)
+			}
+		})
+		if !errors.Is(err, download.ErrStopped) {
+			t.Fatalf("%v", err)
+		}
+		records, err := o.Payer.Records(ctx)
+		downloadtest.Must(t, err)
+		there, err := s.Payee.Records(ctx)
+		downloadtest.Must(t, err)
+		for i, r := range there {
+			if r.Charged != r.Paid*1000 || r.Charged != records[i].Owed || r.Charged > 12*64*30_000 {
+				t.Fatalf("charged %d msat, paid %d sat, in the ledger %d msat", r.Charged, r.Paid, records[i].Owed)
+			}
+		}
+		lim.Stop = nil
+		p, err = o.Buyer.Plan(ctx, w, nil)
+		downloadtest.Must(t, err)
+		_, err = o.Buyer.Run(ctx, p, lim, nil)
+		downloadtest.Must(t, err)
+		got, err := os.ReadFile(w.Path)
+		downloadtest.Must(t, err)
+		if !bytes.Equal(got, data) {
+			t.Fatal("the file is another one")
+		}
+	}
+}

@@ -82,7 +82,7 @@ func (b *Buyer) Run(ctx context.Context, p *Plan, lim Limits, progress func(Even
 			return nil, err
 		}
 		if err := r.fill(ctx); err != nil {
-			return nil, err
+			return nil, r.sendStopped(ctx, err)
 		}
 	}
 	if res, err = r.settle(ctx); err != nil || res.Unsettled != nil {
@@ -160,6 +160,9 @@ func (r *run) buy(ctx context.Context) error {
 		gaps := r.missing()
 		if len(gaps) == 0 {
 			return r.lastIfDue(ctx)
+		}
+		if r.stopped() {
+			return ErrStopped
 		}
 		n := gaps[0].Start / m.ChunkBytes
 		if m.ChunkPrice(n) == 0 {

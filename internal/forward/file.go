@@ -249,7 +249,8 @@ func (f *fileReader) begin() {
 		}
 	}
 	part := content.Range{Start: f.pos, End: min(end, f.pos+blockBytes, f.m.Size)}
-	ctx, cancel := context.WithCancel(f.ctx)
+	// what is under way is paid, also when the client is gone the moment it has it all
+	ctx, cancel := context.WithCancel(context.WithoutCancel(f.ctx))
 	s := newSpool(part.Start, part.End, cancel)
 	f.spool = s
 	go func() {
@@ -269,7 +270,7 @@ func (f *fileReader) buy(ctx context.Context, part content.Range, s *spool) erro
 		return err
 	}
 	lim := download.Limits{
-		Budget: min(plan.Spent+left, math.MaxInt64), MaxPrepay: f.p.cfg.MaxPrepay, KeepChannel: true, Parallel: f.p.cfg.Parallel,
+		Budget: min(plan.Spent+left, math.MaxInt64), MaxPrepay: f.p.cfg.MaxPrepay, KeepChannel: true, Parallel: f.p.cfg.Parallel, Stop: s.stop,
 	}
 	g := f.p.gate(f.origin)
 	g.Lock()
@@ -287,7 +288,7 @@ func (f *fileReader) buy(ctx context.Context, part content.Range, s *spool) erro
 // close ends what is being bought, and waits for it.
 func (f *fileReader) close() {
 	if f.spool != nil {
-		f.spool.leave()
+		f.spool.leave(f.ctx.Err() != nil)
 		f.spool = nil
 	}
 }

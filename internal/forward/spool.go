@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
 // errBlock: a block has nothing more to read; the next one begins where it ended.
@@ -14,6 +15,7 @@ var errBlock = errors.New("the block is over")
 // from what was verified and kept.
 type spool struct {
 	cancel context.CancelFunc
+	stop   chan struct{} // closed when nothing more is to be asked for
 	ended  chan struct{} // closed when the purchase is over
 
 	mu     sync.Mutex
@@ -28,20 +30,15 @@ type spool struct {
 }
 
 func newSpool(from, end uint64, cancel context.CancelFunc) *spool {
-	return &spool{cancel: cancel, ended: make(chan struct{}), next: from, end: end, change: make(chan struct{})}
+	return &spool{cancel: cancel, stop: make(chan struct{}), ended: make(chan struct{}), next: from, end: end, change: make(chan struct{})}
 }
-
-// errLeft ends a purchase whose bytes nobody wants any more.
-var errLeft = errors.New("the client is gone")
 
 // Write takes verified bytes, in order. It never waits.
 func (s *spool) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch room := spoolBytes - len(s.buf); {
-	case s.left:
-		return 0, errLeft
-	case s.full:
+	case s.left, s.full:
 	case room < len(p):
 		s.full = true
 		s.buf = append(s.buf, p[:room]...)
@@ -112,16 +109,20 @@ func (s *spool) read(ctx context.Context, p []byte) (int, error) {
 	return n, nil
 }
 
-// leave ends the purchase where nobody reads on, and waits for it.
-func (s *spool) leave() {
+// stopWait is how long what is under way may take when nobody wants it any more: it was
+// charged, and is paid and kept where it comes in time.
+const stopWait = 30 * time.Second
+
+// leave ends the purchase where nobody reads on (gone), and waits for it.
+func (s *spool) leave(gone bool) {
 	s.mu.Lock()
-	if !s.full || s.next >= s.end {
-		s.left = s.next < s.end // what was let go still has to be bought
-	}
-	left := s.left
+	s.left = gone || !s.full && s.next < s.end // what was let go still has to be bought
+	stop := s.left
 	s.mu.Unlock()
-	if left {
-		s.cancel()
+	if stop {
+		close(s.stop)
+		limit := time.AfterFunc(stopWait, s.cancel)
+		defer limit.Stop()
 	}
 	<-s.ended
 }
