@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -87,7 +88,7 @@ func playOnBitcoind(t *testing.T, n *bitcoindtest.Node, script string) {
 				ts.Check(n.RPC(nil, "generatetodescriptor", blocks, "raw(51)"))
 			},
 			"nodewallet": nodeWalletCommand(n),
-			"accepted": func(ts *testscript.TestScript, _ bool, args []string) { judge.accepted(ts, args[0]) },
+			"accepted":   func(ts *testscript.TestScript, _ bool, args []string) { judge.accepted(ts, args[0]) },
 		},
 	})
 }
@@ -165,7 +166,7 @@ func (j *judge) pass(w http.ResponseWriter, r *http.Request) {
 	if sent {
 		verdict = j.ask(ask.Params[0])
 	}
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, j.node.URL(), bytes.NewReader(raw))
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, j.node.URL()+strings.TrimSuffix(r.URL.Path, "/"), bytes.NewReader(raw))
 	if err != nil {
 		j.t.Error(err)
 		return
