@@ -110,7 +110,7 @@ Start with:  spillway demo`,
 	f.BoolVar(&a.flags.verbose, "verbose", false, "say more, on stderr")
 	f.StringVar(&a.flags.cpuprofile, "cpuprofile", "", "write where the time went to this file, for go tool pprof")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.proxyCommand(), a.payProxyCommand(), a.getCommand(), a.openCommand(), a.credentialCommand(), a.lsCommand(), a.quoteCommand(), a.earningsCommand(),
+	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.proxyCommand(), a.verifierCommand(), a.payProxyCommand(), a.getCommand(), a.openCommand(), a.credentialCommand(), a.lsCommand(), a.quoteCommand(), a.earningsCommand(),
 		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.benchCommand(), a.configCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
 	checkTopics(root)
 	for _, c := range root.Commands() {

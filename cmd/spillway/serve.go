@@ -147,9 +147,11 @@ type provider struct {
 	peer     *buyer            // nil: nothing is sold over channels that were opened elsewhere
 	trades   *download.Trades  // what is bought of those who opened channels here
 	dear     uint64            // msat, the most that one unit costs of what is sold beside files
-	stop     context.CancelFunc
-	work     sync.WaitGroup
-	served   chan error
+	// shapeWall, where it is set, changes the paywall's configuration.
+	shapeWall wallShape
+	stop      context.CancelFunc
+	work      sync.WaitGroup
+	served    chan error
 }
 
 // startProvider opens the provider's folder and starts everything of it. ready,

@@ -18,6 +18,9 @@ type traffic interface {
 	Drain(ctx context.Context) error
 }
 
+// wallShape changes the configuration of a provider's paywall.
+type wallShape func(*paywall.ServerConfig)
+
 // identify reads who the provider is.
 func (p *provider) identify() (ed25519.PrivateKey, error) {
 	identity, err := p.role.keys.Identity()
@@ -58,7 +61,11 @@ func (p *provider) openWall(ctx context.Context, tower towerUse, trade bool) (*p
 	if err := p.openTrade(ctx, trade); err != nil {
 		return nil, err
 	}
-	return paywall.NewServer(paywall.ServerConfig{
+	wc := paywall.ServerConfig{
 		Payee: p.payee, Peer: p.peerPayer(), Network: a.flags.network, Secret: secret, Before: before, Realm: "spillway-" + p.identity[:16], Recipient: p.identity, Log: a.out.logger(),
-	})
+	}
+	if p.shapeWall != nil {
+		p.shapeWall(&wc)
+	}
+	return paywall.NewServer(wc)
 }
