@@ -27,6 +27,8 @@ var (
 	ErrOwes = errors.New("something delivered is not paid yet")
 	// ErrBudget: a signature would pay more than the payer allowed.
 	ErrBudget = errors.New("the payment would exceed the budget")
+	// ErrCap: a channel larger than the payer allows.
+	ErrCap = errors.New("the channel would be larger than is allowed")
 	// ErrPrepay: the payee wants payment ahead and the payer did not allow it.
 	ErrPrepay = errors.New("the payee asks for payment ahead")
 	// ErrNotYet: the action is valid only at a later height.

@@ -132,7 +132,7 @@ type Policy struct {
 	PoolChunks    uint64 // the newcomers' pool, in chunks of the dearest kind
 	StressRate    script.FeeRate
 	FeeInputs     bool                         // a payee has coins of its own for settlements that are too small
-	MaxDeposit    uint64                       // sat
+	MaxDeposit    uint64                       // sat; a payee offers and a payer opens no larger channel
 	Confirmations func(capacity uint64) uint32 // grows with the capacity
 }
 
@@ -152,6 +152,9 @@ func DefaultPolicy(network string) Policy {
 				return 6
 			}
 		},
+	}
+	if network == "mainnet" {
+		p.MaxDeposit, p.MaxDuration = 10_000_000, 1296
 	}
 	if network == "regtest" {
 		p.StressRate = script.FeeRatePerVB(10)

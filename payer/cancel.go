@@ -6,10 +6,12 @@ import (
 	"fmt"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/store"
+	"github.com/spillway/spillway/watch"
 )
 
 // Cancel gives up a channel whose opening may have left but was never accepted, and
@@ -26,6 +28,7 @@ func (p *Payer) Cancel(ctx context.Context, id string) (t1 chainhash.Hash, err e
 		if next.Phase != channel.Funding || next.Accepted || next.FundingSent {
 			return next, nil, fmt.Errorf("%w: channel %s is %s", channel.ErrFinalized, id, next.Phase)
 		}
+		watch.Hint(p.cfg.Chain, wire.OutPoint(next.Terms.Outpoint), next.FundingTx)
 		_, err := p.cfg.Chain.Tx(ctx, next.Terms.Outpoint.Hash)
 		if err == nil {
 			return next, nil, fmt.Errorf("%w: the funding of channel %s is on the network", channel.ErrFinalized, id)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/internal/curve"
 	"github.com/spillway/spillway/script"
@@ -34,7 +35,7 @@ type OpenRequest struct {
 
 // Prepare makes K1, builds and signs T1, and saves the channel as prepared.
 // Nothing has left this machine when it returns, and T1's coins are reserved.
-// Errors: channel.ErrTerms, wallet.ErrInsufficient.
+// Errors: channel.ErrTerms, channel.ErrCap, wallet.ErrInsufficient.
 func (p *Payer) Prepare(ctx context.Context, q OpenRequest) (channel.PayerRecord, error) {
 	r, opening, pk, err := p.plan(ctx, q)
 	if err != nil {
@@ -53,6 +54,12 @@ func (p *Payer) plan(ctx context.Context, q OpenRequest) (r channel.PayerRecord,
 	if err := q.Offer.CheckOffer(p.cfg.Network, tip.Height, p.cfg.Policy); err != nil {
 		return r, op, nil, err
 	}
+	if most := p.cfg.Policy.MaxDeposit; most > 0 && q.Capacity > most {
+		return r, op, nil, fmt.Errorf("%w: %d sat, %d sat are allowed", channel.ErrCap, q.Capacity, most)
+	}
+	if err := p.relays(q.Offer.TxVersion); err != nil {
+		return r, op, nil, err
+	}
 	index, err := p.nextKey(ctx)
 	if err != nil {
 		return r, op, nil, err
@@ -65,6 +72,7 @@ func (p *Payer) plan(ctx context.Context, q OpenRequest) (r channel.PayerRecord,
 	if pk, err = script.OutputScript(q.Construction, k1, q.Offer.PayeeKey, q.Offer.Expiry); err != nil {
 		return r, op, nil, fmt.Errorf("%w: %w", channel.ErrTerms, err)
 	}
+	chain.Hint(p.cfg.Chain, pk)
 	rest := q.Back
 	if len(rest) == 0 {
 		if rest, err = p.cfg.Wallet.ReceiveScript(ctx); err != nil {

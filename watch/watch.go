@@ -134,6 +134,7 @@ func Look(ctx context.Context, c Chain, op wire.OutPoint, funding []byte) (v cha
 
 // LookAt is Look with all that is known of the channel.
 func LookAt(ctx context.Context, c Chain, t Target) (v channel.View, t1 *wire.MsgTx, err error) {
+	Hint(c, t.Outpoint, t.FundingTx)
 	for range 5 {
 		before, err := c.Tip(ctx)
 		if err != nil {
@@ -151,6 +152,20 @@ func LookAt(ctx context.Context, c Chain, t Target) (v channel.View, t1 *wire.Ms
 		}
 	}
 	return v, nil, fmt.Errorf("%w: the tip kept moving", chain.ErrUnavailable)
+}
+
+// Hint names the script of a channel's funding to a blockchain that finds T1, and what
+// spends it, only by that: see chain.ScriptHinter. funding is T1, where it is known.
+func Hint(c Chain, op wire.OutPoint, funding []byte) {
+	h, ok := c.(chain.ScriptHinter)
+	if !ok || len(funding) == 0 {
+		return
+	}
+	tx, err := channel.DecodeTx(funding)
+	if err != nil || int64(op.Index) >= int64(len(tx.TxOut)) {
+		return // whoever needs T1 says what is wrong with it
+	}
+	h.HintScripts(tx.TxOut[op.Index].PkScript)
 }
 
 func look(ctx context.Context, c Chain, t Target, tip chain.Tip) (v channel.View, t1 *wire.MsgTx, err error) {

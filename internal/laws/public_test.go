@@ -14,7 +14,7 @@ import (
 // suites that an own store or backend is held against.
 var public = []string{
 	"script", "channel", "mpp", "mpp/bitcoin", "content", "content/bao", "keys",
-	"chain", "chain/devnet", "chain/esplora", "chain/bitcoind", "chain/several", "chain/chaintest",
+	"chain", "chain/devnet", "chain/esplora", "chain/bitcoind", "chain/btcd", "chain/neutrino", "chain/several", "chain/chaintest",
 	"wallet", "wallet/psbt", "wallet/node", "store", "store/memory", "store/sqlite", "store/storetest", "payer", "payee", "watch", "watch/tower",
 	"paywall", "download", "download/downloadtest",
 }
