@@ -38,6 +38,12 @@ func target(r *http.Request) (u *url.URL, plain bool, err error) {
 	if u.Path == "" {
 		u.Path = "/"
 	}
+	for _, segment := range strings.Split(u.Path, "/") {
+		if segment == "." || segment == ".." { // apt asks like that. RFC 3986, section 6.2.2.3
+			u = u.JoinPath()
+			break
+		}
+	}
 	return u, plain, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/textproto"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -33,7 +34,7 @@ func refuse(r *http.Request) (status int, why string) {
 	case !strings.HasPrefix(r.URL.Path, "/"):
 		return http.StatusBadRequest, "the request names no path"
 	case ambiguous(r.URL.EscapedPath(), r.URL.Path):
-		return http.StatusBadRequest, "a path without . and .. segments, backslashes, encoded slashes and control characters is wanted"
+		return http.StatusBadRequest, "a path without backslashes, encoded slashes and control characters is wanted"
 	case len(r.Header.Values(mpp.HeaderCredential)) > 1:
 		return http.StatusBadRequest, "one Authorization is enough"
 	}
@@ -63,19 +64,31 @@ func ambiguous(escaped, decoded string) bool {
 		return true
 	}
 	for _, segment := range strings.Split(decoded, "/") {
-		bare, _, _ := strings.Cut(segment, ";")
-		if bare == "." || bare == ".." {
+		bare, _, more := strings.Cut(segment, ";")
+		if more && (bare == "." || bare == "..") {
 			return true
 		}
 	}
 	return strings.ContainsFunc(decoded, func(c rune) bool { return c < 0x20 || c == 0x7f })
 }
 
-// clean is a request as the paywall and the rules see it: in origin form, its host in
-// small letters.
+// dots reports whether a path has . or .. segments.
+func dots(decoded string) bool {
+	return slices.ContainsFunc(strings.Split(decoded, "/"), func(s string) bool { return s == "." || s == ".." })
+}
+
+// clean is a request as the paywall, the rules and the upstream see it: in origin form,
+// its host in small letters, its path without . and .. segments.
 func clean(r *http.Request) *http.Request {
 	in := r.Clone(r.Context())
 	in.URL.Scheme, in.URL.Host, in.URL.User = "", "", nil
+	if dots(in.URL.Path) { // encoded slashes were refused: this can be written again
+		cleaned := path.Clean(in.URL.Path)
+		if last := in.URL.Path[strings.LastIndexByte(in.URL.Path, '/')+1:]; (last == "" || dots(last)) && cleaned != "/" {
+			cleaned += "/"
+		}
+		in.URL.Path, in.URL.RawPath = cleaned, ""
+	}
 	in.Host = strings.TrimSuffix(strings.ToLower(r.Host), ".")
 	if !strings.EqualFold(strings.TrimSpace(r.Header.Get("Upgrade")), "websocket") {
 		in.Header.Del("Upgrade") // h2c and its like would open a way around the paywall
