@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -193,4 +194,86 @@ func TestMppxBuys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mppxShop is an mppx server that sells /answer for 1500 msat, with our payee beside it.
+const mppxShop = `
+import { createServer } from 'node:http'
+import { Mppx, Request as MppRequest } from 'mppx/server'
+import { spillway } from './server.js'
+
+const till = spillway({ file: process.argv[2] })
+const mppx = Mppx.create({ methods: [till.method], secretKey: till.secretKey, realm: till.realm })
+const charge = till.charge(mppx, { priceMsat: 1500, description: 'An answer' })
+let runs = 0
+const listener = MppRequest.toNodeListener(async (request) => {
+  if (new URL(request.url).pathname === '/runs') return Response.json(runs)
+  const paid = await charge(request)
+  if (paid.status !== 200) return paid.challenge
+  try {
+    return paid.withReceipt() // of a payment that came alone
+  } catch {
+    return paid.withReceipt(Response.json({ answer: ++runs, body: await request.text() }))
+  }
+})
+const server = createServer(listener).listen(0, '127.0.0.1', () => console.log('http://127.0.0.1:' + server.address().port))
+`
+
+// TestPaysMppx: our client opens a channel with a server of the scheme that others wrote,
+// pays three requests, and closes; the money is verified and kept by our payee.
+func TestPaysMppx(t *testing.T) {
+	kit := mppxtest.Install(t)
+	p := newPost(t)
+	line := p.start("serving", "verifier", "--realm", "127.0.0.1", "--listen", "127.0.0.1:0")
+	url := kit.Serve(t, kit.Work(t), mppxShop, nil, line["file"].(string))
+	b := p.buyer(t)
+	paying, err := paywall.NewTransport(paywall.TransportConfig{Client: b.client, Hosts: []string{"127.0.0.1:*"}, MaxPerHost: 20_000})
+	must(t, err)
+	web := &http.Client{Transport: paying}
+	for i := range 3 {
+		resp, err := web.Post(url+"/answer", "text/plain", strings.NewReader("ask"))
+		must(t, err)
+		var got struct {
+			Answer int
+			Body   string
+		}
+		must(t, json.NewDecoder(resp.Body).Decode(&got))
+		must(t, resp.Body.Close())
+		if resp.StatusCode != http.StatusOK || got.Answer != i+1 || got.Body != "ask" || resp.Header.Get(mpp.HeaderReceipt) == "" {
+			t.Errorf("%d: %s %+v", i, resp.Status, got)
+		}
+	}
+	must(t, paying.Close(t.Context()))
+	mine, err := b.payer.Records(t.Context())
+	must(t, err)
+	if len(mine) != 1 || mine[0].Owed != 4500 || mine[0].Signed < 5 || mine[0].Close == nil {
+		t.Fatalf("%+v", mine)
+	}
+	listed := p.spillway("channels", "list")["channels"].([]any)
+	found := false
+	for _, one := range listed {
+		c := one.(map[string]any)
+		if c["role"] == "payee" {
+			found = c["id"] == mine[0].Terms.ID() && c["paid_sat"] == float64(mine[0].Signed) && c["charged_msat"] == float64(4500)
+		}
+	}
+	if !found {
+		t.Errorf("the payee's channel is another one: %v", listed)
+	}
+	if _, runs := fetch(t, url+"/runs"); string(runs) != "3" {
+		t.Errorf("%s runs", runs)
+	}
+}
+
+// buyer is the post's payer, opened in this process.
+func (p *post) buyer(t *testing.T) *buyer {
+	t.Helper()
+	a := &app{out: &output{stdout: io.Discard, stderr: io.Discard, quiet: true}}
+	a.flags.data, a.flags.network, a.flags.chain = p.data, "regtest", []string{p.node.url}
+	b, err := a.openBuyer(t.Context())
+	must(t, err)
+	t.Cleanup(func() { must(t, b.Close()) })
+	b.watch()
+	must(t, b.fillFromFaucet(t.Context(), 60_000))
+	return b
 }
