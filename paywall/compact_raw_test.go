@@ -28,7 +28,7 @@ type rawCompact struct {
 
 func (s *compactStand) raw(path string) *rawCompact {
 	s.T.Helper()
-	ws, _, err := websocket.Dial(ctx, s.Server.URL+path, &websocket.DialOptions{Subprotocols: []string{"spillway.compact.1"}})
+	ws, _, err := websocket.Dial(ctx, s.front.URL+path, &websocket.DialOptions{Subprotocols: []string{"spillway.compact.1"}})
 	s.Must(err)
 	s.T.Cleanup(func() { _ = ws.CloseNow() })
 	ws.SetReadLimit(1 << 20)
@@ -260,7 +260,7 @@ func TestCompactConnectionsEnd(t *testing.T) {
 	}))
 	s.raw("/f.bin")
 	s.raw("/f.bin")
-	_, resp, err := websocket.Dial(ctx, s.Server.URL, &websocket.DialOptions{Subprotocols: []string{"spillway.compact.1"}})
+	_, resp, err := websocket.Dial(ctx, s.front.URL, &websocket.DialOptions{Subprotocols: []string{"spillway.compact.1"}})
 	if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("a third connection: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -30,11 +31,12 @@ type compactStand struct {
 	// challenge for f.bin, from before Serve
 	challenge mpp.Challenge
 
+	front *httptest.Server
 	mu    sync.Mutex
 	other http.Handler
 }
 
-// Serve has another handler answer in the provider's place.
+// Serve has another handler answer in the provider's place; nil: it answers itself.
 func (s *compactStand) Serve(h http.Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,19 +48,19 @@ func newCompactStand(t testing.TB, cfg edgetest.Config, kind script.Construction
 	s := &compactStand{Stand: edgetest.New(t, cfg)}
 	t.Cleanup(func() { s.Wall.CloseConnections() })
 	s.id = s.OpenChannel(kind)
-	s.url = s.Server.URL + "/f.bin"
-	s.client = s.compactClient(nil)
-	s.challenge = s.Quote("/f.bin").Challenge
-	real := s.Server.Config.Handler
-	s.Server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.front = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		h := s.other
 		s.mu.Unlock()
 		if h == nil {
-			h = real
+			h = s.Handler()
 		}
 		h.ServeHTTP(w, r)
-	})
+	}))
+	t.Cleanup(s.front.Close)
+	s.url = s.front.URL + "/f.bin"
+	s.client = s.compactClient(nil)
+	s.challenge = s.Quote("/f.bin").Challenge
 	return s
 }
 
@@ -357,7 +359,9 @@ func TestCompactOutlivesItsChallenge(t *testing.T) {
 	if net.gets["upgrade"] != 1 || net.gets["GET paid"] != 0 {
 		t.Errorf("what went over the net: %v", net.gets)
 	}
-	s.Reprice("2000sat/1MB")
+	s.Reprice("2000sat/1MB") // another gateway here: connections of the one before have to end
+	s.Wall.CloseConnections()
+	until(t, func() bool { return s.Wall.Connections() == 0 })
 	changed := errors.New("the price is another one")
 	_, _, err = client.Fetch(ctx, paywall.Paid{
 		Channel: s.id, URL: s.url + "?slice=2000000-2999999", Update: s.Update(s.id, 2000),

@@ -98,7 +98,7 @@ func (a *app) newBuyerFrom(r *role, web *http.Client, funds purse) (_ *buyer, er
 		return nil, err
 	}
 	b.watcher = &watch.Watch{Chain: r.chain, Drivers: []watch.Driver{b.payer}, Log: a.out.logger()}
-	b.client, err = paywall.NewClient(paywall.ClientConfig{HTTP: web, Payer: b.payer, Network: a.flags.network})
+	b.client, err = paywall.NewClient(paywall.ClientConfig{HTTP: web, Payer: b.payer, Network: a.flags.network, Compact: true})
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +134,9 @@ func (b *buyer) step(ctx context.Context) error { return b.role.step(ctx, b.watc
 func (b *buyer) Close() error {
 	b.stop()
 	b.work.Wait()
+	if b.client != nil {
+		b.client.CloseIdle()
+	}
 	return b.role.Close()
 }
 

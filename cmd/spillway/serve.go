@@ -141,6 +141,7 @@ type provider struct {
 	identity string
 	url      string
 	gateway  traffic
+	wall     interface{ CloseConnections() }
 	server   *http.Server
 	admin    *adminServer
 	tower    *towerhttp.Keeper // nil: no tower is used
@@ -364,6 +365,7 @@ func (p *provider) Close() error {
 			failed = append(failed, p.server.Close())
 		}
 		cancel()
+		p.wall.CloseConnections()
 	}
 	p.stop()
 	p.work.Wait()

@@ -34,12 +34,13 @@ func (p *provider) identify() (ed25519.PrivateKey, error) {
 // paywall on it.
 func (p *provider) openWall(ctx context.Context, tower towerUse, trade bool) (*paywall.Server, error) {
 	a, r := p.app, p.role
+	a.tellLimits(r.chain)
 	payout, err := p.payout(ctx)
 	if err != nil {
 		return nil, err
 	}
 	cfg := payee.Config{
-		Store: r.store, Keys: r.keys, Chain: r.chain, Network: a.flags.network, Payout: payout, Policy: a.policy(),
+		Store: r.store, Keys: r.keys, Chain: r.chain, Network: a.flags.network, Payout: payout, Policy: a.policyOn(r.chain),
 		Constructions: soldKinds, Alone: true,
 		Coins: r.wallet, Now: time.Now, Rand: rand.Reader, Log: a.out.logger(), Alarm: a.stopAlarm,
 	}
@@ -67,5 +68,7 @@ func (p *provider) openWall(ctx context.Context, tower towerUse, trade bool) (*p
 	if p.shapeWall != nil {
 		p.shapeWall(&wc)
 	}
-	return paywall.NewServer(wc)
+	wall, err := paywall.NewServer(wc)
+	p.wall = wall
+	return wall, err
 }
