@@ -155,7 +155,7 @@ func (a *app) checkOpening(name string) error {
 	if !a.regtest() && !a.exists(name) && !a.hasSeed(name) {
 		return noWallet(a.folder(name))
 	}
-	return nil
+	return a.askRealMoney()
 }
 
 func noWallet(dir string) error {
@@ -177,7 +177,10 @@ func (a *app) hasSeed(name string) bool {
 // checkSealing refuses to make a wallet that could not be kept.
 func (a *app) checkSealing() error {
 	pass, err := a.passphrase()
-	if err != nil || pass != "" || a.regtest() {
+	if err == nil && pass != "" {
+		return a.askRealMoney()
+	}
+	if err != nil || a.regtest() {
 		return err
 	}
 	return &failure{exit: exitUsage, code: "no-passphrase", message: "a wallet on " + a.flags.network + " is sealed with a passphrase",

@@ -141,8 +141,8 @@ var kinds = []kind{
 	{chain.ErrRejected, exitChain, "rejected", refundOK, "The node gave the reason; run the command again when it is mended."},
 	{chain.ErrStale, exitChain, "chain-stale", refundOK, "Wait until the node has caught up with its network, or name another with --chain."},
 	{bitcoind.ErrAuth, exitChain, "chain-credentials", refundOK, "Give the node's user and password in SPILLWAY_CHAIN, or its .cookie file with ?cookie=PATH."},
-	{chain.ErrUnavailable, exitChain, "chain-unavailable", refundOK, "Check --chain; on regtest start one with: spillway devnet"},
 	{channel.ErrBudget, exitConsent, "budget", refundOK, "Raise --budget if it is worth more to you."},
+	{channel.ErrCap, exitConsent, "capacity-cap", noMoney, "Raise --max-capacity if you want to lock that much."},
 	{channel.ErrPrepay, exitConsent, "prepayment", refundOK, "Allow it with --max-prepay if you trust the provider with that much."},
 	{channel.ErrAmountExceeds, exitConsent, "capacity", refundOK, "Close this channel and open a larger one."},
 	{channel.ErrSignature, exitMisbehaved, "signature", refundOK, "Try another provider."},
@@ -216,6 +216,8 @@ var kinds = []kind{
 	{esplora.ErrNonsense, exitChain, "chain-nonsense", refundOK, "Name another blockchain with --chain, or two of them: they are compared."},
 	{bitcoind.ErrNonsense, exitChain, "chain-nonsense", refundOK, "Name another node with --chain, or two of them: they are compared."},
 	{bitcoind.ErrBeyond, exitChain, "beyond-window", refundOK, "Give the node's URL a larger window, or an earlier birthday: ?window=BLOCKS&birthday=HEIGHT"},
+	// what says why comes before that it can't be asked
+	{chain.ErrUnavailable, exitChain, "chain-unavailable", refundOK, "Check --chain; on regtest start one with: spillway devnet"},
 	{chain.ErrDeepReorg, exitChain, "deep-reorg", refundOK, "Look at the network before going on: this is rarer than a broken node."},
 	{chain.ErrNotFound, exitChain, "not-on-chain", refundOK, "Check --chain and --network, and try again when the transaction has spread."},
 	{devnet.ErrLocked, exitLocal, "locked", noMoney, "Stop the other process on this data folder, or name another with --data."},

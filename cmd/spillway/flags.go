@@ -12,6 +12,9 @@ func (a *app) checkFlags() error {
 	if _, err := a.params(); err != nil {
 		return err
 	}
+	if err := a.caps.check(); err != nil {
+		return err
+	}
 	if a.flags.data == "" {
 		dir, err := defaultData()
 		if err != nil {

@@ -353,6 +353,11 @@ func (a *app) consent(p *download.Plan, f getFlags, lim *download.Limits) error 
 		f.money = "This command paid and locked nothing."
 		return &f
 	}
+	if p.Channel == "" {
+		if err := a.capAllows(p.Capacity); err != nil {
+			return err
+		}
+	}
 	if f.budget != "" || f.yes || a.regtest() || p.Pay == 0 {
 		return nil
 	}

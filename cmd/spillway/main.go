@@ -63,6 +63,7 @@ type app struct {
 		chain                                             []string
 		json, quiet, verbose                              bool
 	}
+	caps    caps
 	config  *settings.File    // nil: there is none
 	origins map[string]origin // of the flags that were set, by name
 	// spend, where it is set before a buyer is opened, has the last word on its payments
@@ -104,6 +105,7 @@ Start with:  spillway demo`,
 	f.StringVar(&a.flags.data, "data", "", "data folder (default: the user's data directory)")
 	f.StringVar(&a.flags.network, "network", "regtest", "regtest, signet, testnet4 or mainnet")
 	f.StringArrayVar(&a.flags.chain, "chain", nil, "the blockchain: the URL of an Esplora, or bitcoind://[USER@]HOST[:PORT][?cookie=PATH]; given twice, both are asked and compared (on regtest default: the devnet at 127.0.0.1:3002)")
+	a.caps.flags(f)
 	f.StringVar(&a.flags.passphraseFile, "passphrase-file", "", "file that holds the passphrase of the seed")
 	f.BoolVar(&a.flags.json, "json", false, "one JSON object a line on stdout")
 	f.BoolVar(&a.flags.quiet, "quiet", false, "say nothing but the result")

@@ -122,8 +122,10 @@ func (a *app) openSeed(r *role) error {
 	return err
 }
 
-// policy is the default policy of the chosen network.
-func (a *app) policy() channel.Policy { return channel.DefaultPolicy(a.flags.network) }
+// policy is the default policy of the chosen network, with what was said about caps.
+func (a *app) policy() channel.Policy {
+	return a.caps.apply(channel.DefaultPolicy(a.flags.network))
+}
 
 // step is one look of a role at the chain: each of its channels gets what is due,
 // and the wallet's payments that the chain does not show are sent again.

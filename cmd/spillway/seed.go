@@ -43,6 +43,9 @@ func (a *app) guardMemory() {
 // readSeed reads the seed of a folder. Errors: keys.ErrNoSeed, ErrPassphrase.
 func (a *app) readSeed(dir string) (string, error) {
 	a.guardMemory()
+	if err := a.sealedOnly(dir); err != nil {
+		return "", err
+	}
 	words, err := keys.ReadPlain(filepath.Join(dir, plainSeed))
 	if !errors.Is(err, keys.ErrNoSeed) {
 		return words, err
