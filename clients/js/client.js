@@ -190,7 +190,7 @@ class Wallet {
     const take = async (text, controller) => {
       for (const event of cut.push(text)) {
         if (event.name === 'payment-need-voucher') await this.#voucher(JSON.parse(event.data), about)
-        else if (event.name === 'payment-receipt') this.#raise(channel, BigInt(JSON.parse(event.data).chargedMsat))
+        else if (event.name === 'payment-receipt') await this.#rest(JSON.parse(event.data), about)
         else count(event.raw, event)
         if (this.#o.raw || !event.name.startsWith('payment-')) controller.enqueue(encode.encode(event.raw))
       }
@@ -205,6 +205,12 @@ class Wallet {
       }),
     )
     return new Response(body, { status: response.status, statusText: response.statusText, headers: response.headers })
+  }
+
+  // #rest pays what of a stream was delivered on credit, once it is over.
+  async #rest(receipt, about) {
+    if (BigInt(receipt.requiredCumulative) > BigInt(receipt.acceptedCumulative)) await this.#voucher(receipt, about)
+    else this.#raise(receipt.channelId, BigInt(receipt.chargedMsat))
   }
 
   // #voucher pays what a paused stream asks for, as far as that much has come, by a HEAD

@@ -362,5 +362,14 @@ func (b *buyer) endOne(ctx context.Context, r channel.PayerRecord, f credentialF
 			return "", err
 		}
 	}
+	txid, err := b.client.Close(ctx, r.Terms.ID(), target, paywall.Expect{Recipient: r.Payee})
+	var short *paywall.InsufficientError
+	if !errors.As(err, &short) || short.Required <= r.Signed || short.Required-r.Signed > f.most {
+		return txid, err
+	}
+	// it was delivered on credit, and --max allows to pay it
+	if _, err := b.signUnseen(ctx, r, short.Required, f.most); err != nil {
+		return "", err
+	}
 	return b.client.Close(ctx, r.Terms.ID(), target, paywall.Expect{Recipient: r.Payee})
 }
