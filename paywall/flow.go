@@ -80,9 +80,7 @@ func (f *Flow) to(ctx context.Context, units uint64, need func(bitcoin.NeedVouch
 	if f.charged && units <= f.grant.line.Units {
 		return nil
 	}
-	if f.grant.Receipt.LineUnits > units { // charged before: had again free
-		units = f.grant.Receipt.LineUnits
-	}
+	units = max(units, f.grant.had) // what was charged before is had again free
 	ctx, cancel := context.WithTimeoutCause(ctx, f.wait, errNoPayment)
 	defer cancel()
 	if err := f.grant.meterSaying(ctx, units, need); err != nil {

@@ -26,7 +26,8 @@ type mall struct {
 	client *paywall.Client
 	paying *paywall.Transport
 	net    *cutNet
-	runs   atomic.Int64 // of the handler
+	runs   atomic.Int64      // of the handler
+	base   http.RoundTripper // of the transport; nil: net
 
 	mu      sync.Mutex
 	handler http.Handler
@@ -40,6 +41,7 @@ type cutNet struct {
 	cutAt    int // from one; 0: none
 	how      string
 	after    int64
+	bodies   int // how many bodies of answers break off after so many bytes, whichever
 	seen     []*http.Request
 }
 
@@ -57,6 +59,14 @@ func (n *cutNet) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("cut: it never left")
 	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusOK && r.Method == http.MethodGet {
+		n.mu.Lock()
+		if n.bodies > 0 {
+			n.bodies--
+			cut = true
+		}
+		n.mu.Unlock()
+	}
 	if err != nil || !cut {
 		return resp, err
 	}
@@ -94,8 +104,18 @@ func newMallWith(t *testing.T, cfg paywall.MiddlewareConfig, handler http.Handle
 		m.mu.Unlock()
 		h.ServeHTTP(w, r)
 	}))
-	t.Cleanup(m.web.Close)
+	t.Cleanup(func() { // a stream that a failed test left would pause for minutes
+		m.web.CloseClientConnections()
+		m.web.Close()
+	})
 	m.sell(cfg, handler)
+	m.reclient()
+	return m
+}
+
+// reclient makes the payer's side of the wire anew.
+func (m *mall) reclient() {
+	m.t.Helper()
 	var err error
 	m.client, err = paywall.NewClient(paywall.ClientConfig{
 		HTTP: &http.Client{Transport: m.net}, Payer: m.Payer, Network: "regtest", Now: m.Now,
@@ -104,9 +124,8 @@ func newMallWith(t *testing.T, cfg paywall.MiddlewareConfig, handler http.Handle
 			return errors.Join(err, ctx.Err())
 		},
 	})
-	must(t, err)
+	must(m.t, err)
 	m.travel(paywall.TransportConfig{})
-	return m
 }
 
 // sell makes the provider's process anew.
@@ -133,7 +152,7 @@ func (m *mall) sell(cfg paywall.MiddlewareConfig, handler http.HandlerFunc) {
 // travel makes the transport anew.
 func (m *mall) travel(cfg paywall.TransportConfig) {
 	m.t.Helper()
-	cfg.Client = m.client
+	cfg.Client, cfg.Base = m.client, m.base
 	if cfg.Hosts == nil {
 		cfg.Hosts = []string{"127.0.0.1:*"}
 	}

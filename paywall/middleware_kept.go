@@ -84,8 +84,8 @@ type entry struct {
 
 // enter waits until nobody makes a delivery and returns what was kept of it, or nil: it
 // is to be made now, and leave has to be called. One that cannot be shared is ended. ok is
-// false where it was made too often. Errors: the context's, errBusy after most.
-func (k *kept) enter(ctx context.Context, name [32]byte, most time.Duration) (a *answer, ok bool, err error) {
+// false where it was made too often; waited: somebody else made it meanwhile. Errors: the context's, errBusy after most.
+func (k *kept) enter(ctx context.Context, name [32]byte, most time.Duration) (a *answer, ok, waited bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, most, errBusy)
 	defer cancel()
 	for {
@@ -107,16 +107,17 @@ func (k *kept) enter(ctx context.Context, name [32]byte, most time.Duration) (a 
 				}
 			}
 			k.mu.Unlock()
-			return a, ok || a != nil, nil
+			return a, ok || a != nil, waited, nil
 		}
 		busy, end := e.done, e.end
+		waited = true
 		k.mu.Unlock()
 		if end != nil {
 			end()
 		}
 		select {
 		case <-ctx.Done():
-			return nil, false, context.Cause(ctx)
+			return nil, false, waited, context.Cause(ctx)
 		case <-busy:
 		}
 	}

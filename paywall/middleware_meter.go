@@ -207,7 +207,7 @@ func (m *meter) charge(last bool) error {
 	case m.clock != nil:
 		units = m.clock.units()
 	case m.stream != nil:
-		units = m.price.units(m.stream.at)
+		units = m.stream.units(m.stream.at)
 	default:
 		units = m.price.units(m.handed + uint64(len(m.buf)))
 	}

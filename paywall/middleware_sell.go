@@ -85,8 +85,7 @@ type rest struct {
 
 // deliver answers with what was kept for a repeat, or has the handler make it.
 func (w *wall) deliver(m *meter, r *http.Request, next http.Handler) {
-	had := m.grant.Receipt.LineUnits
-	a, ok, err := w.kept.enter(r.Context(), m.name, w.cfg.MaxWait)
+	a, ok, waited, err := w.kept.enter(r.Context(), m.name, w.cfg.MaxWait)
 	if err == nil && !ok {
 		err = errRepeated
 	}
@@ -100,7 +99,14 @@ func (w *wall) deliver(m *meter, r *http.Request, next http.Handler) {
 			m.price.After = func(*http.Request, Answer) uint64 { return a.units }
 		}
 	} else {
-		defer func() { w.kept.leave(m.name, m.charged, m.units > had, m.whole) }()
+		defer func() { w.kept.leave(m.name, m.charged, m.units > m.grant.had, m.whole) }()
+	}
+	if waited {
+		err = m.grant.again(r.Context())
+	}
+	if m.grant.had = m.grant.Receipt.LineUnits; err != nil {
+		m.refuse(err)
+		return
 	}
 	defer m.rest()
 	next.ServeHTTP(m, r)

@@ -27,13 +27,13 @@ type stream struct {
 // flows decides how the answer that begins is charged while it flows.
 func (m *meter) flows() {
 	if m.price.Unit == bitcoin.UnitSecond {
-		m.clock = &clock{now: m.wall.cfg.Server.cfg.Now, had: m.grant.Receipt.LineUnits}
+		m.clock = &clock{now: m.wall.cfg.Server.cfg.Now, had: m.grant.had}
 	}
 	if m.price.Unit == bitcoin.UnitRequest || !streamsEvents(m.decided) {
 		return
 	}
 	m.decided.Del("Content-Length") // of what the handler sends, not of what goes between
-	m.stream = &stream{m: m, charged: m.grant.Receipt.LineUnits, before: m.wall.pasts.of(m.name), seen: map[[16]byte]bool{}}
+	m.stream = &stream{m: m, charged: m.grant.had, before: m.wall.pasts.of(m.name), seen: map[[16]byte]bool{}}
 	m.stream.at = m.price.begin(m.r, m.stream.before, m.grant.Receipt)
 }
 
@@ -89,6 +89,14 @@ func (s *stream) size(p piece) uint64 {
 	return 0
 }
 
+// units is how much of the line there is up to a position.
+func (s *stream) units(at uint64) uint64 {
+	if s.m.price.Unit == bitcoin.UnitEvent {
+		return at
+	}
+	return s.m.price.units(at)
+}
+
 // known is where an event is that was charged when the stream was asked for before: it
 // is had again free.
 func (s *stream) known(p piece, next uint64) uint64 {
@@ -110,7 +118,7 @@ func (s *stream) dear(next uint64) bool {
 // more is what it costs to go on to a position, in msat.
 func (s *stream) more(next uint64) uint64 {
 	p := s.m.price
-	before, after := p.cost(max(s.m.units, s.charged)), p.cost(p.units(next))
+	before, after := p.cost(max(s.m.units, s.charged)), p.cost(s.units(next))
 	return after - min(after, before)
 }
 
@@ -127,7 +135,7 @@ func (s *stream) split() error {
 	}
 	for uint64(len(m.buf)) > block && s.more(s.at) > m.price.credit() {
 		left := uint64(len(m.buf)) - block
-		if err := m.chargeTo(m.price.units(s.at - min(s.at, left))); err != nil {
+		if err := m.chargeTo(s.units(s.at - min(s.at, left))); err != nil {
 			return err
 		}
 		if err := m.give(m.buf[:block], false); err != nil {
@@ -184,10 +192,16 @@ func (m *meter) need(n bitcoin.NeedVoucher) {
 	if m.clock != nil {
 		m.clock.pause()
 	}
-	if m.stream == nil || !m.sent || m.stream.within {
+	if !m.sent {
 		return
 	}
-	if err := m.stream.say(bitcoin.EventNeedVoucher, n); err != nil {
+	var err error
+	if m.stream != nil && !m.stream.within {
+		err = m.stream.say(bitcoin.EventNeedVoucher, n)
+	} else if err = m.flush(); errors.Is(err, http.ErrNotSupported) { // what is held back cannot be paid
+		err = nil
+	}
+	if err != nil {
 		m.cancel(err) // nobody is there to pay
 	}
 }

@@ -46,9 +46,15 @@ func newBill(ctx context.Context, l *lane, target string, e Expect, cost tariff,
 	return b
 }
 
-// goesOn says that what was in the ledger of it before does not come again.
+// goesOn says that what came of it before does not come again. What was charged and is
+// not in the ledger may have come to a payer that has forgotten it: up to the credit of
+// it is paid where the provider asks for it.
 func (b *bill) goesOn() {
 	b.base, b.free, b.held = b.cost.buys(b.free), 0, true
+	l := b.lane
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slack = max(l.slack, min(b.claims, b.cost.credit))
 }
 
 // reprice goes on at another price.

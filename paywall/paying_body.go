@@ -48,6 +48,9 @@ type paidBody struct {
 func (b *paidBody) Read(p []byte) (int, error) {
 	for {
 		n, err := b.next(p)
+		if failed := b.failed(); err != nil && failed != nil {
+			return n, b.fail(failed)
+		}
 		if n > 0 {
 			b.breaks = 0
 			b.hash.Write(p[:n])
@@ -248,10 +251,8 @@ func (b *paidBody) failed() error {
 // goOn finds the place in the answer as it comes again.
 func (b *paidBody) goOn() error {
 	if b.events != nil {
-		b.events.again(b.trip.after != "")
-		if b.trip.after != "" {
-			return nil
-		}
+		b.events.again(b.trip.after != "", b.read, b.hash.Sum(nil))
+		return nil
 	}
 	return b.skip(b.read)
 }
@@ -259,11 +260,7 @@ func (b *paidBody) goOn() error {
 // skip reads over what came before, and makes sure that it is the same.
 func (b *paidBody) skip(n uint64) error {
 	sum := newHash()
-	var from io.Reader = b.body
-	if b.events != nil {
-		from = b.events
-	}
-	if _, err := io.CopyN(sum, from, int64(n)); err != nil {
+	if _, err := io.CopyN(sum, b.body, int64(n)); err != nil {
 		if err == io.EOF {
 			return fmt.Errorf("%w: it is shorter", ErrReplaced)
 		}
@@ -274,9 +271,6 @@ func (b *paidBody) skip(n uint64) error {
 	}
 	if string(sum.Sum(nil)) != string(b.hash.Sum(nil)) {
 		return ErrReplaced
-	}
-	if b.events != nil {
-		b.events.replays = false
 	}
 	return nil
 }

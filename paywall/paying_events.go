@@ -1,6 +1,9 @@
 package paywall
 
 import (
+	"bytes"
+	"fmt"
+	"hash"
 	"io"
 
 	"github.com/spillway/spillway/mpp/bitcoin"
@@ -15,17 +18,33 @@ const maxKnown = 4096
 type eventReader struct {
 	b     *paidBody
 	cut   events
-	out   []byte // to be read
 	buf   []byte
-	err   error // behind out
-	count uint64
+	out   []byte // to be read
+	err   error  // behind out
+	lines []line // what is counted once it was read
+	made  uint64 // bytes that were put into out
+	given uint64 // bytes that were read out of it
+	count uint64 // bytes that were counted
+	early uint64 // those of them of the event that is not complete
+
 	part  bool              // what was handed on ends within an event
 	last  string            // id of the newest event that came; "": it has none
 	known map[[16]byte]bool // ids that came
 
-	asked   bool // it was asked to go on behind last, and it is not known yet whether it does
-	drops   bool // it began anew: what came is dropped, up to last
-	replays bool // it comes again from the beginning: nothing is counted
+	asked bool   // it was asked to go on behind last, and it is not known yet whether it does
+	drops bool   // it began anew: what came is dropped, up to last
+	skip  uint64 // bytes that come again, from the beginning, and are to be the same
+	sum   hash.Hash
+	want  []byte
+}
+
+// line is what is done once so many bytes were read: an event counts once the reader has
+// it, and what the provider waits for is looked at behind what it sent before.
+type line struct {
+	at    uint64
+	bytes uint64
+	event bool
+	own   *piece // of the payment
 }
 
 func newEventReader(b *paidBody) *eventReader {
@@ -33,23 +52,26 @@ func newEventReader(b *paidBody) *eventReader {
 }
 
 // again begins with another connection. behind: it was asked to go on behind the last
-// event, else it comes from the beginning.
-func (e *eventReader) again(behind bool) {
+// event; else so many bytes come again, whose hash is known.
+func (e *eventReader) again(behind bool, n uint64, want []byte) {
 	e.cut, e.err = events{}, nil
-	e.asked, e.drops, e.replays = behind, false, !behind
+	if e.asked, e.drops, e.skip = behind, false, 0; !behind {
+		e.skip, e.sum, e.want = n, newHash(), want
+	}
 }
-
-// Read implements io.Reader, for what comes again.
-func (e *eventReader) Read(p []byte) (int, error) { return e.read(p) }
 
 // read reads what is there of whole events, or waits for one.
 func (e *eventReader) read(p []byte) (int, error) {
 	for len(e.out) == 0 {
+		if failed := e.settle(); failed != nil {
+			return 0, failed
+		}
 		if e.err != nil {
 			return 0, e.err
 		}
 		n, err := e.b.raw(e.buf)
-		if failed := e.cut.feed(e.buf[:n], e.take); failed != nil {
+		failed := e.cut.feed(e.buf[:n], e.take)
+		if e.beginning(); failed != nil {
 			e.err = failed
 		} else if e.err = err; err == io.EOF {
 			e.tail()
@@ -60,25 +82,60 @@ func (e *eventReader) read(p []byte) (int, error) {
 	if len(e.out) == 0 {
 		e.out = nil
 	}
-	return n, nil
+	e.given += uint64(n)
+	return n, e.settle()
+}
+
+// settle counts what was read. Errors: where it may not be paid.
+func (e *eventReader) settle() error {
+	for len(e.lines) > 0 && e.lines[0].at <= e.given {
+		l := e.lines[0]
+		e.lines = e.lines[1:]
+		var err error
+		if l.own != nil {
+			err = e.payment(*l.own)
+		} else {
+			err = e.add(l.bytes, l.event)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tail hands on what came of an event that did not end.
 func (e *eventReader) tail() {
-	rest := e.cut.rest()
-	if e.drops || len(rest) == 0 {
-		return
-	}
-	e.out = append(e.out, rest...)
-	if failed := e.counted(rest, false); failed != nil {
+	rest, failed := e.past(e.cut.rest())
+	switch {
+	case failed != nil:
 		e.err = failed
+	case e.skip > 0:
+		e.err = fmt.Errorf("%w: it is shorter", ErrReplaced)
+	case !e.drops && len(rest) > 0:
+		e.hand(rest, false)
 	}
+}
+
+// past takes away what came before. Errors: ErrReplaced where it is not the same.
+func (e *eventReader) past(raw []byte) ([]byte, error) {
+	if e.skip == 0 {
+		return raw, nil
+	}
+	n := min(uint64(len(raw)), e.skip)
+	e.sum.Write(raw[:n])
+	if e.skip -= n; e.skip == 0 && !bytes.Equal(e.sum.Sum(nil), e.want) {
+		return nil, ErrReplaced
+	}
+	return raw[n:], nil
 }
 
 // take takes an event, or a piece of a long one.
 func (e *eventReader) take(p piece) error {
 	if p.payment() {
-		return e.payment(p)
+		own := piece{name: p.name, data: p.data}
+		e.lines = append(e.lines, line{at: e.made, own: &own})
+		return nil
 	}
 	if e.asked && p.last && p.hasID { // does it go on behind the last one, or begin anew?
 		e.asked, e.drops = false, e.known[idHash(p.id)]
@@ -87,7 +144,12 @@ func (e *eventReader) take(p piece) error {
 		e.drops = !(p.last && p.hasID && p.id == e.last)
 		return nil
 	}
-	e.out = append(e.out, p.raw...)
+	raw, err := e.past(p.raw)
+	if err != nil || len(raw) == 0 {
+		return err
+	}
+	// the LF of a CRLF may have come with the event before
+	e.hand(raw, p.event && len(raw)+1 >= len(p.raw))
 	if e.part = !p.last; p.last && p.hasID {
 		if e.last = p.id; !usableID(p.id) {
 			e.last = ""
@@ -97,19 +159,39 @@ func (e *eventReader) take(p piece) error {
 		}
 		e.known[idHash(p.id)] = true
 	}
-	return e.counted(p.raw, p.event)
+	return nil
 }
 
-// counted counts what is handed on.
-func (e *eventReader) counted(raw []byte, event bool) error {
+// hand hands on what came.
+func (e *eventReader) hand(raw []byte, event bool) {
+	e.out = append(e.out, raw...)
+	n := uint64(len(raw))
+	e.made += n
+	n, e.early = n-min(n, e.early), e.early-min(n, e.early)
+	e.lines = append(e.lines, line{at: e.made, bytes: n, event: event})
+}
+
+// beginning counts what came of an event that is not complete: what is charged by the
+// byte may have to be paid before the rest of it comes.
+func (e *eventReader) beginning() {
+	n := uint64(len(e.cut.begins()))
+	if e.skip > 0 || e.drops || n <= e.early {
+		return
+	}
+	e.lines = append(e.lines, line{at: e.made, bytes: n - e.early})
+	e.early = n
+}
+
+// add counts bytes, and an event that they complete.
+func (e *eventReader) add(n uint64, event bool) error {
 	bill := e.b.bill
-	if bill == nil || e.replays {
+	if bill == nil {
 		return nil
 	}
-	e.count += uint64(len(raw))
+	e.count += n
 	switch unit := bill.cost.unit; {
 	case unit == bitcoin.UnitByte:
-		return bill.add(uint64(len(raw)))
+		return bill.add(n)
 	case unit == bitcoin.UnitChunk:
 		return bill.reached(chunks(e.count, bill.cost.unitBytes))
 	case unit == bitcoin.UnitEvent && event:

@@ -21,6 +21,7 @@ type Grant struct {
 	update *channel.Update // that came and is not saved yet: the first charge saves it
 	line   payee.Line      // what a metered answer is charged by
 	first  uint64          // msat, reserved until the first charge
+	had    uint64          // units of the line that were charged before
 }
 
 // Charge charges further chunks of the same resource on the same channel, before

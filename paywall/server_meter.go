@@ -81,7 +81,7 @@ func (v *visit) meter(ctx context.Context, u channel.Update) (*Grant, error) {
 		_, kept := v.take(ctx, u, nil)
 		return nil, errors.Join(err, kept)
 	}
-	g.Receipt = rec
+	g.Receipt, g.had = rec, rec.LineUnits
 	return g, nil
 }
 
@@ -140,6 +140,21 @@ func (g *Grant) chargeLine(ctx context.Context) func() (payee.Receipt, error) {
 		}
 		return rec, err
 	}
+}
+
+// again looks anew at what the line was charged before: somebody else may have charged it
+// since the request was admitted.
+func (g *Grant) again(ctx context.Context) error {
+	q := g.request()
+	q.Try = true
+	rec, err := g.server.cfg.Payee.Pay(ctx, q)
+	if rec.Channel != "" {
+		g.Receipt = rec
+	}
+	if errors.Is(err, channel.ErrInsufficient) {
+		return nil // it pauses
+	}
+	return err
 }
 
 // unreserve ends what was reserved for the first charge.

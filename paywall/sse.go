@@ -89,7 +89,10 @@ func (e *events) feed(p []byte, emit func(piece) error) error {
 		if e.line = at + 1; !blank {
 			continue
 		}
-		if err := e.emit(at+1, true, emit); err != nil {
+		if e.pastCR && e.line < len(e.buf) && e.buf[e.line] == '\n' { // so that it ends the event
+			e.pastCR, e.line, e.seen = false, e.line+1, e.seen+1
+		}
+		if err := e.emit(e.line, true, emit); err != nil {
 			return err
 		}
 		e.now, e.begun, e.told = piece{}, false, false
@@ -130,6 +133,17 @@ func (e *events) emit(end int, last bool, emit func(piece) error) error {
 
 // rest is what came of an event that did not end; it is none.
 func (e *events) rest() []byte { return e.buf[e.from:] }
+
+// begins is what there is of an event that is not complete, where it is none of the
+// payment's own.
+func (e *events) begins() []byte {
+	const own = "event: payment-"
+	rest := e.buf[e.from:]
+	if !e.begun && strings.HasPrefix(own, string(rest[:min(len(rest), len(own))])) {
+		return nil
+	}
+	return rest
+}
 
 // field reads the line that ends at an index.
 func (e *events) field(at int) {
