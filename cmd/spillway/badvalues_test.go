@@ -28,6 +28,10 @@ func (w *world) kinds() map[string][]string {
 		"id":       {"x", "0", strings.Repeat("1", 64), strings.Repeat("0", 64) + ":0", "../..", long},
 		"url":      {"x", "ftp://h", "http://", "http://u:p@h", "h:1", "http://h:x"},
 		"name":     {"A", "a b", "../a", strings.Repeat("a", 65), "ü", "a\x00"},
+		"upstream": {"x", "ftp://h", "http://", "http://u:p@h", "h:1", "http://h:x", "http://h/?q=1", "http://h/#f", "unix:///s"},
+		"host":     {"x y", "h:443", "h/p", "127.0.0.1", "[::1]", "u@h", "https://h"},
+		"allow":    {"=1sat", "h=", "h=x", "h=1", "h=0sat", "h=1.5sat", "h=-1sat", "h/p", "[", "h=" + long + "sat"},
+		"user":     {"nobody-of-this-name", "-1", "a b", long},
 		"none":     {}, // every text is good
 	}
 }
@@ -40,13 +44,16 @@ var kindOf = map[string]string{
 	"price": "price", "chunk": "size", "listen": "listen", "devnet listen": "open", "tls-cert": "read", "tls-key": "read", "prices": "prices",
 	"tower": "url", "tower-token-file": "token", "add-provider": "name",
 	"get output": "none", "channels export output": "write", "channel": "channel", "root": "root", "exports": "folder", "get trade": "id",
+	"upstream": "upstream", "upstream-ca": "read", "acme": "host", "acme-email": "none", "acme-directory": "url", "max-body": "size",
+	"allow": "allow", "max-deposit": "amount", "token-file": "read", "user": "user", "mitm-ca": "folder",
 	"by": "by", "since": "day", "key": "none", "fee-rate": "rate", "scenario": "scenario", "dir": "folder",
 }
 
 // outside are numbers of a flag that its type allows and its sense does not.
 var outside = map[string][]string{
 	"blocks": {"0", "-1", "1009"}, "demo chunks": {"0"}, "max-channels": {"0", "-1"}, "max-bytes": {"0", "-1"}, "tower-max-rate": {"0", "-1", "9223372036854775807"},
-	"seconds": {"0", "3601"}, "rounds": {"0", "-1", "1001"}, "chunks": {"18446744073709551615"}, "credit": {"18446744073709551615"},
+	"free-per-day": {"-1"},
+	"seconds":      {"0", "3601"}, "rounds": {"0", "-1", "1001"}, "chunks": {"18446744073709551615"}, "credit": {"18446744073709551615"},
 }
 
 // values are what is bad for a flag of a command beside what its type excludes.

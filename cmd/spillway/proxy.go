@@ -125,7 +125,7 @@ func (f proxyFlags) checkACME() error {
 // isHost reports whether a text is a host name and nothing else.
 func isHost(text string) bool {
 	u, err := url.Parse("https://" + text)
-	return err == nil && u.Host == text && u.Port() == "" && u.Path == ""
+	return err == nil && u.Hostname() == text && u.Path == ""
 }
 
 // certificates fetches and renews certificates by ACME, and keeps them in the
