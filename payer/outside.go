@@ -36,14 +36,14 @@ type Invitation struct {
 	Offer    channel.Offer       `json:"offer"`
 	RawOffer string              `json:"raw_offer"`
 	Kind     script.Construction `json:"construction"`
-	Capacity uint64              `json:"capacity_sat"`
+	Capacity uint64              `json:"capacity_sat"` // sat
 	Origin   string              `json:"origin"`
 	Payee    string              `json:"payee"`
 	KeyIndex uint32              `json:"key_index"`
 	PayerKey channel.Key         `json:"payer_key"`
 	Back     channel.Hex         `json:"refund_script"`
 	Script   channel.Hex         `json:"script"` // of the funding output
-	Height   uint32              `json:"height"` // of the tip when it was made
+	Height   uint32              `json:"height"` // in blocks, of the tip when it was made
 	rev      uint64
 }
 
