@@ -37,12 +37,11 @@ type Compact struct {
 	out    outbox
 	cancel context.CancelCauseFunc
 	closed chan struct{} // when the last of it has ended
-	used   int           // answers that came whole
+	over   chan struct{} // closed when it ends
 
 	mu      sync.Mutex
 	ended   error
-	news    chan struct{} // closed, and made anew, when anything changes
-	greeted bool
+	greeted news
 	ones    map[string]*bound
 	numbers []*bound
 	orders  map[uint64]*incoming
@@ -58,6 +57,30 @@ type bound struct {
 	at        tally
 	known     bool
 	problem   *mpp.Problem // why the provider takes nothing on it here
+	news      news         // of it
+}
+
+// news wakes those who wait for something to change. The zero value is ready; it is used
+// with the connection's mu held.
+type news struct {
+	told bool // something has come at all
+	ring chan struct{}
+}
+
+// next is closed when something comes.
+func (n *news) next() <-chan struct{} {
+	if n.ring == nil {
+		n.ring = make(chan struct{})
+	}
+	return n.ring
+}
+
+func (n *news) tell() {
+	n.told = true
+	if n.ring != nil {
+		close(n.ring)
+		n.ring = nil
+	}
 }
 
 // DialCompact opens a compact connection at a URL, whose query is not looked at, and waits
@@ -77,7 +100,7 @@ func (c *Client) DialCompact(ctx context.Context, target string) (*Compact, erro
 	if err != nil {
 		return nil, errors.Join(ctx.Err(), unreachable("%w: %w", errNoCompact, err))
 	}
-	x := &Compact{c: c, ws: ws, target: u.String(), closed: make(chan struct{}), news: make(chan struct{}), ones: map[string]*bound{}, orders: map[uint64]*incoming{}}
+	x := &Compact{c: c, ws: ws, target: u.String(), closed: make(chan struct{}), over: make(chan struct{}), ones: map[string]*bound{}, orders: map[uint64]*incoming{}}
 	inner, stop := context.WithCancelCause(context.Background())
 	x.cancel = stop
 	x.out.write, x.out.limit = sending(inner, ws, c.net.stall), 4<<10
@@ -86,7 +109,7 @@ func (c *Client) DialCompact(ctx context.Context, target string) (*Compact, erro
 	if ws.Subprotocol() != CompactProtocol {
 		x.fail(unreachable("%w: something in between does not pass it", errNoCompact))
 	}
-	if err := x.await(dialing, func() bool { return x.greeted }); err != nil {
+	if err := x.await(dialing, &x.greeted, func() bool { return x.greeted.told }); err != nil {
 		x.fail(err)
 		return nil, errors.Join(ctx.Err(), unreachable("%w: %w", errNoCompact, err))
 	}
@@ -109,7 +132,7 @@ func (x *Compact) fail(why error) {
 	first := x.ended == nil
 	if first {
 		x.ended = why
-		x.tell()
+		close(x.over)
 		for _, in := range x.orders {
 			in.end(why)
 		}
@@ -129,18 +152,12 @@ func (x *Compact) Err() error {
 	return x.ended
 }
 
-// tell wakes everybody who waits for something; x.mu is held.
-func (x *Compact) tell() {
-	close(x.news)
-	x.news = make(chan struct{})
-}
-
-// await waits until something is true, which is asked with x.mu held. Errors: the
-// context's, and what ended the connection.
-func (x *Compact) await(ctx context.Context, is func() bool) error {
+// await waits until something is true, which is asked with x.mu held whenever there is
+// news. Errors: the context's, and what ended the connection.
+func (x *Compact) await(ctx context.Context, n *news, is func() bool) error {
 	for {
 		x.mu.Lock()
-		done, ended, news := is(), x.ended, x.news
+		done, ended, next := is(), x.ended, n.next()
 		x.mu.Unlock()
 		switch {
 		case done:
@@ -151,7 +168,8 @@ func (x *Compact) await(ctx context.Context, is func() bool) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-news:
+		case <-x.over:
+		case <-next:
 		}
 	}
 }
@@ -175,7 +193,7 @@ func (x *Compact) Bind(ctx context.Context, id string, q *Quoted, newest channel
 			return err
 		}
 	}
-	if err := x.await(ctx, func() bool { return b.problem != nil || b.challenge == q.Challenge.ID }); err != nil {
+	if err := x.await(ctx, &b.news, func() bool { return b.problem != nil || b.challenge == q.Challenge.ID }); err != nil {
 		return err
 	}
 	return x.refusedAs(b)
@@ -192,8 +210,8 @@ func (x *Compact) number(id, challenge string) (b *bound, fresh bool, err error)
 		b = &bound{id: id, number: uint64(len(x.numbers))}
 		x.ones[id], x.numbers = b, append(x.numbers, b)
 	}
-	fresh = b.asked != challenge
-	b.asked = challenge
+	fresh = b.asked != challenge || b.problem != nil
+	b.asked, b.problem = challenge, nil
 	return b, fresh, nil
 }
 
@@ -243,7 +261,7 @@ func (x *Compact) Wait(ctx context.Context, id string, amount uint64) error {
 	if b == nil {
 		return fmt.Errorf("%w: channel %s is not bound to this connection", ErrRefused, id)
 	}
-	err := x.await(ctx, func() bool { return b.problem != nil || b.known && b.at.paid >= amount })
+	err := x.await(ctx, &b.news, func() bool { return b.problem != nil || b.known && b.at.paid >= amount })
 	if err != nil {
 		return err
 	}

@@ -135,13 +135,13 @@ func (x *Compact) hear(f frame) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
-	case x.greeted:
+	case x.greeted.told:
 		return badFrame("a second greeting")
 	case h.version != compactVersion:
 		return fmt.Errorf("%w: version %d", errNoCompact, h.version)
 	}
-	x.hello, x.greeted, x.key = h, true, nonceKey(h.nonce)
-	x.tell()
+	x.hello, x.key = h, nonceKey(h.nonce)
+	x.greeted.tell()
 	return nil
 }
 
@@ -162,7 +162,7 @@ func (x *Compact) acked(f frame) error {
 	if !b.known || a.at.paid >= b.at.paid {
 		b.at, b.known = a.at, true
 	}
-	x.tell()
+	b.news.tell()
 	return nil
 }
 
@@ -183,8 +183,9 @@ func (x *Compact) refused(f frame) error {
 	if p.number > uint64(len(x.numbers)) {
 		return badFrame("number %d is no channel's", p.number-1)
 	}
-	x.numbers[p.number-1].problem = problem
-	x.tell()
+	b := x.numbers[p.number-1]
+	b.problem, b.challenge = problem, ""
+	b.news.tell()
 	return nil
 }
 
