@@ -79,6 +79,10 @@ func vacuumInto(ctx context.Context, path, to string) (err error) {
 	if err := ours(ctx, db); err != nil {
 		return err
 	}
+	// the copy has the pages of a new store, whatever the store has
+	if _, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA page_size = %d", pageSize)); err != nil {
+		return err
+	}
 	_, err = db.ExecContext(ctx, "VACUUM INTO ?", to)
 	return err
 }

@@ -31,7 +31,8 @@ type Options struct {
 	// Wait is how long another process's transaction is waited for before a commit
 	// fails with store.ErrLocked; 0: ten seconds. Only a shared store waits.
 	Wait time.Duration
-	// MaxPages limits the file's size, in pages of 4096 bytes; 0: no limit. A
+	// MaxPages limits the file's size, in pages of 8192 bytes, of 4096 where an older
+	// version made the file; 0: no limit. A
 	// commit that needs more fails with store.ErrFull.
 	MaxPages int64
 }
@@ -98,6 +99,9 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 // connect opens the connections, brings the schema up to date and looks the file
 // through.
 func (s *Store) connect(ctx context.Context, o Options) (err error) {
+	if err := s.lay(ctx); err != nil {
+		return err
+	}
 	if s.write, err = sql.Open("sqlite", dsn(s.path, o, "cache_size(-32768)")); err != nil {
 		return err
 	}
@@ -114,6 +118,25 @@ func (s *Store) connect(ctx context.Context, o Options) (err error) {
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
 	return s.prepareReads(ctx)
+}
+
+// pageSize is the size of a new store's pages, in bytes: the record of a channel lies in
+// one of them. Of 4096 it would take two, as a row may fill a quarter of its page at most.
+const pageSize = 8192
+
+// lay gives a file that is still empty its pages. One that an older version made keeps
+// those that it has.
+func (s *Store) lay(ctx context.Context) (err error) {
+	if info, err := os.Stat(s.path); err != nil || info.Size() > 0 || !s.lock.alone() {
+		return err
+	}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: s.path}).EscapedPath()}).String())
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(1)
+	_, err = db.ExecContext(ctx, fmt.Sprintf("PRAGMA page_size = %d; PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL", pageSize))
+	return errors.Join(err, db.Close())
 }
 
 // dsn names the file and the settings of a connection: its cache is in KiB, the

@@ -26,6 +26,7 @@ const (
 	sqlFloor    = "SELECT revision FROM counter WHERE id = 1"
 	sqlSetFloor = "UPDATE counter SET revision = ? WHERE id = 1"
 	sqlDelete   = "DELETE FROM entries WHERE bucket = ? AND key = ?"
+	sqlUpdate   = "UPDATE entries SET revision = ?, value = ?, sum = ? WHERE bucket = ? AND key = ? AND revision = ?"
 	sqlPut      = `INSERT INTO entries (bucket, key, revision, value, sum) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, value = excluded.value, sum = excluded.sum`
 )
@@ -36,7 +37,7 @@ func newWriter(ctx context.Context, db *sql.DB, c *cache) (_ *writer, err error)
 		return nil, err
 	}
 	w := &writer{conn: conn, cache: c, stmts: map[string]*sql.Stmt{}}
-	for _, text := range []string{sqlBegin, sqlCommit, sqlRollback, sqlRevision, sqlFloor, sqlSetFloor, sqlDelete, sqlPut} {
+	for _, text := range []string{sqlBegin, sqlCommit, sqlRollback, sqlRevision, sqlFloor, sqlSetFloor, sqlDelete, sqlUpdate, sqlPut} {
 		if w.stmts[text], err = conn.PrepareContext(ctx, text); err != nil {
 			return nil, errors.Join(err, w.close())
 		}
@@ -71,12 +72,29 @@ func (w *writer) number(text string, args ...any) (n uint64, err error) {
 // transact applies commits in their order, in one transaction: each wholly, or not
 // at all where one of its revisions is not there (its conflict). When err is nil
 // the transaction is on the disk; otherwise none of it is, unless gone(err).
+//
+// First the revisions that writers expect are taken for those that are there, and each
+// entry is written where that is so: mostly it is, and nothing is asked. Where one is
+// not, that transaction is taken back, and another asks for each before it writes.
 func (w *writer) transact(batch []*pending) (conflicts []error, err error) {
+	conflicts, err = w.attempt(batch, true)
+	if errors.Is(err, errAssumed) && !gone(err) {
+		return w.attempt(batch, false)
+	}
+	return conflicts, err
+}
+
+// errAssumed: a revision that a writer expected is not there.
+var errAssumed = errors.New("another revision is there than a writer expected")
+
+// attempt is transact with one transaction; assume: expected revisions are taken for
+// those that are there. Errors: errAssumed, with nothing changed.
+func (w *writer) attempt(batch []*pending, assume bool) (conflicts []error, err error) {
 	if err := w.exec(sqlBegin); err != nil {
 		return nil, err
 	}
 	w.count++
-	t := &transaction{w: w, cells: map[address]*cell{}}
+	t := &transaction{w: w, assume: assume, cells: map[address]*cell{}}
 	done := false
 	defer func() { w.cache.end(t.cells, done) }()
 	conflicts, err = t.run(batch)
@@ -104,13 +122,15 @@ type address struct{ bucket, key string }
 type cell struct {
 	revision uint64 // 0: nothing is there
 	value    []byte
-	there    bool // the database has it
+	was      uint64 // the revision that the database has; 0: nothing
 	changed  bool
 }
 
 // transaction collects what a batch changes and writes each entry once.
 type transaction struct {
 	w       *writer
+	assume  bool // expected revisions are taken for those that are there
+	assumed bool // that was done
 	cells   map[address]*cell
 	order   []address // of the changed ones, as they came
 	floor   uint64    // the highest revision of a deletion
@@ -126,6 +146,9 @@ func (t *transaction) run(batch []*pending) ([]error, error) {
 		if err != nil {
 			return nil, err
 		}
+		if conflict != nil && t.assumed {
+			return nil, errAssumed // whose conflict it is, is seen when all is asked for
+		}
 		if conflict != nil {
 			conflicts[i] = conflict
 			continue
@@ -139,7 +162,7 @@ func (t *transaction) run(batch []*pending) ([]error, error) {
 	return conflicts, t.flush()
 }
 
-// cell reads an entry's revision, once.
+// cell reads an entry's revision, once, or takes it to be the one that is expected.
 func (t *transaction) cell(op store.Op) (*cell, error) {
 	at := address{op.Bucket, op.Key}
 	if c := t.cells[at]; c != nil {
@@ -148,13 +171,17 @@ func (t *transaction) cell(op store.Op) (*cell, error) {
 	c := &cell{}
 	rev, known := t.w.cache.begin(at)
 	t.cells[at] = c // begun: whatever becomes of it, it is ended
-	if !known {
+	switch {
+	case known:
+	case t.assume && op.Value != nil && op.Expect > 0 && op.Expect != store.Any:
+		rev, t.assumed = op.Expect, true
+	default:
 		var err error
 		if rev, err = t.w.number(sqlRevision, op.Bucket, op.Key); err != nil {
 			return nil, err
 		}
 	}
-	c.revision, c.there = rev, rev > 0
+	c.revision, c.was = rev, rev
 	return c, nil
 }
 
@@ -209,14 +236,31 @@ func (t *transaction) readFloor() (err error) {
 	return err
 }
 
+// update writes an entry in the place of the one that was there. Errors: errAssumed
+// where that is not so.
+func (t *transaction) update(at address, c *cell) error {
+	sum := sum(at.bucket, at.key, c.revision, c.value)
+	done, err := t.w.stmts[sqlUpdate].ExecContext(context.Background(), int64(c.revision), c.value, sum, at.bucket, at.key, int64(c.was))
+	if err != nil {
+		return err
+	}
+	n, err := done.RowsAffected()
+	if err == nil && n != 1 {
+		return errAssumed
+	}
+	return err
+}
+
 // flush writes what changed.
 func (t *transaction) flush() error {
 	for _, at := range t.order {
 		c, err := t.cells[at], error(nil)
 		switch {
+		case c.revision > 0 && c.was > 0:
+			err = t.update(at, c)
 		case c.revision > 0:
 			err = t.w.exec(sqlPut, at.bucket, at.key, int64(c.revision), c.value, sum(at.bucket, at.key, c.revision, c.value))
-		case c.there:
+		case c.was > 0:
 			err = t.w.exec(sqlDelete, at.bucket, at.key)
 		}
 		if err != nil {
