@@ -90,8 +90,10 @@ func (f *credentialFlags) check(stdin io.Reader) (err error) {
 			return err
 		}
 	}
-	if _, err := mpp.IdempotencyKey([]string{f.key}); f.key != "" && err != nil {
-		return usage(fmt.Errorf("--key: %w", err))
+	if f.key != "" { // as the server will read it
+		if f.key, err = mpp.IdempotencyKey([]string{f.key}); err != nil {
+			return usage(fmt.Errorf("--key: %w", err))
+		}
 	}
 	c, err := construction(f.channel)
 	if err != nil {

@@ -38,7 +38,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"json": cmdJSON, "random": cmdRandom, "provider": cmdProvider, "killget": cmdKillGet, "mine": cmdMine, "same": cmdSame, "exitcode": cmdExit, "damage": cmdDamage,
-			"proxy": cmdProxy, "sums": cmdSums, "words": cmdWords, "await": cmdAwait, "tower": cmdTower, "peer": cmdPeer, "tamper": cmdTamper, "certificate": cmdCertificate,
+			"proxy": cmdProxy, "challenge": cmdChallenge, "paid": cmdPaid, "sums": cmdSums, "words": cmdWords, "await": cmdAwait, "tower": cmdTower, "peer": cmdPeer, "tamper": cmdTamper, "certificate": cmdCertificate,
 		},
 	})
 }
