@@ -21,6 +21,8 @@ import (
 
 	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/internal/reverse"
+	"github.com/spillway/spillway/mpp"
+	"github.com/spillway/spillway/paywall"
 )
 
 // proxyFlags are the flags of proxy.
@@ -30,7 +32,7 @@ type proxyFlags struct {
 	acme                                []string
 	acmeEmail, acmeDirectory            string
 	free                                int
-	insecure                            bool
+	insecure, ownAuthorization          bool
 	tower                               towerUse
 }
 
@@ -40,7 +42,7 @@ func (a *app) proxyCommand() *cobra.Command {
 		Use:   "proxy",
 		Short: "Charge for any HTTP service, as a reverse proxy before it",
 		Long: `Stands before an HTTP service and charges for what it answers: by the request, by
-the byte, or not at all, by host, method and path. What is 2xx is charged, as it is
+the byte, event or second, or not at all, by host, method and path. What is 2xx is charged, as it is
 handed over; errors and redirects are free. The service never sees a credential.
 
 Prices of single paths, other upstreams and fields that the upstream gets (an API
@@ -66,7 +68,7 @@ key, say) stand in the settings file:
 	fl := cmd.Flags()
 	fl.StringVar(&f.upstream, "upstream", "", "the service: an http or https URL, or h2c://HOST for HTTP/2 without TLS (gRPC)")
 	fl.StringVar(&f.upstreamCA, "upstream-ca", "", "file with the certificates that upstreams' are verified with (default: the system's)")
-	fl.StringVar(&f.price, "price", "1sat/request", "price where no rule says otherwise: AMOUNT/request, AMOUNT/SIZE or free")
+	fl.StringVar(&f.price, "price", "1sat/request", "price where no rule says otherwise: AMOUNT/request, AMOUNT/SIZE, AMOUNT/event (of server-sent events), AMOUNT/second or free")
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:4402", "address to listen on")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate file for TLS")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "key file for TLS")
@@ -76,6 +78,7 @@ key, say) stand in the settings file:
 	fl.BoolVar(&f.insecure, "insecure-http", false, "listen beyond loopback without TLS all the same")
 	fl.IntVar(&f.free, "free-per-day", 0, "requests that an address has answered unpaid in 24 hours")
 	fl.StringVar(&f.maxBody, "max-body", "64MiB", "most that a request may bring")
+	fl.BoolVar(&f.ownAuthorization, "own-authorization", false, "the service uses the field Authorization itself and gets it; payments come in Payment-Authorization")
 	f.tower.flags(cmd)
 	return cmd
 }
@@ -175,6 +178,9 @@ func (a *app) startProxy(ctx context.Context, f proxyFlags, ready func(*provider
 	}()
 	if len(f.acme) > 0 {
 		secure = f.certificates(r.dir)
+	}
+	if f.ownAuthorization {
+		p.shapeWall = func(c *paywall.ServerConfig) { c.CredentialField = mpp.HeaderAlternateCredential }
 	}
 	if err := p.buildProxy(ctx, cfg, f); err != nil {
 		return nil, err

@@ -123,14 +123,14 @@ func (a *app) wrongRule(path, key string, err error) error {
 
 func ruleAt(i int) string { return fmt.Sprintf("proxy.rule[%d]", i) }
 
-// parsePrice reads AMOUNT/request, AMOUNT/SIZE or free.
+// parsePrice reads AMOUNT/request, AMOUNT/SIZE, AMOUNT/event, AMOUNT/second or free.
 func parsePrice(text string) (p paywall.Price, err error) {
 	if text == "free" {
 		return p, nil
 	}
 	amount, unit, found := strings.Cut(text, "/")
 	if !found {
-		return p, usagef("a price is AMOUNT/request, AMOUNT/SIZE or free, not %q", clipped(text))
+		return p, usagef("a price is AMOUNT/request, AMOUNT/SIZE, AMOUNT/event, AMOUNT/second or free, not %q", clipped(text))
 	}
 	msat, err := content.ParseAmountMsat(amount)
 	if err != nil {
@@ -139,12 +139,17 @@ func parsePrice(text string) (p paywall.Price, err error) {
 	if msat == 0 {
 		return p, usagef("a price of nothing is written: free")
 	}
-	if unit == "request" {
+	switch unit {
+	case "request":
 		return paywall.PerRequest(msat), nil
+	case "event":
+		return paywall.PerEvent(msat), nil
+	case "second":
+		return paywall.PerSecond(msat), nil
 	}
 	per, err := content.ParsePrice(text) // a size, with or without a number
 	if err != nil || per.PerBytes == 0 || per.PerBytes > 1<<40 {
-		return p, usagef("a price is AMOUNT/request, AMOUNT/SIZE or free, not %q", clipped(text))
+		return p, usagef("a price is AMOUNT/request, AMOUNT/SIZE, AMOUNT/event, AMOUNT/second or free, not %q", clipped(text))
 	}
 	return paywall.PerByte(msat, per.PerBytes), nil
 }

@@ -179,7 +179,7 @@ func (p *Proxy) loops(r *http.Request, u *url.URL) bool {
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, q *wanted) {
 	r = r.WithContext(context.WithValue(r.Context(), targetKey{}, q))
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-	if reads && p.cfg.Budgets.Allowed(q.origin) && r.Header.Get(mpp.HeaderCredential) == "" && q.url.RawQuery == "" {
+	if reads && p.cfg.Budgets.Allowed(q.origin) && !paysItself(r) && q.url.RawQuery == "" {
 		switch p.isFile(q.url.String()) {
 		case true:
 			if p.file(w, r, q) {
@@ -242,8 +242,8 @@ func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch {
 	case !p.cfg.Budgets.Allowed(q.origin):
 		return p.unpaid(r, fmt.Sprintf("This proxy paid nothing: %s is not on its allow-list. Start it with --allow %s=BUDGET to let it pay there.", hostOf(q.origin), hostOf(q.origin)))
-	case r.Header.Get("Upgrade") != "", r.Header.Get(mpp.HeaderCredential) != "":
-		return p.unpaid(r, "This proxy pays for no request with an Authorization of its own, and for none that switches protocols.")
+	case r.Header.Get("Upgrade") != "", paysItself(r):
+		return p.unpaid(r, "This proxy pays for no request that pays itself, and for none that switches protocols.")
 	case r.Method == http.MethodHead || r.Method == http.MethodOptions:
 		return p.unpaid(r, "This proxy pays for no "+r.Method+": the answer has nothing in it that could be sold.")
 	}
@@ -256,6 +256,12 @@ func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	resp.Body = &gated{bodyReader: resp.Body, leave: sync.OnceFunc(g.RUnlock)}
 	return resp, nil
+}
+
+// paysItself reports whether a client brings a payment of its own: that is its affair.
+func paysItself(r *http.Request) bool {
+	scheme, _, _ := strings.Cut(strings.TrimSpace(r.Header.Get(mpp.HeaderCredential)), " ")
+	return strings.EqualFold(scheme, "payment") || r.Header.Get(mpp.HeaderAlternateCredential) != ""
 }
 
 // gated is an answer's body that holds its origin's gate.

@@ -73,6 +73,8 @@ type Proxy struct {
 	cfg       Config
 	rules     *http.ServeMux
 	paid      http.Handler
+	direct    http.Handler // behind the paywall
+	handed    handed
 	slots     chan struct{}
 	running   atomic.Int64
 	sent      atomic.Uint64
@@ -110,12 +112,13 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{cfg: cfg, rules: rules, slots: make(chan struct{}, cfg.MaxRequests)}
 	p.transports()
 	wall, err := paywall.NewMiddleware(paywall.MiddlewareConfig{
-		Server: cfg.Wall, Price: cfg.Default.Price, Rules: prices, FreePerDay: cfg.FreePerDay, Unread: streams,
+		Server: cfg.Wall, Price: cfg.Default.Price, Rules: prices, FreePerDay: cfg.FreePerDay, Unread: streams, Stall: cfg.Stall,
 	})
 	if err != nil {
 		return nil, err
 	}
-	p.paid = wall(p.upstream())
+	p.direct = p.upstream()
+	p.paid = wall(p.direct)
 	return p, nil
 }
 
@@ -278,7 +281,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.running.Add(1)
 	defer p.running.Add(-1)
 	in := clean(r)
-	out := &answering{ResponseWriter: w, control: http.NewResponseController(w), stall: p.cfg.Stall, sent: &p.sent}
+	out := &answering{ResponseWriter: w, control: http.NewResponseController(w), stall: p.cfg.Stall, sent: &p.sent, handed: &p.handed}
 	switch {
 	case in.Body == nil || in.Body == http.NoBody:
 	case streams(in):
@@ -286,12 +289,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		in.Body = &asking{readCloser: http.MaxBytesReader(w, in.Body, p.cfg.MaxBody), control: out.control, stall: p.cfg.Stall}
 	}
+	if price := p.rule(in).Price; price.Msat > 0 && in.Header.Get("Upgrade") != "" {
+		p.upgrade(out, in, price)
+		return
+	}
 	p.paid.ServeHTTP(out, in)
 }
 
 // settles reports whether a request deals with a channel and asks for nothing.
 func settles(r *http.Request) bool {
-	return r.Header.Get(mpp.HeaderCredential) != "" && (r.Method == http.MethodHead || r.Method == http.MethodPost && r.ContentLength == 0)
+	pays := r.Header.Get(mpp.HeaderCredential) != "" || r.Header.Get(mpp.HeaderAlternateCredential) != ""
+	return pays && (r.Method == http.MethodHead || r.Method == http.MethodPost && r.ContentLength == 0)
 }
 
 // failed answers where the upstream does not.
@@ -358,8 +366,10 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Close ends connections to upstreams that nobody uses.
+// Close ends connections that speak another protocol by now, and those to upstreams that
+// nobody uses.
 func (p *Proxy) Close() {
+	p.handed.end()
 	for _, t := range []*http.Transport{p.plain, p.prior, p.upgrading} {
 		t.CloseIdleConnections()
 	}
@@ -376,5 +386,6 @@ func Server(p *Proxy, errorLog *log.Logger) *http.Server {
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
+	s.RegisterOnShutdown(p.Close)
 	return s
 }

@@ -20,7 +20,7 @@ import (
 var (
 	untrusted = []string{
 		"Forwarded", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override",
-		"Accept-Payment", "Payment-Authorization", "Payment-Receipt", "Proxy-Authorization", "Proxy-Connection", "Http2-Settings",
+		"Accept-Payment", mpp.HeaderAlternateCredential, "Payment-Receipt", "Proxy-Authorization", "Proxy-Connection", "Http2-Settings",
 	}
 	untrustedPrefixes = []string{"X-Forwarded-", "X-Original-", "X-Rewrite-", "X-Accel-", "X-Sendfile"}
 )
@@ -178,6 +178,7 @@ type answering struct {
 	control *http.ResponseController
 	stall   time.Duration
 	sent    *atomic.Uint64
+	handed  *handed
 	until   time.Time
 }
 
