@@ -32,7 +32,11 @@ func (w *world) kinds() map[string][]string {
 		"host":     {"x y", "h:443", "h/p", "127.0.0.1", "[::1]", "u@h", "https://h"},
 		"allow":    {"=1sat", "h=", "h=x", "h=1", "h=0sat", "h=1.5sat", "h=-1sat", "h/p", "[", "h=" + long + "sat"},
 		"user":     {"nobody-of-this-name", "-1", "a b", long},
-		"none":     {}, // every text is good
+		"challenge": {"x", "Payment", `Payment id="a"`, `Basic realm="r"`, `Payment id="a", realm="r", method="tempo", intent="charge", request="e30"`,
+			`Payment request="!", id="a", realm="r", method="bitcoin", intent="session"`, `Payment id="a", realm="r", method="bitcoin", intent="session", request="e30"`, strings.Repeat("A", 70_000)},
+		"receipt": {"x", "e30", "bnVsbA", strings.Repeat("A", 70_000)},
+		"realm":   {"a b", "a/b", "a|b", "a\"b", "ü", strings.Repeat("a", 254)},
+		"none":    {}, // every text is good
 	}
 }
 
@@ -46,6 +50,8 @@ var kindOf = map[string]string{
 	"get output": "none", "channels export output": "write", "channel": "channel", "root": "root", "exports": "folder", "get trade": "id",
 	"upstream": "upstream", "upstream-ca": "read", "acme": "host", "acme-email": "none", "acme-directory": "url", "max-body": "size",
 	"allow": "allow", "max-deposit": "amount", "token-file": "read", "user": "user", "mitm-ca": "folder",
+	"challenge": "challenge", "receipt": "receipt", "credential url": "url", "credential key": "none", "avoid": "id", "max": "amount", "total": "amount",
+	"deposit": "amount", "require": "amount", "realm": "realm", "dearest": "msat",
 	"by": "by", "since": "day", "key": "none", "fee-rate": "rate", "scenario": "scenario", "dir": "folder",
 }
 

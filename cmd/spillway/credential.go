@@ -95,6 +95,16 @@ func (f *credentialFlags) check(stdin io.Reader) (err error) {
 			return usage(fmt.Errorf("--key: %w", err))
 		}
 	}
+	if f.receipt != "" {
+		if _, err := bitcoin.ParseReceipt([]string{f.receipt}); err != nil {
+			return usage(fmt.Errorf("--receipt: %w", err))
+		}
+	}
+	for _, id := range f.avoid {
+		if _, err := channel.ParseOutpoint(id); err != nil {
+			return usagef("--avoid names a channel, txid:vout, not %q", clipped(id))
+		}
+	}
 	c, err := construction(f.channel)
 	if err != nil {
 		return err
@@ -161,6 +171,9 @@ func (a *app) credential(ctx context.Context, f credentialFlags) (err error) {
 				return err
 			}
 		}
+	}
+	if (f.receipt != "" || len(f.avoid) > 0) && !a.exists("payer") {
+		return fmt.Errorf("%w: no channel was ever opened here", payer.ErrUnknown)
 	}
 	b, err := a.openBuyer(ctx)
 	if err != nil {
