@@ -175,6 +175,10 @@ func (a *app) credential(ctx context.Context, f credentialFlags) (err error) {
 	if (f.receipt != "" || len(f.avoid) > 0) && !a.exists("payer") {
 		return fmt.Errorf("%w: no channel was ever opened here", payer.ErrUnknown)
 	}
+	if f.endIt && !a.exists("payer") {
+		a.out.say("No channel with this provider is open.")
+		return a.out.result(map[string]any{"closed": []map[string]any{}})
+	}
 	b, err := a.openBuyer(ctx)
 	if err != nil {
 		return err
