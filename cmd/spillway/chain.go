@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -13,7 +12,9 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/chain/bitcoind"
+	"github.com/spillway/spillway/chain/btcd"
 	"github.com/spillway/spillway/chain/esplora"
+	"github.com/spillway/spillway/chain/neutrino"
 	"github.com/spillway/spillway/chain/several"
 )
 
@@ -39,7 +40,7 @@ func (a *app) chainURLs() ([]string, error) {
 		return urls, nil
 	}
 	if !a.regtest() {
-		return nil, usagef("--chain is needed on %s: the URL of an Esplora, or bitcoind://HOST:PORT", a.flags.network)
+		return []string{lightDefault}, nil // for payers: see checkSeller
 	}
 	return []string{"http://" + devnetAddress}, nil
 }
@@ -55,13 +56,11 @@ func (a *app) openChain(ctx context.Context, r *role) (chain.Backend, error) {
 		a.out.say("No devnet answered, so one was started: Esplora API at %s (its coins are worth nothing)", d.url)
 		r.close = append(r.close, d.Close)
 	}
-	c, err := a.connect(ctx)
+	c, err := a.connectIn(ctx, r.dir)
 	if err != nil {
 		return nil, err
 	}
-	if b, ok := c.(interface{ Close() error }); ok {
-		r.close = append(r.close, b.Close)
-	}
+	r.close = append(r.close, func() error { return closeChain(c) })
 	return c, nil
 }
 
@@ -69,8 +68,8 @@ func (a *app) openChain(ctx context.Context, r *role) (chain.Backend, error) {
 func (a *app) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	_, err := a.connect(ctx)
-	return err == nil
+	c, err := a.connect(ctx)
+	return err == nil && closeChain(c) == nil
 }
 
 // pace is how long a network takes for a block; 0 where blocks are made at will.
@@ -81,9 +80,15 @@ func pace(params *chaincfg.Params) time.Duration {
 	return params.TargetTimePerBlock
 }
 
-// connect connects to the blockchain and makes sure that it answers and is not
-// stale: to several backends where --chain was given more than once.
+// connect is connectIn for a single question: what it gives has to be closed.
 func (a *app) connect(ctx context.Context) (chain.Backend, error) {
+	return a.connectIn(ctx, a.folder("payer"))
+}
+
+// connectIn connects to the blockchain and makes sure that it answers and is not
+// stale: to several backends where --chain was given more than once. A light client
+// keeps its headers in the folder.
+func (a *app) connectIn(ctx context.Context, dir string) (_ chain.Backend, err error) {
 	urls, err := a.chainURLs()
 	if err != nil {
 		return nil, err
@@ -93,12 +98,19 @@ func (a *app) connect(ctx context.Context) (chain.Backend, error) {
 		return nil, err
 	}
 	var members []several.Member
+	defer func() {
+		if err != nil {
+			for _, m := range members {
+				err = errors.Join(err, closeChain(m.Backend))
+			}
+		}
+	}()
 	for _, text := range urls {
 		b, err := a.backend(text, params)
 		if err != nil {
 			return nil, err
 		}
-		members = append(members, several.Member{Name: bitcoind.Redact(text), Backend: b})
+		members = append(members, several.Member{Name: shown(text), Backend: b})
 	}
 	b := members[0].Backend
 	if len(members) > 1 {
@@ -106,12 +118,18 @@ func (a *app) connect(ctx context.Context) (chain.Backend, error) {
 			return nil, usage(err)
 		}
 	}
-	where := bitcoind.Redact(urls[0])
+	for i, m := range members {
+		if l, ok := m.Backend.(*light); ok {
+			if err := l.open(ctx, a, dir); err != nil {
+				return nil, atChain(urls[i], err)
+			}
+		}
+	}
 	if _, err := b.Tip(ctx); err != nil {
-		return nil, fmt.Errorf("the blockchain at %s: %w", where, err)
+		return nil, atChain(urls[0], err)
 	}
 	if err := chain.CheckStale(ctx, b, time.Now(), a.staleAfter()); err != nil {
-		return nil, fmt.Errorf("the blockchain at %s: %w", where, err)
+		return nil, atChain(urls[0], err)
 	}
 	return b, nil
 }
@@ -144,8 +162,12 @@ func (a *app) backend(text string, params *chaincfg.Params) (chain.Backend, erro
 			return nil, usage(err)
 		}
 		return c, nil
+	case btcd.Scheme:
+		return a.btcdBackend(text, params)
+	case neutrino.Scheme:
+		return a.lightBackend(text, params)
 	default:
-		return nil, usagef("--chain: %q is not known: http://… or https://… (an Esplora), or bitcoind://…", clipped(scheme)+"://")
+		return nil, usagef("--chain: %q is not known: http://… or https://… (an Esplora), bitcoind://…, btcd://… or neutrino://…", clipped(scheme)+"://")
 	}
 }
 
@@ -159,9 +181,12 @@ func clipped(s string) string {
 
 // alarm tells that backends differ, or that they agree again.
 func (a *app) alarm(al several.Alarm) {
+	subject := strings.TrimSpace(al.Backend + " " + al.Subject)
 	if al.Over {
+		a.alarms.over(string(al.Kind), subject)
 		a.out.say("chain: over: %s %s %s", al.Kind, al.Backend, al.Subject)
 	} else {
+		a.alarms.raise(string(al.Kind), subject, al.Text)
 		a.out.say("ALARM: the blockchains at --chain differ (%s %s %s): %s. The more cautious answer counts.", al.Kind, al.Backend, al.Subject, al.Text)
 	}
 	if err := a.out.event("alarm", al); err != nil {
@@ -244,15 +269,18 @@ func (a *app) staleAlarm(b chain.Backend) func(context.Context) error {
 		next = now.Add(time.Minute)
 		err := chain.CheckStale(ctx, b, now, a.staleAfter())
 		if !errors.Is(err, chain.ErrStale) {
-			said = said && err != nil
+			if said = said && err != nil; err == nil {
+				a.alarms.over(alarmStale, "")
+			}
 			return nil // what can't be asked is told by the watch
 		}
 		if said {
 			return nil
 		}
 		said = true
+		a.alarms.raise(alarmStale, "", err.Error())
 		a.out.say("ALARM: %v", err)
-		return a.out.event("alarm", map[string]any{"kind": "stale", "text": err.Error()})
+		return a.out.event("alarm", map[string]any{"kind": alarmStale, "text": err.Error()})
 	}
 }
 

@@ -100,7 +100,11 @@ func TestChainFlag(t *testing.T) {
 	for text, want := range map[string]string{
 		"bitcoind://u:secretword@h:1":  "SPILLWAY_CHAIN",
 		"https://u:secretword@h/api":   "without a password",
-		"neutrino://h:1":               "is not known",
+		"btcd://u:secretword@h:1":      "SPILLWAY_CHAIN",
+		"btcd://u@h:1?cert=x":          "password-file",
+		"neutrino://h:port":            "HOST:PORT",
+		"neutrino://":                  "a peer has to be named",
+		"monero://h:1":                 "is not known",
 		"bitcoind://u@h:1?wallet=some": "no option is called wallet",
 		"h:1":                          "is not known",
 	} {

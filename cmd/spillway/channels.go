@@ -216,7 +216,7 @@ func (a *app) withStore(ctx context.Context, name string, asPayer func(*role) er
 
 // depths adds how deep each funding is, where the chain can be asked, and what a
 // payer's channel has become since a command last looked.
-func (a *app) depths(ctx context.Context, rows []row, records map[string]channel.PayerRecord) error {
+func (a *app) depths(ctx context.Context, rows []row, records map[string]channel.PayerRecord) (err error) {
 	live := false
 	for _, r := range rows {
 		live = live || !channel.Phase(r.Phase).Final()
@@ -229,6 +229,7 @@ func (a *app) depths(ctx context.Context, rows []row, records map[string]channel
 		a.out.say("confirmations are not known: %v", err)
 		return nil
 	}
+	defer func() { err = errors.Join(err, closeChain(c)) }()
 	tip, err := c.Tip(ctx)
 	if err != nil {
 		a.out.say("confirmations are not known: %v", err)

@@ -107,19 +107,22 @@ func checkAddress(listen string) (host string, err error) {
 	return host, nil
 }
 
-// loadTLS reads the certificate and the key of a listener; nil: it has none.
-func loadTLS(cert, key string) (*tls.Config, error) {
+// loadTLS reads the certificate and the key of a listener; nil: it has none. They are
+// read again at a reload.
+func (a *app) loadTLS(cert, key string) (*tls.Config, error) {
 	if (cert == "") != (key == "") {
 		return nil, usagef("--tls-cert and --tls-key go together")
 	}
 	if cert == "" {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
+	c := &certificate{cert: cert, key: key}
+	if err := c.read(); err != nil {
 		return nil, usagef("--tls-cert and --tls-key: %w", err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}, nil
+	a.cert = c
+	a.onReload("certificate", c.read)
+	return c.config(), nil
 }
 
 // checkChain refuses a --chain that cannot be. Nobody is asked.
@@ -150,6 +153,9 @@ func (a *app) checkChain() error {
 // a network on which nobody makes a wallet by the way and there is none.
 func (a *app) checkOpening(name string) error {
 	if err := a.checkChain(); err != nil {
+		return err
+	}
+	if err := a.checkSeller(name); err != nil {
 		return err
 	}
 	if !a.regtest() && !a.exists(name) && !a.hasSeed(name) {

@@ -38,8 +38,8 @@ func (a *app) demoCommand() *cobra.Command {
 		Short: "The whole story in one process: fund, hold the refund, verify, pay, settle",
 		Long: `Sells a real file (this program itself where none is named) from a provider to a
 payer over one payment channel on an embedded Bitcoin regtest chain, over a real
-loopback connection, and shows every transaction. With --chain bitcoind://… it is
-played on your own regtest node, and mines on it.`,
+loopback connection, and shows every transaction. With --chain bitcoind://… or
+btcd://… it is played on your own regtest node, and mines on it.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file := ""

@@ -8,22 +8,37 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/chain/bitcoind"
+	"github.com/spillway/spillway/chain/btcd"
+	"github.com/spillway/spillway/chain/neutrino"
 )
 
-// demoNode is a bitcoind on regtest that the demo is played on instead of the
-// embedded chain. The demo mines on it.
+// miner is a node that mines when it is told to.
+type miner interface {
+	chain.Backend
+	Waiting(ctx context.Context) (int, error)
+	Generate(ctx context.Context, blocks int, pkScript []byte) error
+	String() string
+	Close() error
+}
+
+// demoNode is a bitcoind or a btcd on regtest that the demo is played on instead of
+// the embedded chain. The demo mines on it.
 type demoNode struct {
-	client *bitcoind.Client
+	client miner
 	script []byte // what mined blocks pay to: anybody
 	stop   context.CancelFunc
 	done   chan error
 }
 
-// ownNode reports whether --chain names a bitcoind.
+// ownNode reports whether --chain names a node of one's own.
 func (a *app) ownNode() bool {
 	urls, err := a.chainURLs()
-	return err == nil && slices.ContainsFunc(urls, func(u string) bool { return strings.HasPrefix(u, bitcoind.Scheme+":") })
+	return err == nil && slices.ContainsFunc(urls, func(u string) bool {
+		scheme, _, _ := strings.Cut(u, ":")
+		return scheme == bitcoind.Scheme || scheme == btcd.Scheme || scheme == neutrino.Scheme
+	})
 }
 
 // startNode connects to the node and mines a block whenever a transaction waits.
@@ -43,7 +58,10 @@ func (s *story) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client := b.(*bitcoind.Client)
+	client, ok := b.(miner)
+	if !ok {
+		return errors.Join(usagef("the demo mines: it is played on a bitcoind or a btcd of your own, not on %s", shown(urls[0])), closeChain(b))
+	}
 	s.app.out.say("1. A chain. Your own node on regtest, %s, at height %d; this demo mines on it.", client, tip.Height)
 	mining, stop := context.WithCancel(context.Background())
 	s.node = &demoNode{client: client, script: []byte{0x51}, stop: stop, done: make(chan error, 1)}

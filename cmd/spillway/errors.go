@@ -11,8 +11,10 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/chain/bitcoind"
+	"github.com/spillway/spillway/chain/btcd"
 	"github.com/spillway/spillway/chain/devnet"
 	"github.com/spillway/spillway/chain/esplora"
+	"github.com/spillway/spillway/chain/neutrino"
 	"github.com/spillway/spillway/chain/several"
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
@@ -140,6 +142,11 @@ var kinds = []kind{
 	{payer.ErrNoInvitation, exitUsage, "unknown-channel", noMoney, "Begin with: spillway open URL --psbt"},
 	{chain.ErrRejected, exitChain, "rejected", refundOK, "The node gave the reason; run the command again when it is mended."},
 	{chain.ErrStale, exitChain, "chain-stale", refundOK, "Wait until the node has caught up with its network, or name another with --chain."},
+	{btcd.ErrAuth, exitChain, "chain-credentials", refundOK, "Give the node's --rpcuser in the URL of --chain, and its --rpcpass in a file with ?password-file=PATH, or in SPILLWAY_CHAIN."},
+	{btcd.ErrCertificate, exitChain, "chain-certificate", refundOK, "Name the node's rpc.cert with ?cert=PATH; a node on this machine that was started with --notls is asked with ?tls=0."},
+	{btcd.ErrNoFilters, exitChain, "no-filters", refundOK, "Start btcd without --nocfilters."},
+	{neutrino.ErrNoPeers, exitChain, "no-peers", refundOK, "Check the connection to the network, or name a peer that serves compact filters, or a node of your own, with --chain."},
+	{neutrino.ErrInUse, exitLocal, "light-in-use", keptHere, "Wait until another spillway has ended, or name a node with --chain."},
 	{bitcoind.ErrAuth, exitChain, "chain-credentials", refundOK, "Give the node's user and password in SPILLWAY_CHAIN, or its .cookie file with ?cookie=PATH."},
 	{channel.ErrBudget, exitConsent, "budget", refundOK, "Raise --budget if it is worth more to you."},
 	{channel.ErrCap, exitConsent, "capacity-cap", noMoney, "Raise --max-capacity if you want to lock that much."},
@@ -210,6 +217,10 @@ var kinds = []kind{
 	{bao.ErrSize, exitUsage, "too-large", noMoney, "Serve a smaller file."},
 	{esplora.ErrConfig, exitUsage, "usage", noMoney, "Check --chain."},
 	{bitcoind.ErrConfig, exitUsage, "usage", noMoney, "Check --chain."},
+	{btcd.ErrConfig, exitUsage, "usage", noMoney, "Check --chain."},
+	{neutrino.ErrConfig, exitUsage, "usage", noMoney, "Check --chain."},
+	{btcd.ErrNetwork, exitChain, "other-network", noMoney, "Name a node of this network with --chain, or its network with --network."},
+	{btcd.ErrNonsense, exitChain, "chain-nonsense", refundOK, "Name another node with --chain, or two of them: they are compared."},
 	{several.ErrConfig, exitUsage, "usage", noMoney, "Check --chain."},
 	{esplora.ErrNetwork, exitChain, "other-network", noMoney, "Name a server of this network with --chain, or its network with --network."},
 	{bitcoind.ErrNetwork, exitChain, "other-network", noMoney, "Name a node of this network with --chain, or its network with --network."},

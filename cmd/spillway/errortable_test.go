@@ -25,6 +25,7 @@ var unseen = map[string]string{
 	"keys.ErrIndex":            "of a counter that is never so large",
 	"keys.ErrNonce":            "of a nonce that is drawn or was checked",
 	"devnet.ErrClosed":         "of a devnet that is being closed",
+	"neutrino.ErrClosed":       "of a light client that is being closed",
 	"devnet.ErrBlock":          "of a devnet's own HTTP API",
 	"paywall.ErrQuote":         "a provider answers it as a problem, and logs it",
 	"paywall.ErrNotAllowed":    "of paying transports, which this command has none of, as the next ones",

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -62,10 +63,18 @@ type app struct {
 		config, data, network, passphraseFile, cpuprofile string
 		chain                                             []string
 		json, quiet, verbose                              bool
+		logFormat, logLevel                               string
 	}
 	caps    caps
 	config  *settings.File    // nil: there is none
 	origins map[string]origin // of the flags that were set, by name
+
+	section0  string     // of the settings, of the command that runs
+	alarms    alarms     // that are not over
+	reloads   []reloaded // what is read again when the provider is told to
+	reloading sync.Mutex
+	cert      *certificate // of the listener; nil: it has none
+
 	// spend, where it is set before a buyer is opened, has the last word on its payments
 	spend      func(r channel.PayerRecord, more uint64) error
 	secret     *string // the passphrase, once it was read: it may come from a pipe
@@ -95,6 +104,10 @@ Start with:  spillway demo`,
 				return err
 			}
 			a.out.configure(a.flags.json, a.flags.quiet, a.flags.verbose)
+			a.section0 = sectionOf(cmd)
+			if err := a.out.setLog(a.flags.logFormat, a.flags.logLevel); err != nil {
+				return err
+			}
 			return a.checkFlags()
 		},
 		Args: cobra.NoArgs,
@@ -104,16 +117,18 @@ Start with:  spillway demo`,
 	f.StringVar(&a.flags.config, "config", "", "file with settings, in TOML (default: spillway/config.toml in the user's configuration folder, where it is there)")
 	f.StringVar(&a.flags.data, "data", "", "data folder (default: the user's data directory)")
 	f.StringVar(&a.flags.network, "network", "regtest", "regtest, signet, testnet4 or mainnet")
-	f.StringArrayVar(&a.flags.chain, "chain", nil, "the blockchain: the URL of an Esplora, or bitcoind://[USER@]HOST[:PORT][?cookie=PATH]; given twice, both are asked and compared (on regtest default: the devnet at 127.0.0.1:3002)")
+	f.StringArrayVar(&a.flags.chain, "chain", nil, "the blockchain: the URL of an Esplora, bitcoind://[USER@]HOST[:PORT][?cookie=PATH], btcd://USER@HOST[:PORT][?password-file=PATH], or neutrino://[PEER,PEER] for a light client; given twice, both are asked and compared (default: on regtest the devnet at 127.0.0.1:3002, elsewhere a light client for payers)")
 	a.caps.flags(f)
 	f.StringVar(&a.flags.passphraseFile, "passphrase-file", "", "file that holds the passphrase of the seed")
 	f.BoolVar(&a.flags.json, "json", false, "one JSON object a line on stdout")
 	f.BoolVar(&a.flags.quiet, "quiet", false, "say nothing but the result")
 	f.BoolVar(&a.flags.verbose, "verbose", false, "say more, on stderr")
+	f.StringVar(&a.flags.logLevel, "log-level", "", "what is logged on stderr: off, error, warn, info or debug (default: off, with --verbose debug)")
+	f.StringVar(&a.flags.logFormat, "log-format", "text", "form of the log: text, or json: then stderr holds nothing else")
 	f.StringVar(&a.flags.cpuprofile, "cpuprofile", "", "write where the time went to this file, for go tool pprof")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.proxyCommand(), a.verifierCommand(), a.payProxyCommand(), a.getCommand(), a.openCommand(), a.credentialCommand(), a.lsCommand(), a.quoteCommand(), a.earningsCommand(),
-		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.benchCommand(), a.configCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
+		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.benchCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
 	checkTopics(root)
 	for _, c := range root.Commands() {
 		wrapArgs(c)

@@ -135,11 +135,11 @@ func (a *app) tower(ctx context.Context, f towerFlags) (err error) {
 	if f.maxChannels < 1 || f.maxBytes < 1 {
 		return usagef("--max-channels and --max-bytes are at least 1")
 	}
-	secure, err := loadTLS(f.tlsCert, f.tlsKey)
+	secure, err := a.loadTLS(f.tlsCert, f.tlsKey)
 	if err != nil {
 		return err
 	}
-	if err := a.checkChain(); err != nil {
+	if err := errors.Join(a.checkChain(), a.checkSeller("tower")); err != nil {
 		return err
 	}
 	r, err := a.openTower(ctx)
@@ -147,7 +147,11 @@ func (a *app) tower(ctx context.Context, f towerFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if r.chain, err = a.connect(ctx); err != nil {
+	if r.chain, err = a.connectIn(ctx, r.dir); err != nil {
+		return err
+	}
+	r.close = append(r.close, func() error { return closeChain(r.chain) })
+	if err := checkTower(r.chain); err != nil {
 		return err
 	}
 	t, err := tower.New(tower.Config{
