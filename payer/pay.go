@@ -2,6 +2,7 @@ package payer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spillway/spillway/channel"
@@ -28,7 +29,7 @@ func (p *Payer) Pay(ctx context.Context, id string, q Payment, lim channel.Limit
 // PayRecord is Pay, and returns the record as it was saved with the update too: whoever
 // pays again at once need not read it. Errors: as Pay.
 func (p *Payer) PayRecord(ctx context.Context, id string, q Payment, lim channel.Limits) (u channel.Update, r channel.PayerRecord, err error) {
-	r, err = p.change(ctx, id, func(h *held) (channel.PayerRecord, []store.Op, error) {
+	rule := func(h *held) (channel.PayerRecord, []store.Op, error) {
 		next, err := h.record.Verified(q.Verified)
 		if err != nil {
 			return next, nil, err
@@ -53,7 +54,11 @@ func (p *Payer) PayRecord(ctx context.Context, id string, q Payment, lim channel
 		}
 		u.Signature = next.Signature
 		return next, q.Ops, p.spend(h.record, next)
-	})
+	}
+	r, done, err := p.swap(ctx, id, rule)
+	if !done {
+		r, err = p.change(ctx, id, rule)
+	}
 	if err != nil {
 		return channel.Update{}, r, err // what is not saved as spent does not leave
 	}
@@ -66,6 +71,28 @@ func (p *Payer) spend(before, after channel.PayerRecord) error {
 		return nil
 	}
 	return p.cfg.Spend(after, after.Signed-before.Signed)
+}
+
+// swap is change on the record as it was last read or saved here, without reading it
+// again: the save is a swap on that record's revision, so it is made only where that is
+// what is stored. done is false where it was not, or where anything else speaks against
+// it: then nothing was saved, and the stored record decides.
+func (p *Payer) swap(ctx context.Context, id string, rule func(*held) (channel.PayerRecord, []store.Op, error)) (_ channel.PayerRecord, done bool, err error) {
+	defer p.locks.Lock(id)()
+	h := &held{id: id}
+	var ok bool
+	if h.record, h.rev, ok = p.known.Newest(id); !ok || h.record.Stopped != "" || h.record.Duplex != nil || h.record.Sound() != nil {
+		return h.record, false, nil
+	}
+	if h.script, err = p.scripts(h.record.Terms); err != nil {
+		return h.record, false, nil
+	}
+	next, ops, err := rule(h)
+	if err != nil || next.Sound() != nil || next.Follows(&h.record) != nil {
+		return h.record, false, nil
+	}
+	err = p.commit(ctx, h, next, ops...)
+	return h.record, !errors.Is(err, store.ErrConflict), err
 }
 
 // sign adds the half-signature for the record's newest update, where it is missing and

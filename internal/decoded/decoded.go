@@ -41,6 +41,20 @@ func (v *Values[T]) Get(key string, revision uint64) (value T, ok bool) {
 	return e.value, true
 }
 
+// Newest returns what was put last of a key, with its revision, and whether anything is
+// known. Another revision may be stored by now.
+func (v *Values[T]) Newest(key string) (value T, revision uint64, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e := v.all[key]
+	if e == nil {
+		return value, 0, false
+	}
+	v.unlink(e)
+	v.link(e)
+	return e.value, e.revision, true
+}
+
 // Put remembers a key's value at a revision. Where there are too many, the one that
 // was not used for longest is forgotten.
 func (v *Values[T]) Put(key string, revision uint64, value T) {
