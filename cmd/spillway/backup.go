@@ -74,6 +74,9 @@ func (a *app) backup(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
+	if err := a.noteBackup(to, time.Now()); err != nil {
+		a.out.say("doctor will not know of this backup: %v", err)
+	}
 	a.out.print("backed up to %s (%s); the seed is not in it", to, size(uint64(info.Size())))
 	return a.out.result(map[string]any{"file": to, "bytes": info.Size(), "network": a.flags.network, "role": "payee"})
 }
