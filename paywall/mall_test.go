@@ -41,7 +41,8 @@ type cutNet struct {
 	cutAt    int // from one; 0: none
 	how      string
 	after    int64
-	bodies   int // how many bodies of answers break off after so many bytes, whichever
+	hold     chan struct{} // payments that go by HEAD wait for it; nil: they don't
+	bodies   int           // how many bodies of answers break off after so many bytes, whichever
 	seen     []*http.Request
 }
 
@@ -50,8 +51,15 @@ func (n *cutNet) RoundTrip(r *http.Request) (*http.Response, error) {
 	n.requests++
 	n.seen = append(n.seen, r)
 	cut := n.cutAt == n.requests
-	how, after := n.how, n.after
+	how, after, hold := n.how, n.after, n.hold
 	n.mu.Unlock()
+	if hold != nil && r.Method == http.MethodHead {
+		select {
+		case <-hold:
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
 	if cut && how == "never" {
 		if r.Body != nil {
 			_ = r.Body.Close()
@@ -105,6 +113,7 @@ func newMallWith(t *testing.T, cfg paywall.MiddlewareConfig, handler http.Handle
 		h.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() { // a stream that a failed test left would pause for minutes
+		_ = m.web.Listener.Close() // or it would be gone on with
 		m.web.CloseClientConnections()
 		m.web.Close()
 	})
