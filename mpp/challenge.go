@@ -47,7 +47,7 @@ type Challenge struct {
 }
 
 // NewChallenge returns the challenge with the id that binds its parameters under
-// the secret. An empty secret makes no id: such a challenge verifies nowhere.
+// the secret. draft-httpauth-payment-02 section 5.1.2.1. An empty secret makes no id: such a challenge verifies nowhere.
 // Check the parameters with Validate where they come from configuration.
 func NewChallenge(secret []byte, c Challenge) Challenge {
 	c.ID = ""
@@ -74,6 +74,7 @@ func (c Challenge) mac(secret []byte) []byte {
 
 // Verify checks that the id was made under this secret for these parameters, in
 // constant time. It says nothing of the expiry. Errors: ErrInvalidChallenge.
+// draft-httpauth-payment-02 section 5.1.2.1.
 func (c Challenge) Verify(secret []byte) error {
 	if len(secret) == 0 || c.ID == "" {
 		return fmt.Errorf("%w: no id or no secret", ErrInvalidChallenge)
@@ -90,7 +91,7 @@ func (c Challenge) Verify(secret []byte) error {
 }
 
 // ExpiresAt is the time that the challenge names; ok is false where it names
-// none. Errors: ErrChallengeSyntax.
+// none. Errors: ErrChallengeSyntax. draft-httpauth-payment-02 section 5.1.2.
 func (c Challenge) ExpiresAt() (at time.Time, ok bool, err error) {
 	if c.Expires == "" {
 		return time.Time{}, false, nil
@@ -129,6 +130,7 @@ func parseTime(s string) (time.Time, error) {
 
 // Field is the header field that the credential for this challenge travels in. A
 // credential that came in another field does not answer it.
+// draft-httpauth-payment-02 section 5.1.2.
 func (c Challenge) Field() string {
 	if c.Header == "" {
 		return HeaderCredential
@@ -137,7 +139,8 @@ func (c Challenge) Field() string {
 }
 
 // Validate checks what the scheme demands of every parameter, the id apart.
-// Errors: ErrChallengeSyntax, ErrTooLarge.
+// Errors: ErrChallengeSyntax, ErrTooLarge. draft-httpauth-payment-02 sections 5.1.1,
+// 5.1.2 and 9.4.
 func (c Challenge) Validate() error {
 	switch {
 	case c.Realm == "":
@@ -173,7 +176,7 @@ func badChallenge(format string, args ...any) error {
 }
 
 // isMethod takes what the registry allows (lower-case letters) and the signs
-// that unregistered methods use.
+// that unregistered methods use. draft-httpauth-payment-02 section 6.1.
 func isMethod(s string) bool {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -186,6 +189,7 @@ func isMethod(s string) bool {
 	return s != ""
 }
 
+// isIntent: draft-httpauth-payment-02 section 7.2.
 func isIntent(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if !isAlnum(s[i]) && s[i] != '-' {
@@ -196,6 +200,7 @@ func isIntent(s string) bool {
 }
 
 // String is the value of WWW-Authenticate, in printable ASCII.
+// draft-httpauth-payment-02 sections 5.1 and 10.1.
 func (c Challenge) String() string {
 	var b strings.Builder
 	b.WriteString(Scheme)
@@ -230,6 +235,8 @@ func (c Challenge) params() []param {
 // WWW-Authenticate, in their order. Other schemes and unknown parameters are
 // skipped. So is a challenge that breaks the rules, as long as a good one is
 // there. Errors: ErrNoChallenge, ErrChallengeSyntax, ErrTooLarge.
+// draft-httpauth-payment-02 sections 7.3 (several challenges) and 9.3 (unknown
+// parameters); RFC 9110 section 11.6.1.
 func ParseChallenges(header []string) ([]Challenge, error) {
 	if err := checkSize(header, MaxChallengeHeader); err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 )
 
 // DefaultMaxCredential bounds the header values of a credential, in bytes. The
-// scheme demands that at least 4,096 are taken.
+// scheme demands that at least 4,096 are taken: draft-httpauth-payment-02 section 9.4.
 const DefaultMaxCredential = 64 << 10
 
 // Credential answers a challenge: its parameters echoed unchanged, and the
@@ -131,7 +131,7 @@ func ParseCredential(headerValues []string) (Credential, error) {
 }
 
 // ParseCredentialMax is ParseCredential with another bound in bytes; zero or less
-// means the default. Errors: ErrNoCredential where none is there (other schemes
+// means the default. draft-httpauth-payment-02 section 5.2. Errors: ErrNoCredential where none is there (other schemes
 // are not our business), ErrRepeated where the field or the credential comes more
 // than once, ErrTooLarge, ErrMalformed.
 func ParseCredentialMax(headerValues []string, limit int) (Credential, error) {

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Digest is the digest parameter for a request's body. RFC 9530.
+// Digest is the digest parameter for a request's body. RFC 9530;
+// draft-httpauth-payment-02 section 5.1.3.
 func Digest(body []byte) string {
 	sum := sha256.Sum256(body)
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
@@ -16,7 +17,7 @@ func Digest(body []byte) string {
 
 // CheckDigest checks a body against a digest parameter; an empty one asks for
 // nothing. The colons of RFC 9530 may be missing, as some leave them out.
-// Errors: ErrDigest.
+// Errors: ErrDigest. draft-httpauth-payment-02 section 5.1.3.
 func CheckDigest(digest string, body []byte) error {
 	if digest == "" {
 		return nil

@@ -12,7 +12,16 @@
 // Payment-Receipt ([EncodeReceipt]), or with 402 again, a fresh challenge, and a
 // body that says what was wrong ([Problem]).
 //
+// Sections are those of draft-httpauth-payment-02: 4 status codes, 5.1 the challenge
+// (5.1.1 and 5.1.2 its parameters, 5.1.2.1 what the id binds, 5.1.3 the digest), 5.2 the
+// credential, 5.3 the receipt, 6.1 methods, 7.2 intents, 7.4 Accept-Payment, 8 problems,
+// 9.3 unknown parameters, 9.4 sizes, 10.1 characters, 11.3 to 11.5 repeats. What mppx
+// does otherwise is listed in docs/method-bitcoin-session.md, and tested against it in
+// internal/mppxtest.
+//
 // # The id
+//
+// Section 5.1.2.1.
 //
 // The server need not remember its challenges. The id is an HMAC-SHA256 under
 // the server's secret, in base64url, over the parameters joined by "|":

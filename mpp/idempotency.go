@@ -12,6 +12,7 @@ const MaxIdempotencyKey = 255
 // as it is written (quotes, where there are any, belong to it), or "" where none
 // is there. A key is 1 to 255 printable ASCII characters. It names a request
 // for good: with it a retry is known, and is never billed again.
+// draft-httpauth-payment-02 section 11.4.
 // Errors: ErrRepeated, ErrIdempotencyKey.
 func IdempotencyKey(headerValues []string) (string, error) {
 	switch len(headerValues) {

@@ -13,7 +13,8 @@ const ContentTypeProblem = "application/problem+json"
 // MaxProblem bounds a problem's body, in bytes.
 const MaxProblem = 64 << 10
 
-// ProblemBase is where the scheme's problem types live.
+// ProblemBase is where the scheme's problem types live. draft-httpauth-payment-02
+// sections 8.1 and 8.2.
 const ProblemBase = "https://paymentauth.org/problems/"
 
 // The scheme's problem types, those of sessions, and Spillway's own two.

@@ -29,7 +29,7 @@ func EncodeReceipt(receipt any) (string, error) {
 
 // ParseReceipt decodes the one value of Payment-Receipt and checks the scheme's
 // fields. Errors: ErrMalformed (also where there is none), ErrRepeated,
-// ErrTooLarge.
+// ErrTooLarge. draft-httpauth-payment-02 section 5.3.
 func ParseReceipt(headerValues []string) (map[string]any, error) {
 	if err := checkSize(headerValues, MaxReceipt); err != nil {
 		return nil, err

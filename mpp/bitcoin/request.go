@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spillway/spillway/mpp"
 )
@@ -78,6 +79,13 @@ type MethodDetails struct {
 	// Root is the BLAKE3 root, in hex, of the content that is quoted; "": none is.
 	Root string
 
+	// PriceAmount and PriceCurrency are the price in a currency, such as "0.05" and "EUR"
+	// for PriceUnits units, where Amount was made of it at the rate of the moment: what is
+	// charged is Amount. "": there is none.
+	PriceAmount   string
+	PriceCurrency string
+	PriceUnits    uint64
+
 	Channel *ChannelState // only on a channel that the client named
 
 	PayeeRestScript []byte // duplex
@@ -143,6 +151,9 @@ func (d MethodDetails) object() object {
 		o["unitBytes"] = d.UnitBytes
 	}
 	o.text("root", d.Root)
+	o.text("priceAmount", d.PriceAmount)
+	o.text("priceCurrency", d.PriceCurrency)
+	o.count("priceUnits", d.PriceUnits)
 	o.bytes("payeeRestScript", d.PayeeRestScript)
 	o.count("stepBlocks", uint64(d.StepBlocks))
 	o.text("mode", d.Mode)
@@ -203,6 +214,7 @@ func readDetails(f *fields) MethodDetails {
 		MinimumCharge: f.amount("minimumCharge", MaxSat, may), RequiredCumulative: f.amount("requiredCumulative", MaxSat, may),
 		PayeeRestScript: f.bytes("payeeRestScript", 1, maxScript, may), StepBlocks: f.height("stepBlocks", may),
 		Mode: f.text("mode", may), LastUnitMsat: f.amount("lastUnitMsat", MaxMsat, may), UnitBytes: f.count("unitBytes", maxCount, may), Root: f.text("root", may),
+		PriceAmount: f.text("priceAmount", may), PriceCurrency: f.text("priceCurrency", may), PriceUnits: f.count("priceUnits", maxCount, may),
 	}
 	if !f.has("version") {
 		d.Version = Version
@@ -302,6 +314,14 @@ func (d MethodDetails) checkExtras(f *fields) {
 		f.fail("unitBytes", "is more than %d", maxCount)
 	case d.LastUnitMsat > MaxMsat:
 		f.fail("lastUnitMsat", "is more than %d", MaxMsat)
+	case (d.PriceAmount == "") != (d.PriceCurrency == "") || (d.PriceAmount == "") != (d.PriceUnits == 0):
+		f.fail("priceAmount", "is not there with its currency and units")
+	case len(d.PriceAmount) > 32 || strings.Trim(d.PriceAmount, "0123456789.") != "":
+		f.fail("priceAmount", "is no decimal number")
+	case len(d.PriceCurrency) > 8 || strings.Trim(d.PriceCurrency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "":
+		f.fail("priceCurrency", "is no currency's name")
+	case d.PriceUnits > maxCount:
+		f.fail("priceUnits", "is more than %d", maxCount)
 	case d.Root != "" && !isHex(d.Root, 32):
 		f.fail("root", "is not 32 bytes of lower-case hex")
 	case len(d.PayeeRestScript) > maxScript:
