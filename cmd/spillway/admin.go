@@ -74,6 +74,14 @@ func startAdmin(dir string, h http.Handler) (*adminServer, error) {
 	return s, nil
 }
 
+// startAdmin opens the admin API, and the listeners that were asked for beside it.
+func (p *provider) startAdmin() (err error) {
+	if p.admin, err = startAdmin(p.role.dir, p.adminHandler(true, "")); err != nil {
+		return err
+	}
+	return p.ops.listen()
+}
+
 // adminHTTP is a server for the operator: he waits for a settlement, not for ever.
 func adminHTTP(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
@@ -214,10 +222,9 @@ func (p *provider) adminToken(path string) (token, file string, err error) {
 	if made {
 		path = filepath.Join(p.role.dir, "admin-token")
 	}
-	raw, err := os.ReadFile(path)
+	token, err = secretFile(path)
 	if errors.Is(err, os.ErrNotExist) && made {
-		token, err := randomToken()
-		if err != nil {
+		if token, err = randomToken(); err != nil {
 			return "", "", err
 		}
 		return token, path, durable.Create(path, []byte(token+"\n"))
@@ -225,16 +232,24 @@ func (p *provider) adminToken(path string) (token, file string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	token = strings.TrimSpace(string(raw))
 	if len(token) < 16 || strings.ContainsAny(token, " \t\n\r") {
 		return "", "", usagef("the token in %s is none: at least 16 characters on one line", path)
 	}
+	return token, path, nil
+}
+
+// secretFile reads a small file with a secret, which not everybody may read.
+func secretFile(path string) (string, error) {
+	raw, err := readSmall(path)
+	if err != nil {
+		return "", err
+	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	if info.Mode().Perm()&0o004 != 0 {
-		return "", "", &failure{exit: exitLocal, code: "permissions", message: "everybody on this machine can read the token in " + path, money: noMoney, next: "Make it private: chmod 600 " + path}
+		return "", &failure{exit: exitLocal, code: "permissions", message: "everybody on this machine can read the secret in " + path, money: noMoney, next: "Make it private: chmod 600 " + path}
 	}
-	return token, path, nil
+	return strings.TrimSpace(string(raw)), nil
 }

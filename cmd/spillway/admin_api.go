@@ -3,9 +3,11 @@ package main
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"net/http"
 
 	"github.com/spillway/spillway/internal/gateway"
+	"github.com/spillway/spillway/internal/webhook"
 	"github.com/spillway/spillway/payee"
 )
 
@@ -19,6 +21,14 @@ func (p *provider) adminAnswers() map[string]gateway.Answer {
 		"GET /v1/wallet/balance":  p.answerBalance,
 		"POST /v1/wallet/address": p.answerAddress,
 		"POST /v1/trade":          p.answerTrade,
+		"GET /v1/alarms":          func(*http.Request) (any, error) { return map[string]any{"alarms": p.app.alarms.list()}, nil },
+		"GET /v1/ready": func(r *http.Request) (any, error) {
+			checks, ok := p.ops.ready(r.Context())
+			return map[string]any{"ready": ok, "checks": checks}, nil
+		},
+		"GET /v1/webhooks":       p.answerWebhooks,
+		"POST /v1/webhooks/test": p.answerTry,
+		"POST /v1/reload":        p.answerReload,
 	}
 }
 
@@ -26,6 +36,7 @@ func (p *provider) adminAnswers() map[string]gateway.Answer {
 func (p *provider) adminHandler(trusted bool, token string) http.Handler {
 	return gateway.Admin(gateway.AdminConfig{
 		Driver: p.payee, Show: shownRow, Trusted: trusted, Token: token, More: p.adminAnswers(), Log: p.app.out.logger(),
+		Open: p.ops.probes(), Handlers: map[string]http.Handler{"GET /metrics": p.ops.metrics.Handler()},
 	})
 }
 
@@ -72,6 +83,39 @@ func (p *provider) answerTrade(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return p.trade(r.Context(), q)
+}
+
+func (p *provider) answerWebhooks(*http.Request) (any, error) {
+	all := p.ops.outbox.States()
+	if all == nil {
+		all = []webhook.State{}
+	}
+	return map[string]any{"webhooks": all}, nil
+}
+
+// webhookName names a webhook.
+type webhookName struct {
+	Name string `json:"name"`
+}
+
+func (p *provider) answerTry(r *http.Request) (any, error) {
+	var q webhookName
+	if err := gateway.ReadJSON(r, &q); err != nil {
+		return nil, err
+	}
+	id, err := p.ops.outbox.Try(r.Context(), q.Name)
+	if errors.Is(err, webhook.ErrTarget) {
+		return nil, &gateway.BadRequest{Detail: err.Error()}
+	}
+	return map[string]any{"id": id}, err
+}
+
+func (p *provider) answerReload(*http.Request) (any, error) {
+	names, err := p.app.reload()
+	if err != nil {
+		return nil, &gateway.BadRequest{Detail: sentence(err)}
+	}
+	return map[string]any{"reloaded": names}, nil
 }
 
 // randomToken is a new secret of 256 bits, in hex.

@@ -27,7 +27,9 @@ import (
 // decoded into: its tags toml:"name" are the keys that are known. Read one with
 // app.section. A section may be a command's too: then its flags are known there besides.
 func sections() map[string]any {
-	return map[string]any{"proxy": proxySection{}}
+	return map[string]any{
+		"webhook": []hookTable(nil), "proxy": proxySection{},
+	}
 }
 
 // section reads a part of the settings file that is no flags into what into points to.

@@ -59,5 +59,23 @@ func sampleKey(b *strings.Builder, f *pflag.Flag) {
 // sectionSamples are samples of the sections that are no flags, every line commented
 // out: one for each of sections.
 func sectionSamples() map[string]string {
-	return map[string]string{}
+	return map[string]string{
+		"webhook": `
+# Whom events are told to, by HTTP; one such table for each. docs/operations.md.
+#[[webhook]]
+# of its outbox, for people: letters, digits, - and _
+#name = "books"
+# https, or http to this machine
+#url = "https://books.example/spillway"
+# file with what events are signed with: at least 24 bytes, or whsec_ and base64; a new
+# one goes on the first line, the one before stays on the second as long as it is used
+#secret-file = "/etc/spillway/books.secret"
+# which events; none named: all
+#events = ["opened", "paid", "closing", "closed", "refunded", "alarm"]
+# how long a channel's payments wait for the next to be told of
+#paid-every = "10s"
+# http beyond this machine all the same
+#insecure-http = false
+`,
+	}
 }

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -35,7 +34,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 // runUntil is run until the context ends.
 func runUntil(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{out: newOutput(stdout, stderr), stdin: stdin}
+	a := &app{out: newOutput(stdout, stderr), stdin: stdin, alarms: &alarms{}, reloads: &reloads{}}
 	// a complaint about the arguments comes before the flags are read
 	a.out.json = slices.Contains(args, "--json") || slices.Contains(args, "--json=true") || os.Getenv("SPILLWAY_JSON") == "true"
 	root := a.root()
@@ -69,11 +68,10 @@ type app struct {
 	config  *settings.File    // nil: there is none
 	origins map[string]origin // of the flags that were set, by name
 
-	section0  string     // of the settings, of the command that runs
-	alarms    alarms     // that are not over
-	reloads   []reloaded // what is read again when the provider is told to
-	reloading sync.Mutex
-	cert      *certificate // of the listener; nil: it has none
+	section0 string       // of the settings, of the command that runs
+	alarms   *alarms      // that are not over
+	reloads  *reloads     // what is read again when the provider is told to
+	cert     *certificate // of the listener; nil: it has none
 
 	// spend, where it is set before a buyer is opened, has the last word on its payments
 	spend      func(r channel.PayerRecord, more uint64) error
@@ -128,7 +126,7 @@ Start with:  spillway demo`,
 	f.StringVar(&a.flags.cpuprofile, "cpuprofile", "", "write where the time went to this file, for go tool pprof")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(a.demoCommand(), a.devnetCommand(), a.serveCommand(), a.proxyCommand(), a.verifierCommand(), a.payProxyCommand(), a.getCommand(), a.openCommand(), a.credentialCommand(), a.lsCommand(), a.quoteCommand(), a.earningsCommand(),
-		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.benchCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
+		a.channelsCommand(), a.walletCommand(), a.backupCommand(), a.restoreCommand(), a.towerCommand(), a.benchCommand(), a.configCommand(), a.statusCommand(), a.reloadCommand(), a.webhooksCommand(), a.doctorCommand(), a.versionCommand(), a.manCommand(), a.actorCommand())
 	checkTopics(root)
 	for _, c := range root.Commands() {
 		wrapArgs(c)

@@ -24,6 +24,10 @@ type output struct {
 	terminal bool // stderr is one: bars may be drawn
 	color    bool
 	live     string // the line below everything that is said; "": none
+
+	level     slog.LevelVar
+	logJSON   bool   // the log is JSON, and everything on stderr is a line of it
+	byDefault string // the log's level where nothing is said; "": the log is not set up
 }
 
 func newOutput(stdout, stderr io.Writer) *output {
@@ -41,7 +45,7 @@ func (o *output) configure(json, quiet, verbose bool) {
 
 // say tells a person what happens.
 func (o *output) say(format string, args ...any) {
-	if o.quiet {
+	if o.quiet || o.logJSON && o.record(slog.LevelInfo, fmt.Sprintf(format, args...)) {
 		return
 	}
 	o.mu.Lock()
@@ -125,6 +129,9 @@ func (o *output) fail(err error) int {
 		}
 		return f.exit
 	}
+	if o.record(slog.LevelError, f.message, "code", f.code, "exit", f.exit, "money", f.money, "next", f.next) {
+		return f.exit
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	fmt.Fprintf(o.stderr, "%s %s\n", o.paint("31", "spillway:"), grouped(f.message))
@@ -133,7 +140,7 @@ func (o *output) fail(err error) int {
 }
 
 // drawn reports whether lines may be drawn over on this terminal.
-func (o *output) drawn() bool { return o.terminal && !o.quiet && !o.json }
+func (o *output) drawn() bool { return o.terminal && !o.quiet && !o.json && !o.logJSON }
 
 // redraw draws a line over the one that was drawn before, cut to the terminal's
 // width: a line that wraps could not be drawn over.
@@ -154,14 +161,6 @@ func (o *output) paint(code, text string) string {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
-}
-
-// logger is what the packages log to: stderr, only with --verbose.
-func (o *output) logger() *slog.Logger {
-	if !o.verbose {
-		return slog.New(slog.DiscardHandler)
-	}
-	return slog.New(slog.NewTextHandler(&lockedWriter{o}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 type lockedWriter struct{ o *output }

@@ -34,6 +34,7 @@ type proxyFlags struct {
 	free                                int
 	insecure, ownAuthorization          bool
 	tower                               towerUse
+	ops                                 opsUse
 }
 
 func (a *app) proxyCommand() *cobra.Command {
@@ -80,15 +81,16 @@ key, say) stand in the settings file:
 	fl.StringVar(&f.maxBody, "max-body", "64MiB", "most that a request may bring")
 	fl.BoolVar(&f.ownAuthorization, "own-authorization", false, "the service uses the field Authorization itself and gets it; payments come in Payment-Authorization")
 	f.tower.flags(cmd)
+	f.ops.flags(cmd)
 	return cmd
 }
 
 // check reads what proxy needs besides its folder, before that is opened.
-func (f proxyFlags) check(a *app) (cfg reverse.Config, dear uint64, secure *tls.Config, err error) {
+func (f *proxyFlags) check(a *app) (cfg reverse.Config, dear uint64, secure *tls.Config, err error) {
 	if err := (serveFlags{listen: f.listen, tlsCert: f.tlsCert, tlsKey: f.tlsKey, insecure: f.insecure || len(f.acme) > 0}).checkListen(); err != nil {
 		return cfg, 0, nil, err
 	}
-	if cfg, dear, err = a.proxyRules(f); err != nil {
+	if cfg, dear, err = a.proxyRules(*f); err != nil {
 		return cfg, 0, nil, err
 	}
 	if cfg.RootCAs, err = readRoots(f.upstreamCA); err != nil {
@@ -97,11 +99,14 @@ func (f proxyFlags) check(a *app) (cfg reverse.Config, dear uint64, secure *tls.
 	if _, err := f.tower.client(); err != nil {
 		return cfg, 0, nil, err
 	}
-	if secure, err = loadTLS(f.tlsCert, f.tlsKey); err != nil {
+	if secure, err = a.loadTLS(f.tlsCert, f.tlsKey); err != nil {
 		return cfg, 0, nil, err
 	}
 	if secure != nil {
 		secure.NextProtos = []string{"h2", "http/1.1"}
+	}
+	if err := f.ops.check(secure, f.insecure); err != nil {
+		return cfg, 0, nil, err
 	}
 	return cfg, dear, secure, f.checkACME()
 }
@@ -170,7 +175,7 @@ func (a *app) startProxy(ctx context.Context, f proxyFlags, ready func(*provider
 	if err != nil {
 		return nil, err
 	}
-	p := &provider{app: a, role: r, served: make(chan error, 1), stop: func() {}, dear: dear}
+	p := &provider{app: a, use: f.ops, role: r, served: make(chan error, 1), stop: func() {}, dear: dear}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
@@ -189,7 +194,7 @@ func (a *app) startProxy(ctx context.Context, f proxyFlags, ready func(*provider
 	if err != nil {
 		return nil, err
 	}
-	if p.admin, err = startAdmin(r.dir, p.adminHandler(true, "")); err != nil {
+	if err := p.startAdmin(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	if ready != nil {
@@ -267,6 +272,7 @@ func (p *provider) serveUntil(ctx context.Context) (err error) {
 		p.served <- http.ErrServerClosed
 	}
 	hide()
+	p.ops.draining()
 	p.app.out.say("Stopping: finishing what is being sent. A second signal ends it at once; nothing is lost by that.")
 	signal.Reset(os.Interrupt, syscall.SIGTERM)
 	p.finish()

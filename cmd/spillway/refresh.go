@@ -43,6 +43,8 @@ func (p *provider) refresh(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
+		case <-p.lookNow:
+			timer.Stop()
 		case <-timer.C:
 		}
 	}
@@ -108,6 +110,19 @@ func readPrices(path string) ([]byte, *content.PriceList, error) {
 	}
 	list, err := content.ParsePriceList(bytes.NewReader(raw))
 	return raw, list, err
+}
+
+// reloadPrices has the price list read again now. Errors: of a list with a mistake, which
+// changes nothing.
+func (p *provider) reloadPrices() error {
+	if _, _, err := readPrices(p.prices.path); err != nil {
+		return err
+	}
+	select {
+	case p.lookNow <- struct{}{}:
+	default: // it is looked at soon anyway
+	}
+	return nil
 }
 
 // rereadPrices puts a price list that was changed in force. One with a mistake

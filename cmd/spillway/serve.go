@@ -46,6 +46,7 @@ type serveFlags struct {
 	insecure                              bool
 	trade                                 bool
 	tower                                 towerUse
+	ops                                   opsUse
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -72,6 +73,7 @@ offered; files that change are hashed again.`,
 	cmd.MarkFlagsMutuallyExclusive("chunk", "chunks")
 	fl.BoolVar(&f.trade, "trade", false, "sell also over duplex channels that this data folder's payer opened at other providers")
 	f.tower.flags(cmd)
+	f.ops.flags(cmd)
 	return cmd
 }
 
@@ -99,7 +101,7 @@ func (f serveFlags) offer() (content.PriceSpec, content.ChunkSpec, error) {
 
 // check reads what serve needs besides its folder, before that is opened: the paths, the
 // prices, the tower's token, the certificate, which it returns.
-func (f serveFlags) check(paths []string) (*tls.Config, error) {
+func (f serveFlags) check(a *app, paths []string) (*tls.Config, error) {
 	for _, path := range paths {
 		if _, err := os.Stat(path); err != nil {
 			return nil, err
@@ -111,7 +113,7 @@ func (f serveFlags) check(paths []string) (*tls.Config, error) {
 	if _, err := f.tower.client(); err != nil {
 		return nil, err
 	}
-	return loadTLS(f.tlsCert, f.tlsKey)
+	return a.loadTLS(f.tlsCert, f.tlsKey)
 }
 
 // checkListen refuses a listener beyond loopback without TLS.
@@ -144,6 +146,9 @@ type provider struct {
 	wall     interface{ CloseConnections() }
 	server   *http.Server
 	admin    *adminServer
+	use      opsUse
+	ops      *operations
+	lookNow  chan struct{}     // has the files and prices looked at again
 	tower    *towerhttp.Keeper // nil: no tower is used
 	peer     *buyer            // nil: nothing is sold over channels that were opened elsewhere
 	trades   *download.Trades  // what is bought of those who opened channels here
@@ -166,15 +171,18 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string, r
 	if err := f.checkListen(); err != nil {
 		return nil, err
 	}
-	secure, err := f.check(paths)
+	secure, err := f.check(a, paths)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.ops.check(secure, f.insecure); err != nil {
 		return nil, err
 	}
 	r, err := a.openRole(ctx, "payee")
 	if err != nil {
 		return nil, err
 	}
-	p := &provider{app: a, role: r, served: make(chan error, 1), stop: func() {}}
+	p := &provider{app: a, use: f.ops, role: r, served: make(chan error, 1), stop: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
@@ -187,7 +195,7 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string, r
 	if err != nil {
 		return nil, err
 	}
-	if p.admin, err = startAdmin(r.dir, p.adminHandler(true, "")); err != nil {
+	if err := p.startAdmin(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	if ready != nil {
@@ -210,7 +218,9 @@ func (p *provider) build(ctx context.Context, price content.PriceSpec, chunk con
 		return err
 	}
 	exclude := []string{a.flags.data}
+	p.lookNow = make(chan struct{}, 1)
 	if f.prices != "" {
+		a.onReload("prices", p.reloadPrices)
 		exclude = append(exclude, f.prices) // what is asked for is no goods
 	}
 	p.files, err = content.NewCatalogue(content.CatalogueConfig{
@@ -276,7 +286,7 @@ func (p *provider) offered(resource [32]byte) bool {
 func (p *provider) run(l net.Listener) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
-	w := &watch.Watch{Chain: p.role.chain, Drivers: []watch.Driver{p.payee}, Log: p.app.out.logger()}
+	w := &watch.Watch{Chain: p.ops.metrics.Chain(p.role.chain), Drivers: []watch.Driver{p.payee}, Log: p.app.out.logger()}
 	if p.tower != nil {
 		p.work.Add(1)
 		go func() {
@@ -288,7 +298,8 @@ func (p *provider) run(l net.Listener) {
 	p.work.Add(2)
 	go func() {
 		defer p.work.Done()
-		every(ctx, time.Second, func(ctx context.Context) error { return errors.Join(p.role.step(ctx, w), stale(ctx)) }, func(err error) { p.app.out.say("watch: %v", err) })
+		step := p.ops.step(func(ctx context.Context) error { return errors.Join(p.role.step(ctx, w), stale(ctx)) })
+		every(ctx, time.Second, step, func(err error) { p.app.out.say("watch: %v", err) })
 	}()
 	if p.files != nil {
 		p.work.Add(1)
@@ -297,10 +308,12 @@ func (p *provider) run(l net.Listener) {
 			p.refresh(ctx)
 		}()
 	}
+	p.server.Handler = p.ops.metrics.HTTP(p.server.Handler)
 	go func() {
 		defer p.work.Done()
 		p.served <- p.server.Serve(l)
 	}()
+	p.ops.run(ctx)
 }
 
 // skipped tells once of each file that is not offered, and returns what is told.
@@ -371,6 +384,9 @@ func (p *provider) Close() error {
 	p.work.Wait()
 	if p.admin != nil {
 		failed = append(failed, p.admin.Close())
+	}
+	if p.ops != nil {
+		failed = append(failed, p.ops.Close())
 	}
 	if p.files != nil {
 		failed = append(failed, p.files.Close())

@@ -10,9 +10,8 @@ import (
 // stopAlarm says that a channel was stopped, also with --quiet: somebody has to look.
 func (a *app) stopAlarm(stop *channel.StoppedError) {
 	f := explain(stop)
-	a.out.mu.Lock()
-	fmt.Fprintf(a.out.stderr, "%s %s\n  money: %s\n  next:  %s\n", a.out.paint("31", "ALARM:"), f.message, f.money, f.next)
-	a.out.mu.Unlock()
+	a.out.alarm("ALARM: %s\n  money: %s\n  next:  %s", f.message, f.money, f.next)
+	a.alarms.raise(alarmStopped, stop.Channel, f.message)
 	if err := a.out.event("alarm", map[string]any{"kind": "stopped", "channel_id": stop.Channel, "role": stop.Side.String(), "text": stop.Reason}); err != nil {
 		a.out.say("the alarm was not written: %v", err)
 	}

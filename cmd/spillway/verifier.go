@@ -40,6 +40,7 @@ type verifierFlags struct {
 	listen, realm, dearest string
 	ahead                  bool
 	tower                  towerUse
+	ops                    opsUse
 }
 
 func (a *app) verifierCommand() *cobra.Command {
@@ -61,6 +62,7 @@ the secret is too that the service makes its challenges under. docs/interop.md.`
 	fl.StringVar(&f.dearest, "dearest", "1000sat", "the dearest request: it sizes what newcomers may owe together")
 	fl.BoolVar(&f.ahead, "ahead", false, "payment first; else each channel may owe one request")
 	f.tower.flags(cmd)
+	f.ops.flags(cmd)
 	return cmd
 }
 
@@ -108,11 +110,14 @@ func (a *app) verifier(ctx context.Context, f verifierFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := f.ops.check(nil, false); err != nil {
+		return err
+	}
 	r, err := a.openRole(ctx, "payee")
 	if err != nil {
 		return err
 	}
-	p := &provider{app: a, role: r, served: make(chan error, 1), stop: func() {}, dear: dear}
+	p := &provider{app: a, use: f.ops, role: r, served: make(chan error, 1), stop: func() {}, dear: dear}
 	info, l, err := p.buildVerifier(ctx, f)
 	if err != nil {
 		return errors.Join(err, p.Close())
@@ -123,7 +128,7 @@ func (a *app) verifier(ctx context.Context, f verifierFlags) (err error) {
 		err = durable.Write(path, raw)
 	}
 	if err == nil {
-		p.admin, err = startAdmin(r.dir, p.adminHandler(true, ""))
+		err = p.startAdmin()
 	}
 	if err != nil {
 		return errors.Join(localError(err), l.Close(), p.Close())

@@ -49,6 +49,10 @@ func (p *provider) openWall(ctx context.Context, tower towerUse, trade bool) (*p
 	} else if p.dear > 0 {
 		cfg.Dearest = func() uint64 { return p.dear }
 	}
+	if err := p.openOps(p.use); err != nil {
+		return nil, err
+	}
+	p.ops.observe(&cfg)
 	if p.payee, err = payee.New(cfg); err != nil {
 		return nil, err
 	}
