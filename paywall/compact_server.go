@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,14 +68,19 @@ func WantsCompact(r *http.Request) bool {
 	if r.Method != http.MethodGet || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		return false
 	}
+	return slices.Contains(subprotocols(r), CompactProtocol)
+}
+
+// subprotocols are those that a client speaks, the best first. RFC 6455, section 4.1.
+func subprotocols(r *http.Request) (names []string) {
 	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
 		for _, name := range strings.Split(line, ",") {
-			if strings.TrimSpace(name) == CompactProtocol {
-				return true
+			if name = strings.TrimSpace(name); name != "" {
+				names = append(names, name)
 			}
 		}
 	}
-	return false
+	return names
 }
 
 // Compact serves one connection of the compact transport, until it ends. What was paid
@@ -102,28 +108,32 @@ func (s *Server) Compact(w http.ResponseWriter, r *http.Request, cfg CompactConf
 	x.serve(ws, hello)
 }
 
-// wires are the connections of the compact transport.
+// wires are the connections that were taken over from net/http: of the compact transport,
+// and metered WebSockets.
 type wires struct {
 	mu  sync.Mutex
-	all map[*wire]struct{}
+	all map[stopper]struct{}
 	by  map[string]int
 }
 
-func (c *wires) enter(x *wire, client string, most, each int) bool {
+// stopper is a connection that can be ended; it does not wait.
+type stopper interface{ stop(why error) }
+
+func (c *wires) enter(x stopper, client string, most, each int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.all) >= most || c.by[client] >= each {
 		return false
 	}
 	if c.all == nil {
-		c.all, c.by = map[*wire]struct{}{}, map[string]int{}
+		c.all, c.by = map[stopper]struct{}{}, map[string]int{}
 	}
 	c.all[x] = struct{}{}
 	c.by[client]++
 	return true
 }
 
-func (c *wires) leave(x *wire, client string) {
+func (c *wires) leave(x stopper, client string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.all, x)

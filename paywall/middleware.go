@@ -171,11 +171,18 @@ func (w *wall) price(r *http.Request) Price {
 func (w *wall) serve(rw http.ResponseWriter, r *http.Request, next http.Handler) {
 	price := w.price(r)
 	unpaid := !w.cfg.Server.Pays(r)
+	if compactOf(r) == nil {
+		rw.Header().Set(HeaderCompact, "1")
+	}
 	switch {
+	case WantsCompact(r):
+		w.cfg.Server.Compact(rw, r, CompactConfig{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(rw, r, next) })})
 	case price.free() && !unpaid && (r.Method == http.MethodHead || r.Method == http.MethodPost && r.ContentLength == 0):
 		w.cfg.Server.AdmitAlone(rw, r, nil) // a channel can be settled anywhere
 	case price.free(), r.Method == http.MethodOptions, unpaid && w.quota.take(w.cfg.Client(r)):
 		next.ServeHTTP(rw, r)
+	case wantsSocket(r):
+		w.socket(rw, r, next, price, unpaid)
 	default:
 		w.sell(rw, r, next, price, unpaid)
 	}
