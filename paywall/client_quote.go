@@ -40,9 +40,14 @@ type Expect struct {
 	// ended takes a challenge that has ended by this side's clock: on a channel that is
 	// there the payee judges, by its own. What is owed can be paid whoever's is wrong.
 	ended bool
+	// body is what the request carries; nil: nothing. A challenge may be bound to it.
+	body func() ([]byte, error)
 }
 
 func (e Expect) check(q *Quoted) error {
+	if err := e.checkDigest(q.Challenge.Digest); err != nil {
+		return err
+	}
 	if e.Recipient != "" && q.Request.Recipient != e.Recipient {
 		return misbehaved("it wants to be paid as %s, the provider is %s", q.Request.Recipient, e.Recipient)
 	}
@@ -50,6 +55,25 @@ func (e Expect) check(q *Quoted) error {
 		return nil
 	}
 	return e.Check(q)
+}
+
+// checkDigest refuses a challenge that is bound to another body than the request's.
+// draft-httpauth-payment-02 section 5.1.3.
+func (e Expect) checkDigest(digest string) error {
+	if digest == "" {
+		return nil
+	}
+	if e.body == nil {
+		return misbehaved("its challenge is bound to a body that was not sent")
+	}
+	raw, err := e.body()
+	if err == nil {
+		err = mpp.CheckDigest(digest, raw)
+	}
+	if err != nil {
+		return misbehaved("its challenge is bound to another body: %w", err)
+	}
+	return nil
 }
 
 // Quote asks for the price and the terms of a resource without paying. It follows
@@ -135,9 +159,6 @@ func (c *Client) challengeOf(resp *http.Response, at string, e Expect) (*Quoted,
 // read decodes a challenge and checks all that depends neither on what is bought nor on
 // the clock: currency, network, recipient's form.
 func (c *Client) read(ch mpp.Challenge, at string) (*Quoted, error) {
-	if ch.Digest != "" {
-		return nil, misbehaved("its challenge is bound to a body that was not sent")
-	}
 	req, err := bitcoin.ParseRequest(ch.Request)
 	if err != nil {
 		return nil, misbehaved("%w", err)

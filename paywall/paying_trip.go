@@ -48,6 +48,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := r.rewindable(); err != nil {
 		return nil, err
 	}
+	r.expect.body = r.bytes
 	resp, err := r.run(req.Context())
 	if err != nil {
 		id := ""
@@ -112,6 +113,19 @@ type trip struct {
 	after  string // id of the event behind which a stream goes on; "": the request's own
 }
 
+// bytes is the body, where it can be read again. Errors: ErrBody.
+func (r *trip) bytes() ([]byte, error) {
+	if r.body == nil {
+		return nil, ErrBody
+	}
+	body, err := r.body()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(body, r.t.cfg.MaxBody+1))
+	return raw, errors.Join(err, body.Close())
+}
+
 // rewindable makes sure that the body can be sent again, where it is short enough.
 func (r *trip) rewindable() error {
 	switch {
@@ -145,9 +159,12 @@ func (r *trip) send(ctx context.Context, more http.Header) (*http.Response, erro
 			return nil, err
 		}
 		out.Body, out.GetBody = body, nil
-		if r.method == http.MethodPost && (body == http.NoBody || r.req.ContentLength == 0) {
+		if r.method == http.MethodPost && r.req.ContentLength == 0 {
 			// an empty POST is a payment that comes alone: this one says that it is not
-			out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(nil)), -1
+			out.ContentLength = -1
+			if body == http.NoBody {
+				out.Body = io.NopCloser(bytes.NewReader(nil))
+			}
 		}
 	case r.used:
 		return nil, ErrBody
