@@ -120,7 +120,9 @@ func (a *app) tellProvider(ctx context.Context, method, path string, body, into 
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialAdmin(ctx, a.folder("payee")) }}
 	defer tr.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
-	if err != nil {
+	if errors.Is(err, errNoProvider) {
+		return errNoProvider // in its own words
+	} else if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
