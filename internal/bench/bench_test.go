@@ -35,7 +35,7 @@ func TestPayments(t *testing.T) {
 			if err := Payments(t.Context(), small(t), kind, channels, 2, sound(t, &got)); err != nil {
 				t.Fatal(err)
 			}
-			if want := map[int]int{1: 5, 4: 4}[channels]; len(got) != want {
+			if want := map[int]int{1: 6, 4: 5}[channels]; len(got) != want {
 				t.Errorf("%d figures of %d channels", len(got), channels)
 			}
 		}

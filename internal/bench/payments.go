@@ -67,11 +67,11 @@ func Payments(ctx context.Context, cfg Config, kind script.Construction, channel
 			return err
 		}
 	}
-	least := p.least.figure(name, "1/s", "the lesser of verification and commit")
+	least := p.least.figure(name, "1/s", "the lesser of the library's verification and commit")
 	least.Floor = 0.7
 	figures := []Figure{least,
 		p.verify.figure(name+": verification", "1/s", "the library's bare verification"),
-		p.table.figure(name+": verification by tables", "1/s", "bare verification by tables of keys"),
+		p.own.figure(name+": own verification", "1/s", "our own bare verification"),
 		p.commit.figure(name+": commit", "1/s", "bare commits"),
 		p.cpu.figure(name+": cores", "µs", "verification and commit alone"),
 	}
@@ -95,17 +95,17 @@ func count(n int, what string) string {
 }
 
 // taken is what rounds of payments came to.
-type taken struct{ least, verify, table, commit, series, cpu pairs }
+type taken struct{ least, verify, own, commit, series, cpu pairs }
 
 // round measures verification, commits and payments once, in turn.
 func (s *shop) round(ctx context.Context, updates []channel.Update, useCores int, p *taken) (err error) {
 	defer cores(useCores)()
-	var verify, table, commit, paid float64
+	var verify, own, commit, paid float64
 	_, verifyCPU, err := cost(func() error { verify, err = s.verifyRate(ctx, updates, useCores); return err })
 	if err != nil {
 		return err
 	}
-	if table, err = s.tableRate(ctx, updates, useCores); err != nil {
+	if own, err = s.ownRate(ctx, updates, useCores); err != nil {
 		return err
 	}
 	_, commitCPU, err := cost(func() error { commit, err = s.commitRate(ctx, len(updates)); return err })
@@ -118,7 +118,7 @@ func (s *shop) round(ctx context.Context, updates []channel.Update, useCores int
 	}
 	p.least.add(paid, min(verify, commit))
 	p.verify.add(paid, verify)
-	p.table.add(paid, table)
+	p.own.add(paid, own)
 	p.commit.add(paid, commit)
 	p.series.add(paid, 1/(1/verify+1/commit))
 	n := float64(len(updates)) * 1000
@@ -179,8 +179,8 @@ func byLibrary(key *btcec.PublicKey, digest, sig []byte) error {
 	return nil
 }
 
-// tableRate is verifyRate as the payee verifies: by tables of keys that sign often.
-func (s *shop) tableRate(ctx context.Context, updates []channel.Update, workers int) (float64, error) {
+// ownRate is verifyRate as the payee verifies: with arithmetic of our own.
+func (s *shop) ownRate(ctx context.Context, updates []channel.Update, workers int) (float64, error) {
 	return rate(ctx, workers, len(updates), func(_ context.Context, i int) error {
 		c := i % len(s.records)
 		return s.records[c].Terms.VerifyUpdate(s.built[c], updates[i])

@@ -1,16 +1,16 @@
-// Package curve is where Spillway calls the curve secp256k1: the library's own
-// functions, tables by which the signatures of keys that sign often are verified three
-// times as fast, and a memory of what the library answered for the simulator's keys.
+// Package curve is where Spillway calls the curve secp256k1: signatures that are made
+// and verified with arithmetic of its own, checked against the library's, the library's
+// other functions, and a memory of what was answered for the simulator's keys.
 //
-// What a table takes for a good signature satisfies the same equation that the library
-// checks, computed from the library's points; what it does not take the library judges.
+// What its own arithmetic finds good satisfies the equation that the library checks;
+// what it does not the library judges (docs/adr/0016-own-verification.md).
 //
 // The memory holds true answers only: a public key that was computed, a point that
 // was decompressed, a signature that was made here with the key that checks it, a
-// transaction whose scripts were executed. It is empty until a process calls Know, and concerns the keys named there alone. Only
-// internal/sim calls it (internal/laws), and never with a key that holds money;
-// everywhere else every function here is the library's. It remembers nothing of
-// other keys, stores nothing, and prints nothing.
+// transaction whose scripts were executed. It is empty until a process calls Know, and
+// concerns the keys named there alone. Only internal/sim calls it (internal/laws), and
+// never with a key that holds money. It remembers nothing of other keys, stores
+// nothing, and prints nothing.
 package curve
 
 import (
@@ -138,18 +138,7 @@ func SignSchnorr(key *btcec.PrivateKey, public *btcec.PublicKey, digest []byte) 
 
 // VerifySchnorr checks a signature. BIP340.
 func VerifySchnorr(sig *schnorr.Signature, digest []byte, pub *btcec.PublicKey) bool {
-	if known.Load().made('s', pub, digest, sig.Serialize) {
-		return true
-	}
-	x, _ := xOf(pub)
-	if t := quick.find(&x); t != nil && t.schnorr(sig, digest, &x) {
-		return true
-	}
-	if !sig.Verify(digest, pub) {
-		return false
-	}
-	quick.good(&x)
-	return true
+	return known.Load().made('s', pub, digest, sig.Serialize) || goodSchnorr(sig, digest, pub) || sig.Verify(digest, pub)
 }
 
 // SignedECDSA tells that a signature was made with a key just now.
@@ -201,18 +190,7 @@ func Scripts() *txscript.SigCache {
 
 // VerifyECDSA checks a signature.
 func VerifyECDSA(sig *ecdsa.Signature, digest []byte, pub *btcec.PublicKey) bool {
-	if known.Load().made('e', pub, digest, sig.Serialize) {
-		return true
-	}
-	x, odd := xOf(pub)
-	if t := quick.find(&x); t != nil && t.ecdsa(sig, digest, odd) {
-		return true
-	}
-	if !sig.Verify(digest, pub) {
-		return false
-	}
-	quick.good(&x)
-	return true
+	return known.Load().made('e', pub, digest, sig.Serialize) || goodECDSA(sig, digest, pub) || sig.Verify(digest, pub)
 }
 
 // SignOptions are MuSig2's options beside those of the caller.

@@ -67,21 +67,23 @@ func sign(key *btcec.PrivateKey, pub *btcec.PublicKey, digest []byte) (_ *schnor
 	defer clear(secret[:])
 	k := btcec.NonceRFC6979(secret[:], digest, extra[:], nil, 0)
 	defer k.Zero()
-	var point btcec.JacobianPoint
-	btcec.ScalarBaseMultNonConst(k, &point)
-	point.ToAffine()
-	if point.Y.IsOdd() {
+	var sum jacobian
+	sum.addBase(k)
+	point := sum.affine()
+	if point.y.odd() {
 		k.Negate()
 	}
 	var e btcec.ModNScalar
-	x := point.X.Bytes()
+	var r btcec.FieldVal
+	x := point.x.bytes()
+	r.SetBytes(&x)
 	challenge := chainhash.TaggedHash(chainhash.TagBIP0340Challenge, x[:], schnorr.SerializePubKey(pub), digest)
 	if e.SetBytes((*[32]byte)(challenge)) != 0 {
 		return nil, false
 	}
 	var s btcec.ModNScalar
 	s.Mul2(&e, &d).Add(k)
-	return schnorr.NewSignature(&point.X, &s), true
+	return schnorr.NewSignature(&r, &s), true
 }
 
 // Execution names a transaction with all that it spends; nil where nothing is
