@@ -187,6 +187,11 @@ func (c *Client) challengeFor(ctx context.Context, a ask) (*Quoted, error) {
 	if a.fixed != nil {
 		return a.fixed, nil
 	}
+	if a.method == http.MethodHead && c.recall(a.target) == nil { // a GET might be answered free
+		if q, err := c.quoteBy(ctx, http.MethodHead, a.target, a.expect); err == nil && Origin(q.URL) == Origin(a.target) {
+			return q, nil
+		}
+	}
 	return c.current(ctx, a.target, a.expect)
 }
 

@@ -38,7 +38,11 @@ type Flow struct {
 // minutes. The request may be one that was made up from what came over another
 // transport: method, URL and the fields Authorization and Idempotency-Key count.
 func (s *Server) Flow(w http.ResponseWriter, r *http.Request, p Price, wait time.Duration) (*Flow, bool) {
-	p = p.of(r)
+	p, err := s.fixed(r, p.of(r))
+	if err != nil {
+		s.unavailable(&visit{s: s, w: w, r: r}, err)
+		return nil, false
+	}
 	grant, ok := s.Admit(w, r, Resource{Quote: p.quote(), metered: p.metering("none")})
 	if !ok {
 		return nil, false

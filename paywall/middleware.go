@@ -26,6 +26,13 @@ type MiddlewareConfig struct {
 	FreePerDay int
 	// Client, where it is set, names whose quota a request uses instead; "": it has none.
 	Client func(*http.Request) string
+	// Limit is how often one payer (a channel) may ask, in all; a repeat does not count.
+	// A price may have a limit of its own beside it. Zero: there is none.
+	Limit Limit
+	// Unpaid is how often a client (as in FreePerDay) may ask for what it does not pay:
+	// challenges, credentials that are refused. Default: 200 a second, 400 at once;
+	// PerSecond below zero: there is no limit.
+	Unpaid Limit
 	// MaxBody is how many bytes of a paid request's body are read before the handler
 	// runs; default 1 MiB. A longer body goes through to the handler as it comes, and a
 	// repeat of its request is another one, charged anew.
@@ -94,6 +101,9 @@ func NewMiddleware(cfg MiddlewareConfig) (func(http.Handler) http.Handler, error
 	byDefault(&cfg.MaxWait, defaultWait)
 	byDefault(&cfg.Stall, time.Minute)
 	byDefault(&cfg.KeepAlive, 15*time.Second)
+	if cfg.Unpaid == (Limit{}) {
+		cfg.Unpaid = Limit{PerSecond: 200, Burst: 400}
+	}
 	if cfg.Client == nil {
 		cfg.Client = clientOf
 	}
@@ -111,6 +121,7 @@ func NewMiddleware(cfg MiddlewareConfig) (func(http.Handler) http.Handler, error
 	}
 	w := &wall{cfg: cfg, rules: rules, quota: quota{most: cfg.FreePerDay, now: cfg.Server.cfg.Now}}
 	w.kept = kept{most: cfg.MaxAllKept, each: cfg.MaxKept, repeats: cfg.MaxRepeats, ttl: cfg.Server.cfg.TTL, now: cfg.Server.cfg.Now}
+	w.payers.now, w.unpaid.now = cfg.Server.cfg.Now, cfg.Server.cfg.Now
 	w.pasts = pasts{ttl: cfg.Server.cfg.TTL, now: cfg.Server.cfg.Now}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(rw, r, next) })
@@ -149,6 +160,8 @@ type wall struct {
 	quota quota
 	kept  kept
 	pasts pasts
+
+	payers, unpaid limiters
 }
 
 // price is what a request costs. The rule is found by the path as a handler reads it,
@@ -162,14 +175,20 @@ func (w *wall) price(r *http.Request) Price {
 	at.URL.Path, at.URL.RawPath, at.RequestURI = clean, "", ""
 	if h, pattern := w.rules.Handler(at); pattern != "" {
 		if found, ok := h.(rule); ok {
-			return found.price.of(r)
+			p := found.price.of(r)
+			p.rule = pattern
+			return p
 		}
 	}
 	return w.cfg.Price.of(r)
 }
 
 func (w *wall) serve(rw http.ResponseWriter, r *http.Request, next http.Handler) {
-	price := w.price(r)
+	price, err := w.cfg.Server.fixed(r, w.price(r))
+	if err != nil {
+		w.cfg.Server.unavailable(&visit{s: w.cfg.Server, w: rw, r: r}, err)
+		return
+	}
 	unpaid := !w.cfg.Server.Pays(r)
 	if compactOf(r) == nil {
 		rw.Header().Set(HeaderCompact, "1")
@@ -178,14 +197,37 @@ func (w *wall) serve(rw http.ResponseWriter, r *http.Request, next http.Handler)
 	case WantsCompact(r):
 		w.cfg.Server.Compact(rw, r, CompactConfig{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(rw, r, next) })})
 	case price.free() && !unpaid && (r.Method == http.MethodHead || r.Method == http.MethodPost && r.ContentLength == 0):
-		w.cfg.Server.AdmitAlone(rw, r, nil) // a channel can be settled anywhere
-	case price.free(), r.Method == http.MethodOptions, unpaid && w.quota.take(w.cfg.Client(r)):
+		if client, ok := w.asks(rw, r); ok {
+			w.cfg.Server.AdmitAlone(rw, r, func() { w.unpaid.giveBack(client, w.cfg.Unpaid) }) // a channel can be settled anywhere
+		}
+	case price.free(), r.Method == http.MethodOptions, unpaid && r.Method != http.MethodHead && w.quota.take(w.cfg.Client(r)):
 		next.ServeHTTP(rw, r)
 	case wantsSocket(r):
 		w.socket(rw, r, next, price, unpaid)
 	default:
 		w.sell(rw, r, next, price, unpaid)
 	}
+}
+
+// asks counts a request that may turn out to be unpaid, by its client. false: there were
+// too many, and it is answered.
+func (w *wall) asks(rw http.ResponseWriter, r *http.Request) (client string, ok bool) {
+	client = w.cfg.Client(r)
+	ok, wait := w.unpaid.take(client, w.cfg.Unpaid)
+	if !ok {
+		limited(rw, r, &LimitError{wait})
+	}
+	return client, ok
+}
+
+// mayAsk counts a paid request by its payer. Errors: *LimitError.
+func (w *wall) mayAsk(channel string, p Price) error {
+	for name, limit := range map[string]Limit{channel: w.cfg.Limit, channel + " " + p.rule: p.Limit} {
+		if ok, wait := w.payers.take(name, limit); !ok {
+			return &LimitError{wait}
+		}
+	}
+	return nil
 }
 
 // clientOf is the address that a request came from, of an IPv6 address its /64.

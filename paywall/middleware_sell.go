@@ -30,11 +30,17 @@ func BuyerOf(ctx context.Context) (Buyer, bool) {
 // sell runs the payment for a request, and the handler once it is known that its
 // answer will be paid.
 func (w *wall) sell(rw http.ResponseWriter, r *http.Request, next http.Handler, price Price, unpaid bool) {
-	res := Resource{Quote: price.quote(), metered: price.metering("")}
+	client, ok := w.asks(rw, r)
+	if !ok {
+		return
+	}
+	worth := func() { w.unpaid.giveBack(client, w.cfg.Unpaid) }
+	res := Resource{Quote: price.quote(), metered: price.metering(""), Worth: worth}
+	res.metered.limit = func(channel string) error { return w.mayAsk(channel, price) }
 	inner := r
 	if !unpaid {
 		var err error
-		if inner, res.metered.body, err = w.body(r); err != nil {
+		if inner, res.metered.body, err = w.body(rw, r); err != nil {
 			writeProblem(rw, r, mpp.NewProblem(mpp.ProblemBadRequest, "the request's body broke off; nothing was charged"))
 			return
 		}
@@ -43,6 +49,7 @@ func (w *wall) sell(rw http.ResponseWriter, r *http.Request, next http.Handler, 
 	if !ok {
 		return
 	}
+	worth()
 	m := &meter{wall: w, w: rw, r: r, price: price, grant: grant, header: http.Header{}, name: grant.line.Resource}
 	m.flow = newFlow(grant, price, w.cfg.MaxWait)
 	defer m.end()
@@ -56,13 +63,14 @@ func (w *wall) sell(rw http.ResponseWriter, r *http.Request, next http.Handler, 
 
 // body reads a request's body as far as it is kept in memory, and returns the request
 // with it, and its hash; "": it is longer.
-func (w *wall) body(r *http.Request) (*http.Request, string, error) {
+func (w *wall) body(rw http.ResponseWriter, r *http.Request) (*http.Request, string, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r, "none", nil
 	}
 	if r.ContentLength > w.cfg.MaxBody || w.cfg.Unread != nil && w.cfg.Unread(r) {
 		return r, "", nil
 	}
+	defer w.readBy(rw, r)()
 	head, err := io.ReadAll(io.LimitReader(r.Body, w.cfg.MaxBody+1))
 	if err != nil {
 		return nil, "", err
@@ -75,6 +83,21 @@ func (w *wall) body(r *http.Request) (*http.Request, string, error) {
 	inner.Body = io.NopCloser(bytes.NewReader(head))
 	sum := sha256.Sum256(head)
 	return inner, hex.EncodeToString(sum[:]), nil
+}
+
+// leastRate is how many bytes a second a request's body comes with at the least.
+const leastRate = 4 << 10
+
+// readBy bounds how long a body takes to come, where the server has no bound of its own;
+// what it returns ends that.
+func (w *wall) readBy(rw http.ResponseWriter, r *http.Request) func() {
+	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && s.ReadTimeout > 0 {
+		return func() {}
+	}
+	rc := http.NewResponseController(rw)
+	most := w.cfg.Stall + time.Duration(w.cfg.MaxBody/leastRate)*time.Second
+	_ = rc.SetReadDeadline(time.Now().Add(most)) // not every writer can
+	return func() { _ = rc.SetReadDeadline(time.Time{}) }
 }
 
 // rest is a body of which a part was read already.

@@ -221,6 +221,13 @@ func (b *paidBody) resume(why error) error {
 	if err != nil {
 		return err
 	}
+	if receipt == nil && busy(resp) {
+		why := &BusyError{Status: resp.StatusCode, RetryAfter: retryAfterOf(resp.Header)}
+		if err := closeAnswer(resp.Body); err != nil {
+			return err
+		}
+		return b.resume(why)
+	}
 	if receipt == nil || r.lane != l || resp.StatusCode != b.resp.StatusCode || streamsEvents(resp.Header) != streamsEvents(b.resp.Header) {
 		if receipt != nil {
 			r.lane.answered(r.cost, true)
@@ -237,6 +244,15 @@ func (b *paidBody) resume(why error) error {
 	}
 	b.cur, b.body = resp, resp.Body
 	return b.goOn()
+}
+
+// busy reports whether an answer says that it is to be asked for again.
+func busy(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 func (b *paidBody) failed() error {

@@ -41,12 +41,17 @@ type Price struct {
 	Ahead bool
 	// Description says what is sold, for people and in the earnings.
 	Description string
+	// Limit is how often one payer may ask at this price; zero: as the middleware says.
+	Limit Limit
 	// For, where it is set, is the price in msat of one request, by what it asks for;
 	// 0: it is free. Msat is not looked at.
 	For func(*http.Request) uint64
 	// After, where it is set, says in msat what an answer costs once it is known; it is
 	// charged at most the request's price, which is what was agreed.
 	After func(*http.Request, Answer) uint64
+
+	fiat *fiat  // nil: Msat is the price
+	rule string // that it was found under
 }
 
 // Answer is what is known of a handler's answer when its first byte is to be sent.
@@ -98,7 +103,7 @@ func (p Price) of(r *http.Request) Price {
 	return p
 }
 
-func (p Price) free() bool { return p.Msat == 0 }
+func (p Price) free() bool { return p.Msat == 0 && p.fiat == nil }
 
 // units are what a handler can be charged by.
 var units = []string{bitcoin.UnitRequest, bitcoin.UnitByte, bitcoin.UnitChunk, bitcoin.UnitEvent, bitcoin.UnitSecond}
@@ -106,6 +111,10 @@ var units = []string{bitcoin.UnitRequest, bitcoin.UnitByte, bitcoin.UnitChunk, b
 // check refuses a price that means nothing. Errors: ErrQuote.
 func (p Price) check() error {
 	switch {
+	case p.fiat != nil && (p.fiat.amount == 0 || p.For != nil):
+		return fmt.Errorf("%w: a price in a currency needs an amount with at most six decimal places, the name of the currency, and rates", ErrQuote)
+	case p.Limit.PerSecond < 0 || p.Limit.Burst < 0:
+		return fmt.Errorf("%w: a limit below nothing", ErrQuote)
 	case p.Unit != "" && !slices.Contains(units, p.Unit):
 		return fmt.Errorf("%w: a handler cannot be charged by the %s", ErrQuote, p.Unit)
 	case p.Unit == bitcoin.UnitChunk && p.ChunkBytes == 0:
@@ -182,10 +191,14 @@ func (p Price) buys(msat uint64) uint64 {
 
 // quote is the price as a challenge says it.
 func (p Price) quote() Quote {
-	return Quote{
+	q := Quote{
 		ChunkMsat: p.Msat, LastMsat: p.Msat, TotalMsat: p.cost(p.Per), CreditMsat: p.credit(), UnitType: p.Unit, Per: p.Per,
 		UnitBytes: p.ChunkBytes, Description: p.Description,
 	}
+	if p.fiat != nil {
+		q.Amount, q.Currency = decimalOf(p.fiat.amount), p.fiat.currency
+	}
+	return q
 }
 
 // metering is how the answer to a request is charged.

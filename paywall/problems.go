@@ -192,6 +192,10 @@ func (s *Server) problem(v *visit, on *payee.Receipt, p *mpp.Problem) {
 // unavailable answers a failure of this side. What was asked may or may not have
 // been done: repeating it is safe, nothing is charged or taken twice.
 func (s *Server) unavailable(v *visit, err error) {
+	if limit := asLimit(err); limit != nil {
+		limited(v.w, v.r, limit)
+		return
+	}
 	switch {
 	case errors.Is(err, context.Canceled):
 		s.cfg.Log.Debug("the client went away", "path", v.r.URL.Path)

@@ -50,6 +50,10 @@ type Quote struct {
 	Per         uint64 // units that ChunkMsat is for; 0: one
 	UnitBytes   uint64 // chunks of an answer: bytes of one; 0: said elsewhere
 	Root        string // hex root of the content; "": not known, or it has none
+
+	// Amount and Currency are the price in a currency, such as "0.05" and "EUR" for Per
+	// units, where ChunkMsat was made of it; "": there is none.
+	Amount, Currency string
 }
 
 // dearest and cheapest chunk of the quote, in msat.
@@ -279,8 +283,11 @@ func (s *Server) request(q Quote, o channel.Offer) bitcoin.Request {
 			MinDeposit: o.MinDeposit, MaxDeposit: o.MaxDeposit, MinConfirmations: o.Confirmations,
 			ZeroConfLimit: o.ZeroConf / 1000, UnitsPerAmount: units, CreditMsat: o.Credit,
 			MinimumCharge: o.MinimumCharge, RequiredCumulative: channel.CeilSat(q.ChunkMsat - min(q.ChunkMsat, o.Credit)),
-			LastUnitMsat: q.last(), UnitBytes: q.UnitBytes, Root: q.Root,
+			LastUnitMsat: q.last(), UnitBytes: q.UnitBytes, Root: q.Root, PriceAmount: q.Amount, PriceCurrency: q.Currency,
 		},
+	}
+	if q.Amount != "" {
+		req.MethodDetails.PriceUnits = max(q.Per, 1)
 	}
 	if o.Step > 0 {
 		d := &req.MethodDetails

@@ -16,10 +16,11 @@ import (
 
 // metering is how an answer is charged that is made while it is delivered.
 type metering struct {
-	price, per uint64 // msat for per units of the line
-	least      uint64 // units that the first charge has at the least
-	first      uint64 // msat that it has at the most: reserved while the handler runs
-	body       string // hash of the request's body; "": it is not known in full
+	price, per uint64                     // msat for per units of the line
+	least      uint64                     // units that the first charge has at the least
+	first      uint64                     // msat that it has at the most: reserved while the handler runs
+	limit      func(channel string) error // has a say about a request that is no repeat; nil: none
+	body       string                     // hash of the request's body; "": it is not known in full
 }
 
 // sells reports whether a request asks for something that is charged.
@@ -80,6 +81,13 @@ func (v *visit) meter(ctx context.Context, u channel.Update) (*Grant, error) {
 		v.s.running.leave(v.proved, m.first)
 		_, kept := v.take(ctx, u, nil)
 		return nil, errors.Join(err, kept)
+	}
+	if m.limit != nil && rec.LineUnits == 0 {
+		if err := m.limit(v.proved); err != nil {
+			v.s.running.leave(v.proved, m.first)
+			_, kept := v.take(ctx, u, nil)
+			return nil, errors.Join(err, kept)
+		}
 	}
 	g.Receipt, g.had = rec, rec.LineUnits
 	return g, nil
