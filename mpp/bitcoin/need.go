@@ -10,7 +10,7 @@ const (
 )
 
 // NeedVoucher is what a stream says while it pauses: how much it waits for. It is a
-// hint; the payer signs by its own ledger. docs/method-bitcoin-session.md, section 6.
+// hint; the payer signs by its own ledger. docs/method-bitcoin-session.md, section 9.
 type NeedVoucher struct {
 	ChannelID          string // txid:vout
 	RequiredCumulative uint64 // sat, with which the stream goes on
