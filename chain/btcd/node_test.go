@@ -53,6 +53,7 @@ func (h holder) spend(t testing.TB, op wire.OutPoint, value int64, to []byte) *w
 // TestWindow looks through the newest 150 blocks only, or from a birthday on: what is older is found where its
 // transaction still is, and a spend is never overlooked.
 func TestWindow(t *testing.T) {
+	t.Parallel()
 	n := btcdtest.Start(t)
 	n.MineCoins(5)
 	a, b := newHolder(t, 7), newHolder(t, 8)
@@ -110,6 +111,7 @@ func TestWindow(t *testing.T) {
 // TestLostConnection: a node that is away is unavailable, at once; when it is back the same client goes on, and has
 // forgotten nothing that is still true.
 func TestLostConnection(t *testing.T) {
+	t.Parallel()
 	n := btcdtest.Start(t)
 	n.MineCoins(2)
 	a := newHolder(t, 7)
@@ -150,6 +152,7 @@ func TestLostConnection(t *testing.T) {
 
 // TestSilentNode: a node that takes the connection and never answers.
 func TestSilentNode(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -196,6 +199,7 @@ func TestSilentNode(t *testing.T) {
 }
 
 func TestWhoIsAsked(t *testing.T) {
+	t.Parallel()
 	n := btcdtest.Start(t, "--nocfilters")
 	fails := func(what string, want error, change func(*btcd.Config)) {
 		t.Helper()
@@ -224,6 +228,7 @@ func TestWhoIsAsked(t *testing.T) {
 
 // TestGenerate: the client mines what waits, on regtest alone.
 func TestGenerate(t *testing.T) {
+	t.Parallel()
 	n := btcdtest.Start(t)
 	n.MineCoins(1)
 	a, c := newHolder(t, 7), client(t, n)

@@ -1,6 +1,7 @@
 package btcd_test
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
@@ -47,19 +48,58 @@ func fixture(n *btcdtest.Node, c *btcd.Client, depths []int) chaintest.Fixture {
 	}
 }
 
+// all plays the suite on both kinds of node with every depth of a reorg, for .ci/full.
+var all = flag.Bool("all", false, "play the suite with and without an index, and try every depth of a reorg")
+
 func TestSuite(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		args   []string
-		depths []int
-	}{
-		{"txindex", []string{"--txindex"}, []int{1, 2, 3, 5, 8, 20, 100}},
-		{"no txindex", nil, []int{1, 2, 3, 4, 6, 12, 50}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			n := btcdtest.Start(t, c.args...)
+	depths := map[string][]int{"--txindex=false": {1, 2, 3, 12, 50}}
+	if *all {
+		depths = map[string][]int{"--txindex=false": nil, "--txindex": nil}
+	}
+	for arg, depths := range depths {
+		t.Run(arg, func(t *testing.T) {
+			t.Parallel()
+			var args []string
+			if arg == "--txindex" {
+				args = append(args, arg)
+			}
+			n := btcdtest.Start(t, args...)
 			n.MineCoins(200)
-			chaintest.Suite(t, func(t *testing.T) chaintest.Fixture { return fixture(n, client(t, n), c.depths) })
+			chaintest.Suite(t, func(t *testing.T) chaintest.Fixture { return fixture(n, client(t, n), depths) })
 		})
+	}
+}
+
+// TestIndex: with an index any transaction is found by its id alone.
+func TestIndex(t *testing.T) {
+	t.Parallel()
+	n := btcdtest.Start(t, "--txindex")
+	n.MineCoins(1)
+	a, b := newHolder(t, 7), newHolder(t, 8)
+	op := n.Pay(a.script, 70_000)
+	spend := a.spend(t, op, 70_000, b.script)
+	if err := n.Send(spend); err != nil {
+		t.Fatal(err)
+	}
+	n.Mine(1)
+	at := uint32(n.Height())
+	n.Mine(20)
+	c := client(t, n, func(cfg *btcd.Config) { cfg.Window = 10 })
+	if info, err := c.Tx(t.Context(), op.Hash); err != nil || info.Height != at {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	if s, err := c.Spend(t.Context(), op); err != nil || s == nil || s.Txid != spend.TxHash() || s.Height != at {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if h, err := c.Health(t.Context()); err != nil || !h.Index {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	n.Reorg(21, 22, nil, nil)
+	if info, err := c.Tx(t.Context(), op.Hash); err != nil || info.Confirmed {
+		t.Fatalf("undone: %+v, %v", info, err)
+	}
+	n.Mine(1)
+	if s, err := c.Spend(t.Context(), op); err != nil || s == nil || s.Height != uint32(n.Height()) {
+		t.Fatalf("mined again: %+v, %v", s, err)
 	}
 }

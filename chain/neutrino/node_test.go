@@ -81,6 +81,7 @@ func coins(t testing.TB, c *neutrino.Client, pk []byte, want ...wire.OutPoint) {
 // TestKept: what was found is still known after a restart, also when it is older than the window by then, and what a
 // reorg undid meanwhile is not.
 func TestKept(t *testing.T) {
+	t.Parallel()
 	n := btcdtest.Start(t)
 	n.MineCoins(4)
 	a, dir := newHolder(t, 7), t.TempDir()
@@ -127,6 +128,7 @@ func TestKept(t *testing.T) {
 // TestLostConnection: without a peer nothing is told, as nobody says whether it is still true; with one again the
 // client goes on.
 func TestLostConnection(t *testing.T) {
+	t.Parallel()
 	n := btcdtest.Start(t)
 	n.MineCoins(2)
 	a := newHolder(t, 7)
@@ -163,6 +165,7 @@ func TestLostConnection(t *testing.T) {
 
 // TestOneFolder: several processes may use a folder, each at a place of its own.
 func TestOneFolder(t *testing.T) {
+	t.Parallel()
 	n := btcdtest.Start(t)
 	dir := t.TempDir()
 	in := func(cfg *neutrino.Config) { cfg.Dir = dir }
@@ -185,6 +188,7 @@ func TestOneFolder(t *testing.T) {
 // TestNoFilters: a peer without committed filters is of no use, and it is said why. Named again, it gets another
 // chance.
 func TestNoFilters(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	in := func(cfg *neutrino.Config) { cfg.Dir, cfg.Timeout = dir, time.Second }
 	bare := btcdtest.Start(t, "--nocfilters")
@@ -202,6 +206,7 @@ func TestNoFilters(t *testing.T) {
 
 // TestSane: what no node could take is refused without being sent.
 func TestSane(t *testing.T) {
+	t.Parallel()
 	n := btcdtest.Start(t)
 	n.MineCoins(1)
 	c, a := open(t, n), newHolder(t, 7)

@@ -2,6 +2,7 @@ package neutrino_test
 
 import (
 	"context"
+	"flag"
 	"os"
 	"testing"
 	"time"
@@ -16,6 +17,9 @@ import (
 	"github.com/spillway/spillway/internal/btcdtest"
 	"github.com/spillway/spillway/script"
 )
+
+// all tries every depth of a reorg, for .ci/full.
+var all = flag.Bool("all", false, "try every depth of a reorg")
 
 func TestMain(m *testing.M) {
 	library.ConnectionRetryInterval = 50 * time.Millisecond
@@ -64,13 +68,18 @@ func settle(t testing.TB, n *btcdtest.Node, c chain.Backend) {
 }
 
 func TestSuite(t *testing.T) {
+	t.Parallel()
+	depths := []int{1, 2, 8}
+	if *all {
+		depths = nil
+	}
 	n := btcdtest.Start(t)
 	n.MineCoins(200)
 	c := open(t, n)
 	settle(t, n, c)
 	chaintest.Suite(t, func(t *testing.T) chaintest.Fixture {
 		return chaintest.Fixture{
-			Backend: c, Params: &chaincfg.RegressionNetParams, Depths: []int{1, 2, 3, 8, 40},
+			Backend: c, Params: &chaincfg.RegressionNetParams, Depths: depths,
 			Bounded: func(t testing.TB, floor, most int64) chain.Backend {
 				b := open(t, n, func(cfg *neutrino.Config) {
 					cfg.MinFeeRate, cfg.MaxFeeRate = script.FeeRate(floor), script.FeeRate(most)
