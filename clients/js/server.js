@@ -34,7 +34,8 @@ class Refused extends Errors.PaymentError {
  *
  *   const paid = await charge(request)            // a fetch Request
  *   if (paid.status !== 200) return paid.challenge
- *   return paid.withReceipt(Response.json({ … }))  // or of a payment that came alone: its own answer
+ *   if (paid.alone) return paid.withReceipt()     // a payment that asks for nothing: its own answer
+ *   return paid.withReceipt(Response.json({ … }))
  *
  * Options: file (what the verifier wrote), or its fields url, token, realm and secretKey.
  */
@@ -89,7 +90,7 @@ export function spillway({ file, ...given }) {
       return visits.run(visit, async () => {
         const handler = mppx['bitcoin/session']
         const result = await handler(await terms(request, visit))(request)
-        if (result.status !== 402) return result
+        if (result.status !== 402) return { ...result, alone: visit.answer !== undefined && !visit.answer.serve }
         return { ...result, challenge: await refused(mppx, request, result.challenge, visit) }
       })
     }

@@ -210,11 +210,8 @@ const listener = MppRequest.toNodeListener(async (request) => {
   if (new URL(request.url).pathname === '/runs') return Response.json(runs)
   const paid = await charge(request)
   if (paid.status !== 200) return paid.challenge
-  try {
-    return paid.withReceipt() // of a payment that came alone
-  } catch {
-    return paid.withReceipt(Response.json({ answer: ++runs, body: await request.text() }))
-  }
+  if (paid.alone) return paid.withReceipt()
+  return paid.withReceipt(Response.json({ answer: ++runs, body: await request.text() }))
 })
 const server = createServer(listener).listen(0, '127.0.0.1', () => console.log('http://127.0.0.1:' + server.address().port))
 `
