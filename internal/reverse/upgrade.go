@@ -3,8 +3,10 @@ package reverse
 import (
 	"bufio"
 	"context"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,9 +43,10 @@ func (h *handed) drop(c net.Conn) {
 // end closes all of them, and those that come later.
 func (h *handed) end() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.over = true
-	for c := range h.all {
+	open := slices.Collect(maps.Keys(h.all))
+	h.mu.Unlock()
+	for _, c := range open { // each drops itself
 		_ = c.Close() // it ends either way
 	}
 }
