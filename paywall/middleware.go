@@ -231,8 +231,10 @@ func (w *wall) mayAsk(channel string, p Price) error {
 }
 
 // clientOf is the address that a request came from, of an IPv6 address its /64.
-func clientOf(r *http.Request) string {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
+func clientOf(r *http.Request) string { return clientAt(r.RemoteAddr) }
+
+func clientAt(addrPort string) string {
+	at, err := netip.ParseAddrPort(addrPort)
 	if err != nil {
 		return ""
 	}
