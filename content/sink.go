@@ -44,7 +44,8 @@ type Sink struct {
 
 	mu       sync.Mutex
 	have     Ranges
-	sparse   bool // what is missing reads as zeros, so zeros need not be written
+	fresh    Range // written one after the other, and not handed to the disk yet
+	sparse   bool  // what is missing reads as zeros, so zeros need not be written
 	renamed  bool
 	finished bool // closed
 }
@@ -202,10 +203,33 @@ func (s *Sink) WriteAt(p []byte, off int64) (int, error) {
 		}
 		done += run
 	}
+	if due := s.wrote(uint64(off), uint64(off)+uint64(len(p))); due.Len() > 0 {
+		if err := beginSync(s.f, due); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return len(p), fmt.Errorf("write part file: %w", err)
+		}
+	}
+	return len(p), nil
+}
+
+// handOver is how many bytes in a row are handed to the disk at once: in a large chunk
+// it writes while the rest comes, and the sync before the payment has little to wait for.
+const handOver = 2 << 20
+
+// wrote notes bytes that were written and returns those that are to be handed to the
+// disk now; none mostly.
+func (s *Sink) wrote(start, end uint64) (due Range) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.have.Add(uint64(off), uint64(off)+uint64(len(p)))
-	return len(p), nil
+	s.have.Add(start, end)
+	if start != s.fresh.End {
+		s.fresh = Range{Start: start}
+	}
+	if s.fresh.End = end; s.fresh.Len() < handOver {
+		return Range{}
+	}
+	due = s.fresh
+	s.fresh.Start = end
+	return due
 }
 
 var zeroGroup [zeroRun]byte
