@@ -160,14 +160,12 @@ func via(r *http.Request) string {
 // answer takes from an upstream's answer what only this proxy may say.
 func (p *Proxy) answer(resp *http.Response) error {
 	resp.Header.Del(mpp.HeaderReceipt)
-	kept := resp.Header[mpp.HeaderChallenge][:0:0]
-	for _, value := range resp.Header.Values(mpp.HeaderChallenge) {
+	all := resp.Header.Values(mpp.HeaderChallenge)
+	resp.Header.Del(mpp.HeaderChallenge)
+	for _, value := range all {
 		if !pays(value) {
-			kept = append(kept, value)
+			resp.Header.Add(mpp.HeaderChallenge, value)
 		}
-	}
-	if len(kept) < len(resp.Header.Values(mpp.HeaderChallenge)) {
-		resp.Header[http.CanonicalHeaderKey(mpp.HeaderChallenge)] = kept
 	}
 	return nil
 }
