@@ -81,11 +81,58 @@ func (b *Backend) Tx(ctx context.Context, txid chainhash.Hash) (chain.TxInfo, er
 	if err != nil {
 		return chain.TxInfo{}, err
 	}
+	if said, err = b.askByScript(ctx, txid, said); err != nil {
+		return chain.TxInfo{}, err
+	}
 	info, ok := b.mergeTx(txid, said, down)
 	if !ok {
 		return chain.TxInfo{}, said[0].err
 	}
 	return info, nil
+}
+
+// askByScript asks those again who find transactions by their scripts alone, once another has shown what they are.
+func (b *Backend) askByScript(ctx context.Context, txid chainhash.Hash, said []answer[seen[chain.TxInfo]]) ([]answer[seen[chain.TxInfo]], error) {
+	var tx *wire.MsgTx
+	missing := false
+	for _, a := range said {
+		if a.err == nil && a.value.value.Confirmed && a.value.value.Tx != nil && a.value.value.Tx.TxHash() == txid {
+			tx = a.value.value.Tx
+		}
+		missing = missing || a.err != nil
+	}
+	if tx == nil || !missing {
+		return said, nil
+	}
+	for i, a := range said {
+		h, ok := b.member(a.name).(chain.ScriptHinter)
+		if a.err == nil || !ok {
+			continue
+		}
+		for _, out := range tx.TxOut[:min(len(tx.TxOut), mostHints)] {
+			h.HintScripts(out.PkScript)
+		}
+		again, err := b.member(a.name).Tx(ctx, txid)
+		switch {
+		case err == nil:
+			said[i].value.value, said[i].err = again, nil
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("%w: transaction: %w", chain.ErrUnavailable, ctx.Err())
+		}
+	}
+	return said, nil
+}
+
+// mostHints is how many outputs of a transaction are searched for by their scripts.
+const mostHints = 4
+
+func (b *Backend) member(name string) chain.Backend {
+	for _, m := range b.cfg.Members {
+		if m.Name == name {
+			return m.Backend
+		}
+	}
+	return nil
 }
 
 // mergeTx makes one answer of several about a transaction; ok is false where nobody shows it.
@@ -106,7 +153,11 @@ func (b *Backend) mergeTx(txid chainhash.Hash, said []answer[seen[chain.TxInfo]]
 	for _, a := range confirmed {
 		sameBlock = sameBlock && a.value.value.BlockHash == confirmed[0].value.value.BlockHash
 	}
-	differ := len(shown) != 0 && len(shown) != len(said) || len(confirmed) != 0 && len(confirmed) != len(said) || !sameBlock
+	could := len(said) // who could show it
+	if len(confirmed) == 0 {
+		could = len(those(said, seesMempool))
+	}
+	differ := len(shown) != 0 && len(shown) != could || len(confirmed) != 0 && len(confirmed) != len(said) || !sameBlock
 	b.note(subject{Transaction, "", txid.String()}, differ, func() string { return tellTx(said) })
 	if len(shown) == 0 {
 		return info, false
@@ -159,11 +210,10 @@ func (b *Backend) Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, er
 		return nil, err
 	}
 	var best *chain.Spend
-	top, least, same, confirmed := uint32(0), ^uint32(0), true, 0
+	top, least, confirmed := uint32(0), ^uint32(0), 0
 	for _, a := range said {
 		s := a.value.value
 		top = max(top, b.plausible(a.value.tip))
-		same = same && (s == nil) == (said[0].value.value == nil) && (s == nil || *s == *said[0].value.value)
 		if s == nil {
 			continue
 		}
@@ -175,7 +225,11 @@ func (b *Backend) Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, er
 			best = s
 		}
 	}
-	b.note(subject{Spending, "", op.String()}, !same, func() string { return tellSpend(said) })
+	could := said // who could show it
+	if confirmed == 0 {
+		could = those(said, seesMempool)
+	}
+	b.note(subject{Spending, "", op.String()}, !sameSpend(could), func() string { return tellSpend(said) })
 	if best == nil {
 		return nil, nil
 	}
@@ -203,6 +257,17 @@ func (b *Backend) Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, er
 	return &one, nil
 }
 
+// sameSpend reports whether all say the same of an output.
+func sameSpend(said []answer[seen[*chain.Spend]]) bool {
+	for _, a := range said {
+		s, first := a.value.value, said[0].value.value
+		if (s == nil) != (first == nil) || s != nil && *s != *first {
+			return false
+		}
+	}
+	return true
+}
+
 func tellSpend(said []answer[seen[*chain.Spend]]) string {
 	text := ""
 	for _, a := range said {
@@ -228,9 +293,11 @@ func (b *Backend) UTXOs(ctx context.Context, pkScript []byte) ([]chain.UTXO, err
 	type tally struct {
 		coin      chain.UTXO
 		listed    int
+		mempool   int // of those that see the mempool
 		confirmed int
 		depth     uint32
 	}
+	watchers := len(those(said, seesMempool))
 	coins, top := map[wire.OutPoint]*tally{}, uint32(0)
 	for _, a := range said {
 		top = max(top, b.plausible(a.value.tip))
@@ -244,6 +311,9 @@ func (b *Backend) UTXOs(ctx context.Context, pkScript []byte) ([]chain.UTXO, err
 				continue // it is not the same coin, so not all list it
 			}
 			t.listed++
+			if a.can.Mempool || watchers == len(said) {
+				t.mempool++
+			}
 			if u.Confirmed {
 				t.confirmed++
 				t.depth = min(t.depth, depth(a.value.tip, u.Height))
@@ -253,10 +323,15 @@ func (b *Backend) UTXOs(ctx context.Context, pkScript []byte) ([]chain.UTXO, err
 	var all []chain.UTXO
 	differ := 0
 	for _, t := range coins {
-		if t.listed != len(said) || t.confirmed != 0 && t.confirmed != len(said) {
+		// Those that see no mempool do not list what is not in a block yet, and still list what is spent in none.
+		need := len(said)
+		if t.confirmed == 0 {
+			need = watchers
+		}
+		if t.mempool != 0 && t.listed != need || t.confirmed != 0 && t.confirmed != t.listed {
 			differ++
 		}
-		if t.listed != len(said) {
+		if t.listed != need {
 			continue
 		}
 		u := t.coin

@@ -111,9 +111,25 @@ func New(cfg Config) (*Backend, error) {
 // answer is what one member said.
 type answer[T any] struct {
 	name  string
+	can   chain.Capabilities // of the member
 	value T
 	err   error // nil, or chain.ErrNotFound
 }
+
+// those are the answers of the members that can do something; all of them where none can.
+func those[T any](said []answer[T], can func(chain.Capabilities) bool) (some []answer[T]) {
+	for _, a := range said {
+		if can(a.can) {
+			some = append(some, a)
+		}
+	}
+	if len(some) == 0 {
+		return said
+	}
+	return some
+}
+
+func seesMempool(c chain.Capabilities) bool { return c.Mempool }
 
 // ask puts one question to all members at once. failed are the errors of those that can't be asked; all of them
 // failing is an error.
@@ -123,7 +139,7 @@ func ask[T any](ctx context.Context, b *Backend, what string, q func(context.Con
 	for i, m := range b.cfg.Members {
 		wg.Go(func() {
 			v, err := q(ctx, m.Backend)
-			all[i] = answer[T]{m.Name, v, err}
+			all[i] = answer[T]{m.Name, m.Backend.Capabilities(), v, err}
 		})
 	}
 	wg.Wait()
@@ -255,14 +271,14 @@ func (b *Backend) BlockHash(ctx context.Context, height uint32) (chainhash.Hash,
 	return best.hash, nil
 }
 
-// Capabilities implements chain.Backend: what one can do for sight and estimates, what all can do for the rest.
+// Capabilities implements chain.Backend: what one can do, all can together, but for packages, which go to nobody.
 func (b *Backend) Capabilities() chain.Capabilities {
-	c := chain.Capabilities{RejectReasons: true, NoVersion3: true}
+	c := chain.Capabilities{NoVersion3: true}
 	for _, m := range b.cfg.Members {
 		one := m.Backend.Capabilities()
 		c.Mempool = c.Mempool || one.Mempool
 		c.FeeEstimates = c.FeeEstimates || one.FeeEstimates
-		c.RejectReasons = c.RejectReasons && one.RejectReasons
+		c.RejectReasons = c.RejectReasons || one.RejectReasons
 		c.NoVersion3 = c.NoVersion3 && one.NoVersion3
 	}
 	return c
@@ -281,8 +297,10 @@ func (b *Backend) Broadcast(ctx context.Context, tx *wire.MsgTx) error {
 	if err != nil {
 		return err
 	}
+	// One that is never told why something is refused is often not told at all: its silence is no consent while
+	// another one can speak.
 	taken, refused := "", error(nil)
-	for _, a := range said {
+	for _, a := range those(said, func(c chain.Capabilities) bool { return c.RejectReasons }) {
 		switch {
 		case a.err == nil && a.value.refused == nil:
 			taken = a.name
@@ -302,12 +320,14 @@ func (b *Backend) Broadcast(ctx context.Context, tx *wire.MsgTx) error {
 	return refused
 }
 
-// FeeRate implements chain.Backend: the highest estimate, and not more than four times the lowest.
+// FeeRate implements chain.Backend: the highest estimate, and not more than four times the lowest. What is no estimate
+// but a guess counts only where there is nothing else.
 func (b *Backend) FeeRate(ctx context.Context, blocks int) (script.FeeRate, error) {
 	said, _, err := ask(ctx, b, "fee rate", func(ctx context.Context, c chain.Backend) (script.FeeRate, error) { return c.FeeRate(ctx, blocks) })
 	if err != nil {
 		return 0, err
 	}
+	said = those(said, func(c chain.Capabilities) bool { return c.FeeEstimates })
 	low, high := said[0].value, said[0].value
 	for _, a := range said {
 		low, high = min(low, a.value), max(high, a.value)
