@@ -225,8 +225,8 @@ func (r *trip) again(ctx context.Context, send func() (*http.Response, error)) (
 
 // turns counts what a request went through.
 type turns struct {
-	all, waits, asked int
-	required          uint64 // sat, what the provider wants before it delivers; 0: it did not say
+	all, waits, asked, lost int
+	required                uint64 // sat, what the provider wants before it delivers; 0: it did not say
 }
 
 // pay sends the request with a payment until there is a success. The receipt is nil
@@ -269,6 +269,9 @@ func (r *trip) next(ctx context.Context, refused error, n *turns) error {
 		return nil
 	case errors.Is(refused, errFresh):
 		return nil
+	case errors.Is(refused, ErrUnreachable) && ctx.Err() == nil && n.lost < r.t.cfg.Retries: // it broke off: what it said is not known
+		n.lost++
+		return r.t.c.cfg.Sleep(ctx, patience(n.lost-1, refused))
 	}
 	return refused
 }
@@ -330,7 +333,7 @@ func (r *trip) refused(resp *http.Response, a ask, q *Quoted) (*http.Response, e
 	if resp.StatusCode == http.StatusGone {
 		body, err := readAnswer(resp.Body, mpp.MaxProblem)
 		if err = errors.Join(err, closeAnswer(resp.Body)); err != nil {
-			return nil, nil, err
+			return nil, err, nil
 		}
 		resp.Body = io.NopCloser(bytes.NewReader(body))
 		if p, err := mpp.ParseProblem(body); err != nil || p.Type != mpp.ProblemChannelNotFound && p.Type != mpp.ProblemChannelFinalized {
