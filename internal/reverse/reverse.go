@@ -246,10 +246,14 @@ func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	return p.plain.RoundTrip(r)
 }
 
+// flushEvery is how long bytes of an answer of known length may wait for more of them;
+// one that streams is passed on as it comes.
+const flushEvery = 50 * time.Millisecond
+
 // upstream is the proxy proper, behind the paywall.
 func (p *Proxy) upstream() http.Handler {
 	return &httputil.ReverseProxy{
-		Rewrite: p.rewrite, ModifyResponse: p.answer, Transport: p, FlushInterval: -1, BufferPool: &buffers{},
+		Rewrite: p.rewrite, ModifyResponse: p.answer, Transport: p, FlushInterval: flushEvery, BufferPool: &buffers{},
 		ErrorLog:     slog.NewLogLogger(p.cfg.Log.Handler(), slog.LevelDebug),
 		ErrorHandler: p.failed,
 	}
