@@ -246,9 +246,10 @@ func (m *market) customer(ctx context.Context, i, channels int) (err error) {
 	c.http = paywall.DefaultHTTP()
 	c.http.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: m.roots, MinVersion: tls.VersionTLS12}
 	m.closed = append(m.closed, func() error { c.http.CloseIdleConnections(); return nil })
-	if c.client, err = paywall.NewClient(paywall.ClientConfig{HTTP: c.http, Payer: c.payer, Network: "regtest"}); err != nil {
+	if c.client, err = paywall.NewClient(paywall.ClientConfig{HTTP: c.http, Payer: c.payer, Network: "regtest", Compact: true}); err != nil {
 		return err
 	}
+	m.closed = append(m.closed, func() error { c.client.CloseIdle(); return nil })
 	c.buyer, err = download.New(download.Config{
 		Client: c.client, Payer: c.payer, Store: c.store, Chain: calm{}, Wallet: noWallet{m.payout}, Network: "regtest", Policy: policy,
 	})
