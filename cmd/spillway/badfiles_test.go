@@ -26,6 +26,8 @@ func (w *world) conflicts() []bad {
 		{"devnet", "--network=mainnet", "--listen=127.0.0.1:0"}, {"get", "--trade=" + w.id, url, url}, {"get", "--trade=" + w.id, "--channel=taproot", url}, {"get", "--trade=" + w.id, "--keep-channel", url}, {"get", "--trade=" + w.id, url},
 		{"get", "x"}, {"get", ""}, {"get", "ftp://h/f"}, {"get", "http://"}, {"get", "http://u:p@127.0.0.1:1/f"}, {"get", "http://h:99999/f"}, {"get", "127.0.0.1:1/f.bin"}, {"get", "http://[::1/f"}, {"get", "http://h h/f"}, {"get", "file:///etc/passwd"}, {"get", "http://%zz/f"}, {"get", "http:///f"},
 		{"get", "--exports=" + w.path("x"), "--no-export", url},
+		{"open", "x"}, {"open", ""}, {"open", "http://127.0.0.1:1/"}, {"open", url, w.path("garbage")}, {"open", url, "--qr"}, {"open", url, "--psbt", "--wallet=builtin"}, {"open", url, "--psbt", "--fee-rate=2"}, {"open", url, "--fee-rate=2", "--blocks=3"}, {"open", url, "--exports=" + w.path("x"), "--no-export"},
+		{"open", url, "--psbt", w.path("garbage")}, {"open", url, "--psbt", w.path("empty")}, {"open", url, "--psbt", w.path("missing")}, {"open", url, "--psbt", w.path("folder")}, {"open", url, "--psbt", "-"},
 		{"quote", "x"}, {"quote", ""}, {"quote", "ftp://h/f"}, {"quote", "http://"}, {"quote", "http://h:99999/f"}, {"ls", "x"}, {"ls", ""}, {"ls", "ftp://h/"}, {"ls", "http://"}, {"ls", "http://u:p@h/"}, {"ls", "http://h:99999/"},
 		{"get", "--root=" + strings.Repeat("00", 32), "http://127.0.0.1:1/"},
 		{"channels", "show", "x"}, {"channels", "show", ""}, {"channels", "show", "\x1b[31m"}, {"channels", "close", strings.Repeat("0", 64) + ":0"}, {"channels", "refund", "x"}, {"channels", "resume", "x"}, {"channels", "export", "x"}, {"channels", "bump", "x"}, {"channels", "close", "x"},

@@ -36,6 +36,8 @@ func (w *world) kinds() map[string][]string {
 			`Payment request="!", id="a", realm="r", method="bitcoin", intent="session"`, `Payment id="a", realm="r", method="bitcoin", intent="session", request="e30"`, strings.Repeat("A", 70_000)},
 		"receipt": {"x", "e30", "bnVsbA", strings.Repeat("A", 70_000)},
 		"realm":   {"a b", "a/b", "a|b", "a\"b", "ü", strings.Repeat("a", 254)},
+		"purse":   {"x", "bitcoind", "bitcoind:", "electrum", "Builtin", long},
+		"address": {"x", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "2MzQwSSnBHWHqSAqtTVQ6v47XtaisrJa1Vc", receiver[:40], long},
 		"none":    {}, // every text is good
 	}
 }
@@ -52,14 +54,15 @@ var kindOf = map[string]string{
 	"allow": "allow", "max-deposit": "amount", "token-file": "read", "user": "user", "mitm-ca": "folder",
 	"challenge": "challenge", "receipt": "receipt", "credential url": "url", "credential key": "none", "avoid": "id", "max": "amount", "total": "amount",
 	"deposit": "amount", "require": "amount", "realm": "realm", "dearest": "msat",
+	"wallet": "purse", "refund-to": "address", "max-capacity": "amount", "doctor url": "url",
 	"by": "by", "since": "day", "key": "none", "fee-rate": "rate", "scenario": "scenario", "dir": "folder",
 }
 
 // outside are numbers of a flag that its type allows and its sense does not.
 var outside = map[string][]string{
 	"blocks": {"0", "-1", "1009"}, "demo chunks": {"0"}, "max-channels": {"0", "-1"}, "max-bytes": {"0", "-1"}, "tower-max-rate": {"0", "-1", "9223372036854775807"},
-	"free-per-day": {"-1"},
-	"seconds":      {"0", "3601"}, "rounds": {"0", "-1", "1001"}, "chunks": {"18446744073709551615"}, "credit": {"18446744073709551615"},
+	"free-per-day": {"-1"}, "max-duration": {"1", "100", "52561", "4294967296"}, "doctor timeout": {"0s", "2h"},
+	"seconds": {"0", "3601"}, "rounds": {"0", "-1", "1001"}, "chunks": {"18446744073709551615"}, "credit": {"18446744073709551615"},
 }
 
 // values are what is bad for a flag of a command beside what its type excludes.

@@ -57,7 +57,7 @@ func newWorld(t *testing.T) *world {
 	url := "http://127.0.0.1:1/f.bin" // nobody is there
 	w.good = map[string][]string{
 		"verifier": {"--listen=127.0.0.1:0"}, "credential": {"--url=" + url}, "proxy": {"--upstream=http://127.0.0.1:1", "--listen=127.0.0.1:0"}, "pay-proxy": {"--budget=1000sat", "--allow=h", "--listen=127.0.0.1:0"},
-		"get": {url}, "ls": {url}, "quote": {url}, "serve": {filepath.Join(dir, "goods"), "--listen=127.0.0.1:0"}, "tower": {"--listen=127.0.0.1:0"}, "devnet": {"--listen=127.0.0.1:0"}, "demo": nil, "bench": nil,
+		"open": {url}, "doctor": nil, "get": {url}, "ls": {url}, "quote": {url}, "serve": {filepath.Join(dir, "goods"), "--listen=127.0.0.1:0"}, "tower": {"--listen=127.0.0.1:0"}, "devnet": {"--listen=127.0.0.1:0"}, "demo": nil, "bench": nil,
 		"earnings": nil, "channels": nil, "channels list": nil, "channels show": {w.id}, "channels close": {w.id}, "channels refund": {w.id}, "channels resume": {w.id}, "channels payback": {w.id, "--amount=5sat"},
 		"channels bump": {w.id}, "channels export": {w.id}, "channels import": {w.path("export")}, "wallet": nil, "wallet create": nil, "wallet restore": nil, "wallet address": nil, "wallet balance": nil, "wallet history": nil,
 		"wallet send": {receiver, "1000sat"}, "wallet bump": {strings.Repeat("00", 32)},

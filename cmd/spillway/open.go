@@ -17,6 +17,7 @@ import (
 	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/script"
 	"github.com/spillway/spillway/wallet"
+	"github.com/spillway/spillway/wallet/psbt"
 )
 
 // openFlags are the flags of open.
@@ -128,6 +129,12 @@ func (a *app) open(ctx context.Context, f openFlags, args []string) (err error) 
 	if err != nil {
 		return err
 	}
+	var p *psbt.Packet // read before anything is opened
+	if len(args) > 1 {
+		if p, err = a.readPSBT(args[1]); err != nil {
+			return err
+		}
+	}
 	b, err := a.openBuyerFrom(ctx, f.fundsFrom)
 	if err != nil {
 		return err
@@ -139,11 +146,7 @@ func (a *app) open(ctx context.Context, f openFlags, args []string) (err error) 
 	if !f.psbt {
 		return o.funded(ctx)
 	}
-	file := ""
-	if len(args) > 1 {
-		file = args[1]
-	}
-	return o.outside(ctx, file)
+	return o.outside(ctx, p)
 }
 
 // opener is one run of open.

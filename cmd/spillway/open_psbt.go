@@ -20,16 +20,13 @@ import (
 
 // outside opens a channel that another wallet funds, as far as what is there allows.
 // The order never changes: invitation saved, address told; PSBT checked, channel saved,
-// refund held and exported; signatures taken; opening and funding sent.
-func (o *opener) outside(ctx context.Context, file string) error {
+// refund held and exported; signatures taken; opening and funding sent. p is what that
+// wallet gave; nil: nothing.
+func (o *opener) outside(ctx context.Context, p *psbt.Packet) error {
 	if done, err := o.arrived(ctx); done || err != nil {
 		return err
 	}
-	if file != "" {
-		p, err := o.app.readPSBT(file)
-		if err != nil {
-			return err
-		}
+	if p != nil {
 		return o.take(ctx, p)
 	}
 	if r, err := o.begun(ctx); err != nil {
