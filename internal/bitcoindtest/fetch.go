@@ -56,3 +56,6 @@ func fetch(dir string) (path string, err error) {
 	}
 	return path, os.WriteFile(mark, nil, 0o644)
 }
+
+// Program is the path of bitcoind, fetched where it is not there yet, for who starts it by himself.
+func Program(t testing.TB) string { return binary(t) }

@@ -89,7 +89,7 @@ var (
 var known = map[string]error{
 	"unconfirmed": channel.ErrUnconfirmed, "insufficient": channel.ErrInsufficient, "expiring": channel.ErrExpiring,
 	"finalized": channel.ErrFinalized, "terms": channel.ErrTerms, "unavailable": chain.ErrUnavailable, "not-found": chain.ErrNotFound,
-	"block": devnet.ErrBlock, "unreachable": paywall.ErrUnreachable, "silent": errSilent, "dead": errDead,
+	"ground": ErrGround, "block": devnet.ErrBlock, "unreachable": paywall.ErrUnreachable, "silent": errSilent, "dead": errDead,
 }
 
 // fault is an error between processes.
@@ -138,6 +138,7 @@ type part struct {
 	Now      int64               `json:"now"`      // unix seconds
 	Dir      string              `json:"dir"`
 	Chain    string              `json:"chain,omitempty"`    // URL of the Esplora, as this side reaches it
+	Bitcoind string              `json:"bitcoind,omitempty"` // program that is the chain, instead of the embedded node
 	Provider string              `json:"provider,omitempty"` // URL
 	Listen   string              `json:"listen,omitempty"`   // address
 }

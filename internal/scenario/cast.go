@@ -143,11 +143,12 @@ func (c *apart) open(ctx context.Context, p part) (_ actor, _ chain.Backend, err
 	if c.dir, err = os.MkdirTemp(c.Dir, "spillway-scenario-"); err != nil {
 		return nil, nil, err
 	}
-	p.Role = Node
+	p.Role, p.Bitcoind, p.Dir = Node, c.Bitcoind, c.folder(Node)
 	if c.node, err = c.run(ctx, p); err != nil {
 		return nil, nil, err
 	}
-	sight, err := newEsplora(c.node.url + "/" + string(Node))
+	p.Chain = c.node.url + "/" + string(Node)
+	sight, err := p.sight()
 	return c.node, sight, err
 }
 
@@ -160,7 +161,7 @@ func (c *apart) run(ctx context.Context, p part) (*process, error) {
 }
 
 func (c *apart) start(ctx context.Context, p part) (actor, error) {
-	p.Dir, p.Chain, p.Provider = c.folder(p.Role), c.node.url+"/"+string(p.Role), c.provider
+	p.Dir, p.Chain, p.Provider, p.Bitcoind = c.folder(p.Role), c.node.url+"/"+string(p.Role), c.provider, c.Bitcoind
 	if p.Role == Payee {
 		p.Listen = c.door()
 	}

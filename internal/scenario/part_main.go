@@ -108,6 +108,9 @@ func (h *stagehand) begin(ctx context.Context) (handlers, string, error) {
 }
 
 func (h *stagehand) beNode() (handlers, string, error) {
+	if h.Bitcoind != "" {
+		return h.beCore()
+	}
 	node, err := devnet.New(devnet.Config{Now: h.now})
 	if err != nil {
 		return nil, "", err
@@ -117,6 +120,19 @@ func (h *stagehand) beNode() (handlers, string, error) {
 	for _, side := range []Side{Payer, Payee, Node} {
 		path := "/" + string(side)
 		mux.Handle(path+"/", http.StripPrefix(path, entrance{n, side}.serve(node.Handler())))
+	}
+	url, err := h.listen(mux)
+	return n.orders(), url, err
+}
+
+func (h *stagehand) beCore() (handlers, string, error) {
+	n, err := newCoreNetwork(h.Bitcoind, h.Dir, h)
+	if err != nil {
+		return nil, "", err
+	}
+	mux := http.NewServeMux()
+	for _, side := range []Side{Payer, Payee, Node} {
+		mux.HandleFunc("POST /"+string(side), n.serve(side))
 	}
 	url, err := h.listen(mux)
 	return n.orders(), url, err
@@ -167,13 +183,17 @@ func (h *stagehand) gear(ctx context.Context) (g gear, err error) {
 		return g, err
 	}
 	g.store = &mortal{Store: s, die: dieForGood}
-	c, err := newEsplora(h.Chain)
+	c, err := h.sight()
 	g.chain = &line{Backend: c}
 	return g, err
 }
 
-func newEsplora(url string) (chain.Backend, error) {
-	return esplora.New(esplora.Config{URL: url, Network: devnet.Params()})
+// sight is the chain as a part sees it.
+func (p part) sight() (chain.Backend, error) {
+	if p.Bitcoind != "" {
+		return newCoreSight(p.Chain)
+	}
+	return esplora.New(esplora.Config{URL: p.Chain, Network: devnet.Params()})
 }
 
 // dieForGood is kill -9 by the process's own hand.

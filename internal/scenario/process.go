@@ -22,6 +22,8 @@ type Company struct {
 	// Dir is where the actors' folders are made; "": the system's place for temporary
 	// files. They are removed at the end.
 	Dir string
+	// Bitcoind is the path of a bitcoind that is the chain; "": the embedded node.
+	Bitcoind string
 }
 
 // Bounds of waiting. Nothing takes as long unless it hangs.
