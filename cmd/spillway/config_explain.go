@@ -214,7 +214,7 @@ func (a *app) otherSettings() (rows []setting) {
 const mask = "(secret)"
 
 var (
-	secretName = regexp.MustCompile(`(?i)(^|[^a-z])(secret|token|password|passphrase|passwd|api[-_]?key|authorization|cookie|seed|words)s?"?$`)
+	secretName = regexp.MustCompile(`(?i)(^|[^a-z])(secret|token|password|passphrase|passwd|api[-_]?key|authorization|cookie|seed|words)s?"?$|^proxy(\.rule\[\d*\])?\.set\.`)
 	withUser   = regexp.MustCompile(`://[^/?#\s]*@`)
 )
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -495,4 +496,107 @@ func (f *bitFlipped) Read(p []byte) (int, error) {
 	}
 	f.at -= n
 	return n, err
+}
+
+// command runs a command until the returned function is called, which gives its exit
+// code, and waits for its first event of a kind, or its failure.
+func (s *street) command(kind string, args ...string) (event map[string]any, stop func() int) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	out, in := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		code := runUntil(ctx, append([]string{"--json", "--data", filepath.Join(s.dir, "commands"), "--chain", s.chain}, args...), strings.NewReader(""), in, io.Discard)
+		if err := in.Close(); err != nil {
+			code = -1
+		}
+		ended <- code
+	}()
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		event = nil
+		if s.must(json.Unmarshal(lines.Bytes(), &event)); event["type"] == kind || event["type"] == "error" {
+			break
+		}
+	}
+	return event, func() int {
+		cancel()
+		_, err := io.Copy(io.Discard, out)
+		s.must(err)
+		return <-ended
+	}
+}
+
+// Rules of the settings file: prices, an upstream with a path, fields with keys; and a
+// file that everybody can read is refused. The command stops in order.
+func TestProxyRulesOfTheSettingsFile(t *testing.T) {
+	site := t.TempDir()
+	putFile(t, filepath.Join(site, "health"), 10, 1)
+	putFile(t, filepath.Join(site, "base", "v1", "x"), 100, 2)
+	s := newStreet(t, "", site, payProxyFlags{budget: "100000sat", allow: []string{"*"}})
+	seen := make(chan http.Header, 10)
+	up := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header }))
+	t.Cleanup(up.Close)
+	nginx := webtoolstest.Nginx(t, site, "")
+	file := filepath.Join(t.TempDir(), "config.toml")
+	s.must(os.WriteFile(file, fmt.Appendf(nil, `
+[proxy]
+upstream = %q
+price = "7sat/request"
+listen = "127.0.0.1:0"
+set = { X-Key = "k" }
+remove = ["Cookie"]
+[[proxy.rule]]
+match = "GET /health"
+price = "free"
+upstream = %q
+[[proxy.rule]]
+match = "api.example/v1/"
+price = "free"
+upstream = "%s/base"
+`, up.URL, nginx, nginx), 0o644))
+	if event, stop := s.command("serving", "proxy", "--config", file); event["code"] != "permissions" || stop() != exitLocal {
+		t.Fatalf("%v", event)
+	}
+	s.must(os.Chmod(file, 0o600))
+	event, stop := s.command("serving", "proxy", "--config", file)
+	at, ok := event["url"].(string)
+	if !ok {
+		t.Fatalf("%v", event)
+	}
+	ask := func(path, host string) int {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at+path, nil)
+		s.must(err)
+		req.Host = host
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		s.must(err)
+		s.must(resp.Body.Close())
+		return resp.StatusCode
+	}
+	if a, b, c := ask("/health", ""), ask("/v1/x", "api.example"), ask("/v1/x", ""); a != 200 || b != 200 || c != 402 {
+		t.Errorf("%d, %d, %d", a, b, c)
+	}
+	if status, _, _ := s.get(at+"/", "Cookie", "a=b", "X-Key", "mine"); status != http.StatusOK {
+		t.Errorf("%d", status)
+	}
+	if h := <-seen; h.Get("X-Key") != "k" || h.Get("Cookie") != "" {
+		t.Errorf("the service got %v", h)
+	}
+	s.must(s.pay.proxy.CloseIdle(t.Context(), 0))
+	if code := stop(); code != exitDone {
+		t.Errorf("exit %d", code)
+	}
+	for _, c := range [][2]string{
+		{`price = "free"`, `price = "freee"`}, {`match = "GET /health"`, `match = "GET health"`}, {`match = "GET /health"`, ``}, {`set = {`, `sets = {`}, {`X-Key`, `Content-Length`},
+		{nginx, "ftp://h"}, {`["Cookie"]`, `["a b"]`}, {`match = "GET /health"`, `match = "api.example/v1/"`},
+	} {
+		raw, err := os.ReadFile(file)
+		s.must(err)
+		bad := filepath.Join(t.TempDir(), "bad.toml")
+		s.must(os.WriteFile(bad, []byte(strings.Replace(string(raw), c[0], c[1], 1)), 0o600))
+		if event, stop := s.command("serving", "proxy", "--config", bad); event["code"] != "usage" || stop() != exitUsage {
+			t.Errorf("%s for %s: %v", c[1], c[0], event)
+		}
+	}
 }
