@@ -74,7 +74,7 @@ func (s *alarms) raise(kind, subject, text string) bool {
 // over notes that an alarm is over, and reports whether there was one.
 func (s *alarms) over(kind, subject string) bool {
 	if s == nil {
-		return true
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -332,7 +332,17 @@ func (p *provider) guard(ctx context.Context) {
 		return p.tower.Step(ctx, tip.Height, all)
 	}
 	say := func(err error) { p.app.out.say("tower: %s; it is tried again, sales go on", sentence(err)) }
-	every(ctx, time.Second, func(ctx context.Context) error { return step(ctx, false) }, say)
+	told := time.Now()
+	every(ctx, time.Second, func(ctx context.Context) error {
+		err := step(ctx, false)
+		if err == nil {
+			told = time.Now()
+			p.app.calm(alarmTower, "", "the tower is told of what is paid again")
+		} else if ctx.Err() == nil && time.Since(told) > unseenAfter {
+			p.app.raise(alarmTower, "", "the tower was not told of what is paid since "+told.UTC().Format(time.RFC3339)+": "+sentence(err))
+		}
+		return err
+	}, say)
 	last, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := step(last, true); err != nil {
