@@ -14,6 +14,8 @@ const (
 	// maxBlock is how many bytes of an answer are charged and handed over at once, at
 	// the most.
 	maxBlock = 32 << 10
+	// maxByteBlock is the same where bytes are charged: each block is a durable commit.
+	maxByteBlock = 128 << 10
 	// defaultFlight is how many bytes may be under way unpaid by default, and
 	// defaultEvents and defaultSeconds how many events and seconds.
 	defaultFlight  = 256 << 10
@@ -176,7 +178,7 @@ func (p Price) block() uint64 {
 	if p.Unit != bitcoin.UnitByte || p.Ahead {
 		return maxBlock
 	}
-	return min(max(p.buys(p.credit()/4), 1), maxBlock)
+	return min(max(p.buys(p.credit()/4), 1), maxByteBlock)
 }
 
 // buys is how many units an amount (msat) pays for.

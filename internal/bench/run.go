@@ -14,7 +14,7 @@ type part struct {
 
 func parts() []part {
 	return []part{
-		{"payments", AllPayments}, {"latency", Latency}, {"compact", Compact}, {"proxy", Proxy}, {"download", Download}, {"memory", Memory},
+		{"payments", AllPayments}, {"latency", Latency}, {"compact", Compact}, {"middleware", Middleware}, {"proxy", Proxy}, {"download", Download}, {"memory", Memory},
 	}
 }
 
