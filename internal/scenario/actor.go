@@ -89,7 +89,7 @@ var (
 var known = map[string]error{
 	"unconfirmed": channel.ErrUnconfirmed, "insufficient": channel.ErrInsufficient, "expiring": channel.ErrExpiring,
 	"finalized": channel.ErrFinalized, "terms": channel.ErrTerms, "unavailable": chain.ErrUnavailable, "not-found": chain.ErrNotFound,
-	"ground": ErrGround, "block": devnet.ErrBlock, "unreachable": paywall.ErrUnreachable, "silent": errSilent, "dead": errDead,
+	"block": devnet.ErrBlock, "unreachable": paywall.ErrUnreachable, "silent": errSilent, "dead": errDead,
 }
 
 // fault is an error between processes.

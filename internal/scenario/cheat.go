@@ -39,6 +39,9 @@ func (s *Stage) refused(by Side, role string, tx *wire.MsgTx, why string) (reaso
 		return "", err
 	}
 	reason, _, _ = strings.Cut(reject.Reason, " (")
+	if strings.HasPrefix(reason, why+",") { // a bitcoind goes on with its figures
+		reason = why
+	}
 	s.want(reason == why, "the chain refused %s of the %s's: %s, not: %s", role, by, reason, why)
 	return reason, nil
 }

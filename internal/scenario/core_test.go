@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -36,10 +35,6 @@ func onBitcoind(t *testing.T, path string, sc Scenario, kind script.Construction
 	c := company(t)
 	c.Bitcoind = path
 	r, err := sc.PlayApart(t.Context(), kind, func(line string) { t.Log(line) }, c)
-	if errors.Is(err, ErrGround) {
-		t.Logf("NOT PLAYED: %v", err)
-		return
-	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ type coreNetwork struct {
 	mu     sync.Mutex
 	sent   []sending
 	rate   script.FeeRate // what every estimate is; 0: the node's own
+	lax    []*wire.MsgTx  // what only the provider's own node has taken
 	coins  []coreCoin
 	branch int64
 }
@@ -120,26 +121,39 @@ func (n *coreNetwork) orders() handlers {
 			n.sent = nil
 			return all, nil
 		}),
-		"show": on(func(context.Context, channel.Hex) (any, error) {
-			return nil, fmt.Errorf("%w: a bitcoind takes into its mempool only what can be mined", ErrGround)
+		"show": on(func(_ context.Context, raw channel.Hex) (any, error) {
+			tx, err := channel.DecodeTx(raw)
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.lax = append(n.lax, tx)
+			return nil, err
 		}),
 	}
 }
 
 // pay is the faucet.
 func (n *coreNetwork) pay(pkScript []byte, sat int64) (id chainhash.Hash, err error) {
-	if len(n.coins) == 0 {
-		return id, errors.New("the faucet is dry")
-	}
-	coin := n.coins[0]
-	n.coins = n.coins[1:]
 	tx := wire.NewMsgTx(2)
-	tx.AddTxIn(&wire.TxIn{PreviousOutPoint: coin.op, Sequence: wire.MaxTxInSequenceNum - 2})
+	prevouts := txscript.NewMultiPrevOutFetcher(nil)
+	var total int64
+	for total < sat+coreFee {
+		if len(n.coins) == 0 {
+			return id, errors.New("the faucet is dry")
+		}
+		coin := n.coins[0]
+		n.coins = n.coins[1:]
+		tx.AddTxIn(&wire.TxIn{PreviousOutPoint: coin.op, Sequence: wire.MaxTxInSequenceNum - 2})
+		prevouts.AddPrevOut(coin.op, wire.NewTxOut(coin.value, n.script))
+		total += coin.value
+	}
 	tx.AddTxOut(wire.NewTxOut(sat, pkScript))
-	tx.AddTxOut(wire.NewTxOut(coin.value-sat-coreFee, n.script))
-	hashes := txscript.NewTxSigHashes(tx, txscript.NewCannedPrevOutputFetcher(n.script, coin.value))
-	if tx.TxIn[0].Witness, err = txscript.TaprootWitnessSignature(tx, hashes, 0, coin.value, n.script, txscript.SigHashDefault, n.key); err != nil {
-		return id, err
+	tx.AddTxOut(wire.NewTxOut(total-sat-coreFee, n.script))
+	hashes := txscript.NewTxSigHashes(tx, prevouts)
+	for i, in := range tx.TxIn {
+		value := prevouts.FetchPrevOutput(in.PreviousOutPoint).Value
+		if in.Witness, err = txscript.TaprootWitnessSignature(tx, hashes, i, value, n.script, txscript.SigHashDefault, n.key); err != nil {
+			return id, err
+		}
 	}
 	raw, err := channel.EncodeTx(tx)
 	if err != nil {
@@ -172,6 +186,10 @@ func (n *coreNetwork) serve(by Side) http.HandlerFunc {
 			answerJSON(w, map[string]any{"id": ask.ID, "error": nil, "result": map[string]any{"blocks": 1, "feerate": float64(rate) / 1e8}})
 			return
 		}
+		if result, ok := n.shown(by, ask.Method, ask.Params); single && ok {
+			answerJSON(w, map[string]any{"id": ask.ID, "error": nil, "result": result})
+			return
+		}
 		resp, err := n.post(r.Context(), body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
@@ -191,6 +209,62 @@ func (n *coreNetwork) serve(by Side) http.HandlerFunc {
 			return // the side that asked is gone
 		}
 	}
+}
+
+// shown answers for the provider's own node, which relays what cannot be mined yet,
+// where that has taken something that no other node has.
+func (n *coreNetwork) shown(by Side, method string, params []json.RawMessage) (result any, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if by != Payee || len(n.lax) == 0 {
+		return nil, false
+	}
+	switch method {
+	case "getrawtransaction":
+		var txid string
+		if len(params) == 0 || json.Unmarshal(params[0], &txid) != nil {
+			return nil, false
+		}
+		for _, tx := range n.lax {
+			if raw, err := channel.EncodeTx(tx); err == nil && tx.TxID() == txid && n.rpc(nil, method, txid) != nil {
+				return map[string]any{"hex": raw.String()}, true
+			}
+		}
+	case "gettxout": // of an output that such a transaction spends
+		var txid string
+		var vout uint32
+		var mempool bool
+		if len(params) == 3 && json.Unmarshal(params[0], &txid) == nil && json.Unmarshal(params[1], &vout) == nil && json.Unmarshal(params[2], &mempool) == nil && mempool {
+			return nil, n.laxSpender(txid, vout) != ""
+		}
+	case "gettxspendingprevout":
+		var ops []struct {
+			Txid string `json:"txid"`
+			Vout uint32 `json:"vout"`
+		}
+		if len(params) == 1 && json.Unmarshal(params[0], &ops) == nil && len(ops) == 1 {
+			if by := n.laxSpender(ops[0].Txid, ops[0].Vout); by != "" {
+				return []map[string]any{{"txid": ops[0].Txid, "vout": ops[0].Vout, "spendingtxid": by}}, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// laxSpender is what spends an output for the provider's own node alone; empty: nothing.
+func (n *coreNetwork) laxSpender(txid string, vout uint32) string {
+	for _, tx := range n.lax {
+		for _, in := range tx.TxIn {
+			if in.PreviousOutPoint.Hash.String() != txid || in.PreviousOutPoint.Index != vout {
+				continue
+			}
+			var out *json.RawMessage
+			if err := n.rpc(&out, "gettxout", txid, vout, true); err == nil && out != nil {
+				return tx.TxID() // no other node knows a spend
+			}
+		}
+	}
+	return ""
 }
 
 // note takes down what a side sent, and what the node said.

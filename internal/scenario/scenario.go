@@ -30,8 +30,6 @@ var (
 	ErrUnknown = errors.New("there is no such scenario")
 	// ErrChannel: the scenario is not played in this kind of channel.
 	ErrChannel = errors.New("the scenario is not played in this kind of channel")
-	// ErrGround: the scenario cannot be played on this chain.
-	ErrGround = errors.New("the scenario is not played on this chain")
 )
 
 // Side names who a scenario shows to come to no harm.
