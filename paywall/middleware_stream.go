@@ -192,10 +192,17 @@ func (m *meter) need(n bitcoin.NeedVoucher) {
 	if m.clock != nil {
 		m.clock.pause()
 	}
+	var err error
+	if !m.sent && m.stream != nil { // one that is gone on with: a client that is told nothing pays nothing
+		err = m.sendHeader(false)
+	}
 	if !m.sent {
 		return
 	}
-	var err error
+	if err != nil {
+		m.cancel(err)
+		return
+	}
 	if m.stream != nil && !m.stream.within {
 		err = m.stream.say(bitcoin.EventNeedVoucher, n)
 	} else if err = m.flush(); errors.Is(err, http.ErrNotSupported) { // what is held back cannot be paid
