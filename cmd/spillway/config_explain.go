@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -215,12 +216,16 @@ const mask = "(secret)"
 
 var (
 	secretName = regexp.MustCompile(`(?i)(^|[^a-z])(secret|token|password|passphrase|passwd|api[-_]?key|authorization|cookie|seed|words)s?"?$|^proxy(\.rule\[\d*\])?\.set\.`)
+	hookURL    = regexp.MustCompile(`^webhook\[[0-9]+\]\.url$`)
 	withUser   = regexp.MustCompile(`://[^/?#\s]*@`)
 )
 
 // secret reports whether a key of the file holds what nobody else may read.
 func secret(path string, value any) bool {
 	text := fmt.Sprint(value)
+	if _, query, ok := strings.Cut(text, "?"); ok && query != "" && hookURL.MatchString(path) {
+		return true
+	}
 	return secretName.MatchString(path) || withUser.MatchString(text) && bitcoind.HasPassword(text)
 }
 
@@ -231,6 +236,9 @@ func masked(key, text string) string {
 	}
 	if secretName.MatchString(key) {
 		return mask
+	}
+	if u, err := url.Parse(text); err == nil && hookURL.MatchString(key) {
+		return u.Scheme + "://" + u.Host + "/…" // what follows may be what lets one in
 	}
 	words := strings.Fields(text)
 	for i, word := range words {
