@@ -92,7 +92,7 @@ func (c *Client) DialCompact(ctx context.Context, target string) (*Compact, erro
 		return nil, fmt.Errorf("%w: %q is no http or https URL", ErrNotProvider, target)
 	}
 	u.RawQuery, u.Fragment, u.RawFragment = "", "", ""
-	dialing, cancel := context.WithTimeout(ctx, handshakePatience)
+	dialing, cancel := context.WithTimeout(ctx, min(handshakePatience, c.net.stall))
 	defer cancel()
 	ws, _, err := websocket.Dial(dialing, u.String(), &websocket.DialOptions{
 		HTTPClient: c.net.http, HTTPHeader: http.Header{}, Subprotocols: []string{CompactProtocol},

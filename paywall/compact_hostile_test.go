@@ -178,6 +178,7 @@ func FuzzCompactClient(f *testing.F) {
 	f.Add(hello, bound, []byte{0x44, 11, 1, 0xc8, 1, 1, 0, 0xe8, 7, 1, 1, 0xe8, 7}, []byte{0x46, 3, 1, 1, 0})
 	f.Add(hello, []byte{0x47, 3, 1, '{', '}'}, []byte{}, []byte{})
 	f.Add(hello, []byte{0x43, 4, 0, 9, 9, 9}, []byte{0x44, 3, 9, 9, 9}, []byte{0x45, 1, 1})
+	f.Add(hello, bound, []byte{0x46, 3, 1, 0, 0}, []byte{0x45, 2, 1, 'a'}) // an end without a beginning
 	var now [][]byte
 	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !paywall.WantsCompact(r) {

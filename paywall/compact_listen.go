@@ -57,7 +57,7 @@ func (x *Compact) message(ctx context.Context) error {
 		}
 	}
 	message, taken := (*buf)[:n], false
-	for first := true; len(message) > 0; first = false {
+	for first := true; first || len(message) > 0; first = false {
 		var f frame
 		if f, message, err = nextFrame(message); err != nil {
 			break
@@ -272,7 +272,9 @@ func (in *incoming) finish(e endFrame) error {
 	in.stall.Stop()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.resp == nil {
+	if in.resp == nil { // nobody else tells who waits for it: it is not among the orders any more
+		in.err = misbehaved("an answer ends that has not begun")
+		in.change.Broadcast()
 		return badFrame("an answer ends that has not begun")
 	}
 	for name, values := range e.fields {

@@ -146,6 +146,7 @@ func TestCompactRefusesNonsense(t *testing.T) {
 	s := newCompactStand(t, edgetest.Config{}, script.Taproot)
 	sig := make([]byte, 65)
 	for name, message := range map[string][]byte{
+		"an empty message":      {},
 		"an unknown kind":       {9, 0},
 		"a server's kind":       {0x43, 4, 0, 1, 1, 1},
 		"a number not bound":    append([]byte{2, 67, 3, 5}, sig...),

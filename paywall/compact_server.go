@@ -270,7 +270,7 @@ func (x *wire) message(ctx context.Context, ws *websocket.Conn) error {
 	if err != nil {
 		return err
 	}
-	for len(message) > 0 {
+	for first := true; first || len(message) > 0; first = false {
 		var f frame
 		if f, message, err = nextFrame(message); err != nil {
 			return err
