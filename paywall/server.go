@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/decoded"
 	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/mpp/bitcoin"
 	"github.com/spillway/spillway/payee"
@@ -33,6 +34,9 @@ const maxDescription = 1024
 
 // maxKeys bounds how many channels' MAC keys are kept in memory.
 const maxKeys = 4096
+
+// maxRead bounds how many challenges' requests are kept in memory as they were read.
+const maxRead = 256
 
 // ErrQuote: a price that cannot be written in a challenge.
 var ErrQuote = errors.New("the price cannot be quoted")
@@ -159,7 +163,8 @@ type Server struct {
 	running  running
 	wires    wires
 	mu       sync.Mutex
-	keys     map[string]known // channels of this provider, and "peer "+id of its payer
+	keys     map[string]known                // channels of this provider, and "peer "+id of its payer
+	read     decoded.Values[bitcoin.Request] // the requests in challenges that were echoed of late
 }
 
 // known is what is kept in memory of a channel.
@@ -194,7 +199,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, keys: map[string]known{}}, nil
+	return &Server{cfg: cfg, keys: map[string]known{}, read: decoded.Values[bitcoin.Request]{Limit: maxRead}}, nil
 }
 
 // derive takes from Keys what is not set.

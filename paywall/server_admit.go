@@ -229,7 +229,7 @@ func (v *visit) present() error {
 	if err := v.unexpired(); err != nil {
 		return err
 	}
-	req, err := bitcoin.ParseRequest(v.credential.Challenge.Request)
+	req, err := v.s.requestIn(v.credential.Challenge)
 	if err != nil {
 		return err
 	}
