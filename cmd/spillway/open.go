@@ -181,7 +181,7 @@ func (o *opener) here(r channel.PayerRecord) bool {
 }
 
 // funded opens a channel from the built-in wallet, or from the node's.
-func (o *opener) funded(ctx context.Context) error {
+func (o *opener) funded(ctx context.Context) (err error) {
 	r, err := o.begun(ctx)
 	if err != nil {
 		return err
@@ -212,6 +212,11 @@ func (o *opener) funded(ctx context.Context) error {
 			return err
 		}
 	}
+	unlock, err := o.buy.Hold(ctx, p.URL, p.Quote.Request.Recipient, o.busy)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	id, err := o.client.OpenAs(ctx, p.Quote, as, paywall.Expect{}, o.told)
 	if err != nil {
 		return err
@@ -246,11 +251,24 @@ func (o *opener) consent(p *download.Plan) error {
 }
 
 // finish takes a channel from wherever it stopped to where the provider has stored it.
-func (o *opener) finish(ctx context.Context, id string) error {
+func (o *opener) finish(ctx context.Context, id string) (err error) {
+	r, err := o.payer.Record(ctx, id)
+	if err != nil {
+		return err
+	}
+	unlock, err := o.buy.Hold(ctx, r.Origin, r.Payee, o.busy)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	if err := o.client.Reopen(ctx, id, "", paywall.Expect{}, o.told); err != nil {
 		return err
 	}
 	return o.opened(ctx, id)
+}
+
+func (o *opener) busy() {
+	o.app.out.say("A purchase from this provider is running; waiting for it.")
 }
 
 func (o *opener) told(ev paywall.OpenEvent) {

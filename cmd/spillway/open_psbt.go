@@ -46,6 +46,11 @@ func (o *opener) outside(ctx context.Context, p *psbt.Packet) error {
 	return o.tellPay(v)
 }
 
+// cosigned reports whether the payee signs the refund of such a channel.
+func cosigned(kind script.Construction) bool {
+	return kind == script.Multisig || kind == script.MultisigP2SH
+}
+
 // readPSBT reads a PSBT from a file, or, where that is -, from the standard input.
 func (a *app) readPSBT(file string) (p *psbt.Packet, err error) {
 	in := a.stdin
@@ -73,7 +78,7 @@ func (o *opener) invitation(ctx context.Context) (payer.Invitation, error) {
 	for _, v := range all {
 		fits := paywall.Origin(v.Origin) == paywall.Origin(o.url) && (o.kind == "" || o.kind == v.Kind) && (o.capacity == 0 || o.capacity == v.Capacity) &&
 			(o.back == nil || string(o.back) == string(v.Back))
-		if fits && o.client.Alive(v.RawOffer, v.Kind != script.Taproot) == nil {
+		if fits && o.client.Alive(v.RawOffer, cosigned(v.Kind)) == nil {
 			return v, nil
 		}
 	}
@@ -193,7 +198,7 @@ func (o *opener) bind(ctx context.Context, p *psbt.Packet) (*channel.PayerRecord
 			if string(out.PkScript) != string(v.Script) {
 				continue
 			}
-			if err := o.client.Alive(v.RawOffer, v.Kind != script.Taproot && v.Kind != script.Duplex); err != nil {
+			if err := o.client.Alive(v.RawOffer, cosigned(v.Kind)); err != nil {
 				f := *explain(err)
 				f.money, f.next = noMoney, "Throw this transaction away in your wallet, and begin again: spillway open "+o.url+" --psbt"
 				return nil, &f
