@@ -78,8 +78,8 @@ type Config struct {
 	NoVersion3 bool
 	// Timeout bounds one question to the network; 0: 30 seconds.
 	Timeout time.Duration
-	// Patience is how long a peer may take to ask for a transaction that is offered, and to refuse it; 0: 3 seconds,
-	// on regtest 500 ms.
+	// Patience is how long a peer may take to ask for a transaction that is offered; 0: 8 seconds, on regtest 3. A
+	// bitcoind lets those that connect to it wait for 2, and for 4 where it has peers that announce by witness.
 	Patience time.Duration
 	// MinFeeRate and MaxFeeRate clamp FeeRate; 0: chain.MinFeeRate and DefaultMaxFeeRate.
 	MinFeeRate, MaxFeeRate script.FeeRate
@@ -101,6 +101,7 @@ type Client struct {
 	met    bool // a peer was connected once
 	closed bool
 	busy   sync.WaitGroup // questions to the network that nobody waits for any more
+	quit   chan struct{}  // closed with the client
 }
 
 var (
@@ -116,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (_ *Client, err error) {
 	if cfg, err = cfg.complete(); err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg}
+	c := &Client{cfg: cfg, quit: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.release())
@@ -156,9 +157,9 @@ func (cfg Config) complete() (Config, error) {
 	case cfg.private() && len(cfg.Peers) == 0:
 		return cfg, fmt.Errorf("%w: on %s a peer has to be named", ErrConfig, cfg.Network.Name)
 	}
-	patience := 3 * time.Second
+	patience := 8 * time.Second
 	if cfg.private() {
-		patience = 500 * time.Millisecond
+		patience = 3 * time.Second
 		cfg.Window = cmp.Or(cfg.Window, 1<<20)
 	}
 	cfg.Window = cmp.Or(cfg.Window, DefaultWindow)
@@ -273,6 +274,7 @@ func (c *Client) Close() error {
 	if was {
 		return nil
 	}
+	close(c.quit)
 	err := c.svc.Stop()
 	c.busy.Wait()
 	return errors.Join(err, c.release())

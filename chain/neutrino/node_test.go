@@ -37,7 +37,13 @@ func newHolder(t testing.TB, seed byte) holder {
 
 func (h holder) spend(t testing.TB, op wire.OutPoint, value int64, to []byte) *wire.MsgTx {
 	t.Helper()
-	tx := wire.NewMsgTx(2)
+	return h.spendAs(t, 2, op, value, to)
+}
+
+// spendAs is spend in a version.
+func (h holder) spendAs(t testing.TB, version int32, op wire.OutPoint, value int64, to []byte) *wire.MsgTx {
+	t.Helper()
+	tx := wire.NewMsgTx(version)
 	tx.AddTxIn(&wire.TxIn{PreviousOutPoint: op, Sequence: 0xfffffffd})
 	tx.AddTxOut(wire.NewTxOut(value-500, to))
 	hashes := txscript.NewTxSigHashes(tx, txscript.NewCannedPrevOutputFetcher(h.script, value))

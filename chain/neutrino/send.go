@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/btcsuite/btcd/blockchain"
@@ -45,16 +44,39 @@ func (c *Client) Broadcast(ctx context.Context, tx *wire.MsgTx) error {
 	if len(peers) == 0 {
 		return c.nobody()
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*c.cfg.Patience)
-	defer cancel()
-	verdicts := make(chan verdict, len(peers))
-	var wg sync.WaitGroup
-	for _, p := range peers[:min(len(peers), mostPeers)] {
-		wg.Go(func() { verdicts <- c.offer(ctx, p, tx) })
+	return c.offerAll(ctx, peers[:min(len(peers), mostPeers)], tx)
+}
+
+// offerAll offers a transaction to peers at once. When one has it and says nothing against it that is enough; the
+// others may go on asking for it.
+func (c *Client) offerAll(ctx context.Context, peers []*neutrino.ServerPeer, tx *wire.MsgTx) error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return unavailable("broadcast", ErrClosed)
 	}
-	wg.Wait()
-	close(verdicts)
-	return judge(verdicts)
+	c.busy.Add(len(peers))
+	c.mu.Unlock()
+	verdicts := make(chan verdict, len(peers))
+	for _, p := range peers {
+		go func() {
+			defer c.busy.Done()
+			verdicts <- c.offer(p, tx)
+		}()
+	}
+	all := make([]verdict, 0, len(peers))
+	for range peers {
+		select {
+		case v := <-verdicts:
+			all = append(all, v)
+			if v.taken() {
+				return nil
+			}
+		case <-ctx.Done():
+			return unavailable("broadcast", ctx.Err())
+		}
+	}
+	return judge(all)
 }
 
 // sane refuses what no node could take now.
@@ -78,23 +100,31 @@ type verdict struct {
 	known   bool   // it has it already
 }
 
-// judge makes one answer of several peers'.
-func judge(all <-chan verdict) error {
-	taken, reason := false, ""
-	for v := range all {
-		taken = taken || v.known || v.refused == ""
-		if v.refused != "" && !v.known {
+// taken reports whether the peer has the transaction, and nothing against it.
+func (v verdict) taken() bool { return v.known || v.asked && v.refused == "" }
+
+// judge makes one answer of several peers': it is refused where one says so and none has taken it.
+func judge(all []verdict) error {
+	reason := ""
+	for _, v := range all {
+		if v.taken() {
+			return nil
+		}
+		if v.refused != "" {
 			reason = v.refused
 		}
 	}
-	if taken || reason == "" {
-		return nil
+	if reason == "" {
+		return nil // nobody asked for it: all have it, or none says why it does not want it
 	}
 	return &chain.RejectError{Reason: "a peer says: " + clip(reason)}
 }
 
+// refusalWait is how long a peer that was given a transaction may take to refuse it; most never do.
+const refusalWait = time.Second
+
 // offer announces a transaction to a peer, gives it where it is asked for, and waits a while for a refusal.
-func (c *Client) offer(ctx context.Context, p *neutrino.ServerPeer, tx *wire.MsgTx) (v verdict) {
+func (c *Client) offer(p *neutrino.ServerPeer, tx *wire.MsgTx) (v verdict) {
 	txid := tx.TxHash()
 	msgs, cancel := p.SubscribeRecvMsg()
 	defer cancel()
@@ -107,9 +137,9 @@ func (c *Client) offer(ctx context.Context, p *neutrino.ServerPeer, tx *wire.Msg
 	defer wait.Stop()
 	for {
 		select {
-		case <-ctx.Done():
-			return v
 		case <-p.OnDisconnect():
+			return v
+		case <-c.quit:
 			return v
 		case <-wait.C:
 			return v
@@ -120,7 +150,7 @@ func (c *Client) offer(ctx context.Context, p *neutrino.ServerPeer, tx *wire.Msg
 					if want.Hash == txid && !v.asked {
 						v.asked = true
 						p.QueueMessageWithEncoding(tx, nil, wire.WitnessEncoding)
-						wait.Reset(c.cfg.Patience)
+						wait.Reset(min(refusalWait, c.cfg.Patience))
 					}
 				}
 			case *wire.MsgReject:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 	library "github.com/lightninglabs/neutrino"
 
@@ -26,7 +27,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func open(t testing.TB, n *btcdtest.Node, change ...func(*neutrino.Config)) *neutrino.Client {
+// node is a peer that a test drives.
+type node interface {
+	P2PAddress() string
+	TipHash() chainhash.Hash
+	Height() int64
+}
+
+func open(t testing.TB, n node, change ...func(*neutrino.Config)) *neutrino.Client {
 	t.Helper()
 	cfg := neutrino.Config{Dir: t.TempDir(), Network: &chaincfg.RegressionNetParams, Peers: []string{n.P2PAddress()}, NoVersion3: true,
 		Patience: 150 * time.Millisecond}
@@ -46,7 +54,7 @@ func open(t testing.TB, n *btcdtest.Node, change ...func(*neutrino.Config)) *neu
 }
 
 // settle waits until the client is where the node is.
-func settle(t testing.TB, n *btcdtest.Node, c chain.Backend) {
+func settle(t testing.TB, n node, c chain.Backend) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
