@@ -9,12 +9,10 @@ package payee
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -101,6 +99,10 @@ type Config struct {
 	// Coins, where it is set, lends a confirmed coin for a settlement whose own output is
 	// too small to pay the fee that it needs; never to give more than the settlement saves.
 	Coins Coins
+	// Spread, where it is set, has to call do once for each number below n, in any order
+	// and on any goroutines, and to return when all are done: many records are read so.
+	// nil: one after the other.
+	Spread func(n int, do func(i int))
 	// StaleTip is how old the newest block may be by its own time for anything to be
 	// delivered: a backend that stands still hides the expiry. Default: five hours
 	// (a miner may date a block two hours wrong); on regtest, where blocks come
@@ -259,9 +261,9 @@ func (p *Payee) Records(ctx context.Context) ([]channel.PayeeRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	records := make([]channel.PayeeRecord, len(entries))
-	for i, e := range entries {
-		if records[i], err = p.decode(e, false); err != nil {
+	records, failed := p.decodeAll(entries)
+	for _, err := range failed {
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -274,17 +276,29 @@ func (p *Payee) readable(ctx context.Context) ([]channel.PayeeRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	records := slices.Grow([]channel.PayeeRecord(nil), len(entries))
-	var failed []error
-	for _, e := range entries {
-		r, err := p.decode(e, false)
-		if err != nil {
-			failed = append(failed, err)
-			continue
+	all, failed := p.decodeAll(entries)
+	records := all[:0]
+	for i, r := range all {
+		if failed[i] == nil {
+			records = append(records, r)
 		}
-		records = append(records, r)
 	}
 	return records, errors.Join(failed...)
+}
+
+// decodeAll reads stored records, several at once where that is allowed, and says what
+// is wrong with each.
+func (p *Payee) decodeAll(entries []store.Entry) ([]channel.PayeeRecord, []error) {
+	records, failed := make([]channel.PayeeRecord, len(entries)), make([]error, len(entries))
+	do := func(i int) { records[i], failed[i] = p.decode(entries[i], false) }
+	if p.cfg.Spread != nil {
+		p.cfg.Spread(len(entries), do)
+		return records, failed
+	}
+	for i := range entries {
+		do(i)
+	}
+	return records, failed
 }
 
 // decode reads a stored record, where it changed since it was read before. used: the
@@ -293,7 +307,7 @@ func (p *Payee) decode(e store.Entry, used bool) (r channel.PayeeRecord, err err
 	if r, ok := p.recordAt(e.Key, e.Revision); ok {
 		return r, nil
 	}
-	if err := json.Unmarshal(e.Value, &r); err != nil {
+	if err := r.UnmarshalJSON(e.Value); err != nil {
 		return r, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
 	}
 	if used || p.about(e.Key) != nil || p.kept.Room() {

@@ -8,7 +8,6 @@ package payer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -232,7 +231,7 @@ func (p *Payer) decode(e store.Entry) (r channel.PayerRecord, err error) {
 	if r, ok := p.known.Get(e.Key, e.Revision); ok {
 		return r, nil
 	}
-	if err := json.Unmarshal(e.Value, &r); err != nil {
+	if err := r.UnmarshalJSON(e.Value); err != nil {
 		return r, fmt.Errorf("%w: channel %s: %v", store.ErrDamaged, e.Key, err)
 	}
 	p.known.Put(e.Key, e.Revision, r)

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"time"
 
+	"github.com/spillway/spillway/internal/spread"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/paywall"
 )
@@ -41,7 +42,7 @@ func (p *provider) openWall(ctx context.Context, tower towerUse, trade bool) (*p
 	}
 	cfg := payee.Config{
 		Store: r.store, Keys: r.keys, Chain: r.chain, Network: a.flags.network, Payout: payout, Policy: a.policyOn(r.chain),
-		Constructions: soldKinds, Alone: true,
+		Constructions: soldKinds, Alone: true, Spread: spread.All,
 		Coins: r.wallet, Now: time.Now, Rand: rand.Reader, Log: a.out.logger(), Alarm: a.stopAlarm,
 	}
 	if p.files != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/internal/spread"
 	"github.com/spillway/spillway/keys"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/script"
@@ -102,7 +103,7 @@ func (s *shop) openStore(ctx context.Context) (err error) {
 // open makes the payee's driver anew, as after a restart.
 func (s *shop) open() (err error) {
 	s.payee, err = payee.New(payee.Config{
-		Alone: true,
+		Alone: true, Spread: spread.All,
 		Store: s.store, Keys: s.ring, Chain: calm{}, Network: "regtest", Payout: s.payout,
 		Policy: channel.DefaultPolicy("regtest"), Now: time.Now, Rand: rand.NewChaCha8([32]byte{1}),
 	})
