@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -598,5 +599,93 @@ upstream = "%s/base"
 		if event, stop := s.command("serving", "proxy", "--config", bad); event["code"] != "usage" || stop() != exitUsage {
 			t.Errorf("%s for %s: %v", c[1], c[0], event)
 		}
+	}
+}
+
+// A file through the pay-proxy answers as one on a web server does, and what needs no
+// bytes costs nothing. A file that is given away comes verified too.
+func TestPayProxyFileAnswers(t *testing.T) {
+	goods := t.TempDir()
+	sold := putFile(t, filepath.Join(goods, "f.bin"), 1_000_000, 7)
+	gift := putFile(t, filepath.Join(goods, "gift.txt"), 50_000, 8)
+	empty := putFile(t, filepath.Join(goods, "empty"), 0, 9)
+	prices := filepath.Join(t.TempDir(), "prices")
+	if err := os.WriteFile(prices, []byte("gift.txt free\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &street{t: t, dir: t.TempDir(), payFlags: payProxyFlags{budget: "100000sat", allow: []string{"FILES"}}}
+	a := &app{out: &output{stdout: io.Discard, stderr: io.Discard, quiet: true}}
+	d, err := a.startDevnet("", "127.0.0.1:0", 0)
+	s.must(err)
+	t.Cleanup(func() { s.must(d.Close()) })
+	s.chain = d.url
+	s.files, err = s.app("seller").startProvider(t.Context(), serveFlags{price: "1sat/16KiB", prices: prices, chunk: "64KiB", listen: "127.0.0.1:0", credit: 1, tower: towerUse{maxRate: 500}}, []string{goods}, nil)
+	s.must(err)
+	t.Cleanup(func() { s.must(s.files.Close()) })
+	_, err = s.files.files.Refresh(t.Context())
+	s.must(err)
+	s.open()
+	t.Cleanup(func() { s.must(s.pay.Close()) })
+	ask := func(method, name string, header ...string) (*http.Response, []byte) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, s.files.url+"/"+name, nil)
+		s.must(err)
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := s.client().Do(req)
+		s.must(err)
+		body, err := io.ReadAll(resp.Body)
+		s.must(errors.Join(err, resp.Body.Close()))
+		return resp, body
+	}
+	resp, _ := ask("HEAD", "f.bin")
+	tag := resp.Header.Get("ETag")
+	if resp.StatusCode != 200 || resp.ContentLength != 1_000_000 || tag == "" || resp.Header.Get("Accept-Ranges") != "bytes" {
+		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
+	}
+	for _, c := range []struct {
+		name   string
+		header []string
+		status int
+		body   []byte
+	}{
+		{"f.bin", []string{"If-None-Match", tag}, 304, nil},
+		{"f.bin", []string{"If-Match", `"another"`}, 412, nil},
+		{"f.bin", []string{"Range", "bytes=2000000-"}, 416, nil},
+		{"gift.txt", nil, 200, gift},
+		{"gift.txt", []string{"Range", "bytes=-100"}, 206, gift[49_900:]},
+		{"empty", nil, 200, empty},
+		{"absent", nil, 404, nil},
+	} {
+		if resp, body := ask("GET", c.name, c.header...); resp.StatusCode != c.status || c.body != nil && !bytes.Equal(body, c.body) {
+			t.Errorf("%s %v: %d, %d bytes", c.name, c.header, resp.StatusCode, len(body))
+		}
+	}
+	if n := s.pay.spent.Status().Spent; n != 0 {
+		t.Fatalf("%d sat for answers without a byte that is sold", n)
+	}
+	for _, c := range []struct {
+		header []string
+		status int
+		body   []byte
+	}{
+		{[]string{"Range", "bytes=0-0"}, 206, sold[:1]},
+		{[]string{"Range", "bytes=-1"}, 206, sold[999_999:]},
+		{[]string{"Range", "bytes=70000-", "If-Range", tag}, 206, sold[70_000:]},
+		{[]string{"Range", "bytes=5-9", "If-Range", `"b3-0"`}, 200, sold},
+		{[]string{"Range", "bytes=10-19"}, 206, sold[10:20]},
+	} {
+		if resp, body := ask("GET", "f.bin", c.header...); resp.StatusCode != c.status || !bytes.Equal(body, c.body) {
+			t.Errorf("%v: %d, %d bytes", c.header, resp.StatusCode, len(body))
+		}
+	}
+	resp, body := ask("GET", "f.bin", "Range", "bytes=1-2,500000-500001")
+	if resp.StatusCode != 206 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "multipart/byteranges") || !bytes.Contains(body, sold[500_000:500_002]) {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	s.must(s.pay.proxy.CloseIdle(t.Context(), 0))
+	if n := s.spent(s.files); n != max(62, s.minimum(s.files)) { // 1,000,000 bytes at 1 sat for 16 KiB
+		t.Errorf("%d sat", n)
 	}
 }
