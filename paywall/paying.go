@@ -270,7 +270,7 @@ func (t tariff) first() uint64 {
 		if t.credit == 0 {
 			return t.cost(maxBlock)
 		}
-		return t.cost(min(maxByteBlock, max(1, t.buys(t.credit/4))))
+		return t.cost(blockOf(t.buys(t.credit/4), t.buys(maxTrifle)))
 	}
 	return t.cost(1)
 }

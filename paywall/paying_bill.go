@@ -142,6 +142,16 @@ func (b *bill) pay() error {
 	return nil
 }
 
+// catchUp pays for all that came.
+func (b *bill) catchUp() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed != nil || b.done {
+		return b.failed
+	}
+	return b.pay()
+}
+
 // ask has the provider say what it charged since, where it said too little to be paid
 // for what came; b.mu is held.
 func (b *bill) ask(due, room uint64) {

@@ -204,6 +204,11 @@ func (b *paidBody) resume(why error) error {
 	case b.breaks >= r.t.cfg.Retries:
 		return unreachable("the answer breaks off again and again: %w", why)
 	}
+	if b.bill != nil { // what came is paid; what is not is what did not come
+		if err := b.bill.catchUp(); err != nil {
+			return err
+		}
+	}
 	if err := r.t.c.cfg.Sleep(b.ctx, patience(b.breaks, why)); err != nil {
 		return err
 	}

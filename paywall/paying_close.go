@@ -57,8 +57,23 @@ func (t *Transport) closeLanes(ctx context.Context, which func(*lane) bool) erro
 		delete(l.a.lanes, l.id)
 		l.a.mu.Unlock()
 	}
-	t.pushes.Wait()
+	failed = append(failed, t.pushed(ctx))
 	return errors.Join(failed...)
+}
+
+// pushed waits until no payment is under way by itself. Errors: the context's.
+func (t *Transport) pushed(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		t.pushes.Wait() // each ends within a minute
+		close(done)
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-done:
+		return nil
+	}
 }
 
 // close pays and closes one channel.

@@ -14,8 +14,10 @@ const (
 	// maxBlock is how many bytes of an answer are charged and handed over at once, at
 	// the most.
 	maxBlock = 32 << 10
-	// maxByteBlock is the same where bytes are charged: each block is a durable commit.
+	// maxByteBlock is the same where bytes are charged and cost next to nothing, maxTrifle
+	// msat a block: each block is a durable commit.
 	maxByteBlock = 128 << 10
+	maxTrifle    = 10_000
 	// defaultFlight is how many bytes may be under way unpaid by default, and
 	// defaultEvents and defaultSeconds how many events and seconds.
 	defaultFlight  = 256 << 10
@@ -178,7 +180,13 @@ func (p Price) block() uint64 {
 	if p.Unit != bitcoin.UnitByte || p.Ahead {
 		return maxBlock
 	}
-	return min(max(p.buys(p.credit()/4), 1), maxByteBlock)
+	return blockOf(p.buys(p.credit()/4), p.buys(maxTrifle))
+}
+
+// blockOf is how many bytes are charged at once where a quarter of the credit pays for
+// quarter of them, and a trifle for so many.
+func blockOf(quarter, trifle uint64) uint64 {
+	return max(min(quarter, max(maxBlock, min(trifle, maxByteBlock))), 1)
 }
 
 // buys is how many units an amount (msat) pays for.
