@@ -52,3 +52,24 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// TestPaidLast: a dear transaction in an empty block says nothing of what has to be paid, a full block does.
+func TestPaidLast(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		all  []blockFees
+		want int64 // sat per 1000 vB
+	}{
+		{"nothing", nil, 1_000},
+		{"empty blocks", []blockFees{{}, {}}, 1_000},
+		{"one dear transaction", []blockFees{{10_000, 125}}, 1_000},
+		{"full blocks", []blockFees{{20_000_000, 1_000_000}, {10_000_000, 1_000_000}}, 15_000},
+		{"an empty one among them", []blockFees{{20_000_000, 1_000_000}, {}}, 20_000},
+		{"half a block", []blockFees{{18_000_000, 450_000}}, 20_000},
+		{"absurd", []blockFees{{1 << 60, 1_000_000}}, 2_000_000},
+	} {
+		if got := average(c.all); int64(got) != c.want {
+			t.Errorf("%s: %d, want %d", c.what, got, c.want)
+		}
+	}
+}

@@ -49,7 +49,7 @@ func TestBitcoind(t *testing.T) {
 	}
 }
 
-func playOnBitcoind(t *testing.T, n *bitcoindtest.Node, script string) {
+func playOnBitcoind(t *testing.T, n *bitcoindtest.Node, script string, more ...[2]string) {
 	judge := newJudge(t, n)
 	other, err := (&app{out: &output{stdout: io.Discard, stderr: io.Discard, quiet: true}}).startDevnet("", "127.0.0.1:0", 0)
 	if err != nil {
@@ -69,6 +69,9 @@ func playOnBitcoind(t *testing.T, n *bitcoindtest.Node, script string) {
 			env.Setenv("NODE", n.Host())
 			env.Setenv("JUDGE", judge.host)
 			env.Setenv("OTHER", other.url) // a regtest chain that has other blocks
+			for _, v := range more {
+				env.Setenv(v[0], v[1])
+			}
 			env.Setenv("COOKIE", n.CookieFile())
 			p := &process{}
 			env.Values[providerKey{}] = p
