@@ -38,7 +38,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"json": cmdJSON, "random": cmdRandom, "provider": cmdProvider, "killget": cmdKillGet, "mine": cmdMine, "same": cmdSame, "exitcode": cmdExit, "damage": cmdDamage,
-			"proxy": cmdProxy, "challenge": cmdChallenge, "paid": cmdPaid, "sums": cmdSums, "words": cmdWords, "await": cmdAwait, "tower": cmdTower, "peer": cmdPeer, "tamper": cmdTamper, "certificate": cmdCertificate,
+			"proxy": cmdProxy, "payproxy": cmdPayProxy, "through": cmdThrough, "challenge": cmdChallenge, "paid": cmdPaid, "sums": cmdSums, "words": cmdWords, "await": cmdAwait, "tower": cmdTower, "peer": cmdPeer, "tamper": cmdTamper, "certificate": cmdCertificate,
 		},
 	})
 }
@@ -55,6 +55,7 @@ func startChain(env *testscript.Env) error {
 	}
 	env.Values[nodeKey{}], env.Values[providerKey{}], env.Values[towerKey{}] = d.node, &process{}, &process{}
 	env.Values[peerKey{}] = map[string]*process{}
+	env.Values[payProxyKey{}] = &process{}
 	env.Setenv("SPILLWAY_CHAIN", d.url)
 	env.Defer(func() {
 		if p := env.Values[providerKey{}].(*process); p.cmd != nil {
