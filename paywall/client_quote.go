@@ -13,6 +13,9 @@ import (
 	"github.com/spillway/spillway/script"
 )
 
+// accepts is what Accept-Payment says of this client.
+const accepts = bitcoin.Method + "/" + bitcoin.Intent
+
 // Quoted is a challenge that was read and checked.
 type Quoted struct {
 	URL       string // the resource, after redirects within its origin
@@ -96,7 +99,7 @@ func (c *Client) terms(ctx context.Context, target string, e Expect) (*Quoted, e
 }
 
 func (c *Client) quoteBy(ctx context.Context, method, target string, e Expect) (*Quoted, error) {
-	resp, at, err := c.net.follow(ctx, method, target, nil)
+	resp, at, err := c.net.follow(ctx, method, target, http.Header{mpp.HeaderAccept: {accepts}})
 	if err != nil {
 		return nil, err
 	}

@@ -170,6 +170,9 @@ func (r *trip) send(ctx context.Context, more http.Header) (*http.Response, erro
 		return nil, ErrBody
 	}
 	r.used = true
+	if out.Header.Get(mpp.HeaderAccept) == "" { // draft-httpauth-payment-02 section 7.4
+		out.Header.Set(mpp.HeaderAccept, accepts)
+	}
 	if out.Header.Get("Accept-Encoding") == "" {
 		out.Header.Set("Accept-Encoding", "identity") // bytes are counted as they are sent
 	}
