@@ -117,7 +117,7 @@ func (a *app) doctor(ctx context.Context, f doctorFlags) error {
 	}
 	summary := map[string]any{"ok": counts[levelOK], "warn": counts[levelWarn], "bad": counts[levelBad]}
 	if exit == exitDone {
-		a.out.print("%d ok, %d warnings", counts[levelOK], counts[levelWarn])
+		a.out.print("%d ok, %s", counts[levelOK], count(uint64(counts[levelWarn]), "warning"))
 		return a.out.result(summary)
 	}
 	if err := a.out.event("summary", summary); err != nil {
@@ -130,9 +130,9 @@ func (a *app) doctor(ctx context.Context, f doctorFlags) error {
 // tellFinding prints one line, and what to do below it.
 func (a *app) tellFinding(x finding) error {
 	x.Message, x.Next = printable(strings.ReplaceAll(x.Message, "\n", "; ")), printable(x.Next)
-	a.out.print("%-4s  %-12s %s", x.Level, x.Check, x.Message)
+	a.out.print("%-4s  %-14s %s", x.Level, x.Check, x.Message)
 	if x.Next != "" && x.Level != levelOK {
-		a.out.print("      %-12s → %s", "", x.Next)
+		a.out.print("      %-14s → %s", "", x.Next)
 	}
 	return a.out.event("check", x)
 }

@@ -362,7 +362,7 @@ func TestDoctorBackups(t *testing.T) {
 func TestDoctorForPeople(t *testing.T) {
 	var out bytes.Buffer
 	exit := runUntil(t.Context(), []string{"doctor", "--data", t.TempDir(), "--chain", devnetOf(t)}, strings.NewReader(""), &out, &out)
-	for _, want := range []string{"ok    disk", "warn  folder", "→ Make a wallet", "warnings"} {
+	for _, want := range []string{"ok    disk", "warn  folder", "→ Make a wallet", " ok, "} {
 		if exit != exitDone || !strings.Contains(out.String(), want) {
 			t.Fatalf("exit %d, no %q in\n%s", exit, want, out.String())
 		}
