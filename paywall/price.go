@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"context"
 	"fmt"
 	"math/bits"
 	"net/http"
@@ -103,6 +104,11 @@ func (p Price) of(r *http.Request) Price {
 	p.Per = max(p.Per, 1)
 	if p.Unit == "" {
 		p.Unit = bitcoin.UnitRequest
+	}
+	if r == nil { // for a description: at the present rate, where there is one
+		if now, err := p.fix(context.Background(), nil); err == nil {
+			p = now
+		}
 	}
 	return p
 }

@@ -138,11 +138,16 @@ func (p Price) quotedBy(q bitcoin.Request) bool {
 // quoted is what a request's credential says that it was quoted; nil: it says nothing
 // that this server has said, or that still holds.
 func (s *Server) quoted(r *http.Request) *bitcoin.Request {
-	c, err := mpp.ParseCredentialMax(r.Header.Values(s.cfg.CredentialField), s.cfg.MaxCredential)
-	if err != nil || s.own(c.Challenge) != nil || c.Challenge.Expired(s.cfg.Now()) {
+	var challenge mpp.Challenge
+	if p := compactOf(r); p != nil {
+		challenge = p.challenge
+	} else if c, err := mpp.ParseCredentialMax(r.Header.Values(s.cfg.CredentialField), s.cfg.MaxCredential); err == nil {
+		challenge = c.Challenge
+	}
+	if s.own(challenge) != nil || challenge.Expired(s.cfg.Now()) {
 		return nil
 	}
-	req, err := bitcoin.ParseRequest(c.Challenge.Request)
+	req, err := bitcoin.ParseRequest(challenge.Request)
 	if err != nil {
 		return nil
 	}
