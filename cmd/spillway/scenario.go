@@ -17,6 +17,9 @@ func (a *app) scenario(cmd *cobra.Command, f demoFlags, args []string) error {
 	if !a.regtest() {
 		return usagef("the demo runs on its own regtest chain, not on %s", a.flags.network)
 	}
+	if a.chainTyped {
+		return usagef("--scenario is played on a chain of its own: it does not go with --chain")
+	}
 	for _, other := range []string{"chunks", "capacity"} {
 		if cmd.Flags().Changed(other) {
 			return usagef("--scenario sets its own figures: it does not go with --%s", other)
