@@ -30,6 +30,8 @@ type Customer struct {
 	Net   *FaultNet
 	Disk  *FaultDisk
 	Stall time.Duration
+	// Compact lets payments, and what they pay for, go over the compact transport.
+	Compact bool
 	// SaveEvery is how many bytes of a chunk may be lost; default: 64 KiB.
 	SaveEvery uint64
 	// OnSleep is called for every wait; default: a block is mined.
@@ -89,9 +91,10 @@ func (c *Customer) Open() *Opened {
 		return errors.Join(ctx.Err(), err)
 	}
 	o.Client, err = paywall.NewClient(paywall.ClientConfig{
-		HTTP: &http.Client{Transport: c.Net}, Payer: o.Payer, Network: Network, Now: c.M.Now, Sleep: sleep, Stall: c.Stall, Log: c.M.Log,
+		HTTP: &http.Client{Transport: c.Net}, Payer: o.Payer, Network: Network, Now: c.M.Now, Sleep: sleep, Stall: c.Stall, Log: c.M.Log, Compact: c.Compact,
 	})
 	Must(t, err)
+	t.Cleanup(o.Client.CloseIdle)
 	o.Buyer, err = download.New(download.Config{
 		Client: o.Client, Payer: o.Payer, Store: c.Store, Chain: c.M.Node, Wallet: o.Wallet, Network: Network, Policy: c.M.Policy,
 		OpenSink: c.Disk.Open, Sleep: sleep, Now: c.M.Now, SaveEvery: max(c.SaveEvery, 64<<10), Log: c.M.Log,
