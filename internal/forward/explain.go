@@ -32,6 +32,7 @@ func meaning(err error) (status int, why string) {
 		{[]error{paywall.ErrDeposit, download.ErrDeposit}, http.StatusPaymentRequired, "This proxy did not pay: the provider wants more locked in a channel than is allowed (%s)."},
 		{[]error{paywall.ErrAuthorization}, http.StatusPaymentRequired, "This proxy did not pay: %s."},
 		{[]error{wallet.ErrInsufficient}, http.StatusServiceUnavailable, "The wallet has too few coins: %s. spillway wallet address takes some."},
+		{[]error{errBusy}, http.StatusServiceUnavailable, "Not now: %s."},
 		{[]error{paywall.ErrClosed}, http.StatusServiceUnavailable, "This proxy stops: %s."},
 		{[]error{context.DeadlineExceeded}, http.StatusGatewayTimeout, "The provider takes too long: %s."},
 	} {

@@ -253,11 +253,11 @@ func (f *fileReader) begin() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(f.ctx))
 	s := newSpool(part.Start, part.End, cancel)
 	f.spool = s
-	go func() {
+	f.p.buying.Go(func() {
 		err := f.buy(ctx, part, s)
 		cancel()
 		s.over(err)
-	}()
+	})
 }
 
 // buy buys a part.
@@ -273,8 +273,10 @@ func (f *fileReader) buy(ctx context.Context, part content.Range, s *spool) erro
 		Budget: min(plan.Spent+left, math.MaxInt64), MaxPrepay: f.p.cfg.MaxPrepay, KeepChannel: true, Parallel: f.p.cfg.Parallel, Stop: s.stop,
 	}
 	g := f.p.gate(f.origin)
-	g.Lock()
-	defer g.Unlock()
+	if err := g.enter(ctx, true); err != nil {
+		return err
+	}
+	defer g.leave(true)
 	res, err := f.p.cfg.Buyer.Run(ctx, plan, lim, nil)
 	if lacksCoins(err) && f.p.cfg.Fund != nil && f.p.cfg.Fund(ctx) {
 		res, err = f.p.cfg.Buyer.Run(ctx, plan, lim, nil)

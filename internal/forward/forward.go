@@ -65,10 +65,11 @@ type Proxy struct {
 	pays   *paywall.Transport
 	pass   *httputil.ReverseProxy
 	mu     sync.Mutex
-	files  map[string]bool          // URLs that turned out to be files
-	gates  map[string]*sync.RWMutex // by origin: files have it to themselves
-	used   map[string]*usedChannel  // of files, by id
-	tunnel map[*tunnelled]struct{}  // CONNECT
+	files  map[string]bool         // URLs that turned out to be files
+	gates  map[string]*gate        // by origin
+	buying sync.WaitGroup          // blocks of files
+	used   map[string]*usedChannel // of files, by id
+	tunnel map[*tunnelled]struct{} // CONNECT
 }
 
 // maxFiles bounds how many URLs are remembered as files.
@@ -96,7 +97,7 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{
-		cfg: cfg, name: "spillway-" + hex.EncodeToString(id[:]), files: map[string]bool{}, gates: map[string]*sync.RWMutex{},
+		cfg: cfg, name: "spillway-" + hex.EncodeToString(id[:]), files: map[string]bool{}, gates: map[string]*gate{},
 		used: map[string]*usedChannel{}, tunnel: map[*tunnelled]struct{}{},
 	}
 	var err error
@@ -210,13 +211,13 @@ func (p *Proxy) remember(u string, file bool) {
 	p.files[u] = true
 }
 
-// gate keeps files and other resources of one origin apart: they share its channels.
-func (p *Proxy) gate(origin string) *sync.RWMutex {
+// gate is an origin's.
+func (p *Proxy) gate(origin string) *gate {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := p.gates[origin]
 	if g == nil {
-		g = &sync.RWMutex{}
+		g = newGate()
 		p.gates[origin] = g
 	}
 	return g
@@ -248,13 +249,15 @@ func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 		return p.unpaid(r, "This proxy pays for no "+r.Method+": the answer has nothing in it that could be sold.")
 	}
 	g := p.gate(q.origin)
-	g.RLock()
-	resp, err := p.paid(r)
-	if err != nil {
-		g.RUnlock()
+	if err := g.enter(r.Context(), false); err != nil {
 		return nil, err
 	}
-	resp.Body = &gated{bodyReader: resp.Body, leave: sync.OnceFunc(g.RUnlock)}
+	resp, err := p.paid(r)
+	if err != nil {
+		g.leave(false)
+		return nil, err
+	}
+	resp.Body = &gated{bodyReader: resp.Body, leave: sync.OnceFunc(func() { g.leave(false) })}
 	return resp, nil
 }
 

@@ -37,10 +37,24 @@ func (p *Proxy) Close(ctx context.Context, keep bool) error {
 		t.end()
 	}
 	p.mu.Unlock()
+	p.await(ctx)
 	if keep {
 		return nil
 	}
 	return errors.Join(p.pays.Close(ctx), p.closeFiles(ctx, time.Now()))
+}
+
+// await waits until no block of a file is being bought, as long as the context lasts.
+func (p *Proxy) await(ctx context.Context) {
+	over := make(chan struct{})
+	go func() {
+		p.buying.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+	case <-ctx.Done():
+	}
 }
 
 // closeFiles closes the channels of files that were not used since.
