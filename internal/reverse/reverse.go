@@ -198,14 +198,16 @@ func add(rules *http.ServeMux, pattern string, r *Rule) (err error) {
 // ServeHTTP implements http.Handler; a mux only finds rules, they serve nothing.
 func (*Rule) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
 
+// ruleKey is where a request's rule is kept in its context.
+type ruleKey struct{}
+
 // rule is the rule of a request, found as the middleware finds its price.
 func (p *Proxy) rule(r *http.Request) *Rule {
 	clean := path.Clean("/" + r.URL.Path)
 	if strings.HasSuffix(r.URL.Path, "/") && clean != "/" {
 		clean += "/"
 	}
-	at := r.Clone(context.Background())
-	at.URL.Path, at.URL.RawPath, at.RequestURI = clean, "", ""
+	at := &http.Request{Method: r.Method, Host: r.Host, URL: &url.URL{Path: clean}}
 	if h, pattern := p.rules.Handler(at); pattern != "" {
 		if found, ok := h.(*Rule); ok {
 			return found
@@ -285,6 +287,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.running.Add(1)
 	defer p.running.Add(-1)
 	in := clean(r)
+	rule := p.rule(in)
+	in = in.WithContext(context.WithValue(in.Context(), ruleKey{}, rule))
 	out := &answering{ResponseWriter: w, control: http.NewResponseController(w), stall: p.cfg.Stall, sent: &p.sent, handed: &p.handed}
 	switch {
 	case in.Body == nil || in.Body == http.NoBody:
@@ -293,7 +297,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		in.Body = &asking{readCloser: http.MaxBytesReader(w, in.Body, p.cfg.MaxBody), control: out.control, stall: p.cfg.Stall}
 	}
-	if price := p.rule(in).Price; price.Msat > 0 && in.Header.Get("Upgrade") != "" {
+	if price := rule.Price; price.Msat > 0 && in.Header.Get("Upgrade") != "" {
 		p.upgrade(out, in, price)
 		return
 	}

@@ -103,7 +103,10 @@ func streams(r *http.Request) bool {
 
 // rewrite makes the request that the upstream gets.
 func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
-	rule := p.rule(pr.In)
+	rule, ok := pr.In.Context().Value(ruleKey{}).(*Rule)
+	if !ok {
+		rule = p.rule(pr.In)
+	}
 	pr.SetURL(rule.Upstream)
 	if rule.KeepHost {
 		pr.Out.Host = pr.In.Host
