@@ -221,7 +221,7 @@ func (v *Verifier) verify(ctx context.Context, ask verifyAsk) (verifyAnswer, err
 // by its digest only.
 func (ask verifyAsk) request(ctx context.Context, field string) (*http.Request, error) {
 	at, err := url.ParseRequestURI(ask.URL)
-	if err != nil || at.Path == "" || ask.Method == "" || strings.ContainsAny(ask.Method, " \t\r\n") {
+	if err != nil || !strings.HasPrefix(at.Path, "/") || ask.Method == "" || strings.ContainsAny(ask.Method, " \t\r\n") {
 		return nil, errors.New("method and url (path and query) name the request")
 	}
 	var body io.Reader
