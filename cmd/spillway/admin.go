@@ -18,6 +18,7 @@ import (
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/internal/durable"
+	"github.com/spillway/spillway/store"
 )
 
 // adminSocket is where a running provider listens for its operator's commands: a socket
@@ -218,26 +219,24 @@ type balance struct {
 	Channels    uint64 `json:"channels"`      // that these are in
 }
 
-// adminToken reads the admin API's token, and makes one where the default file is not there.
-func (p *provider) adminToken(path string) (token, file string, err error) {
-	made := path == ""
-	if made {
-		path = filepath.Join(p.role.dir, "admin-token")
+// adminToken is the admin API's token, and the file that it is in: the one that was
+// named, or one in the provider's folder, which is made.
+func (p *provider) adminToken(use opsUse) (token, file string, err error) {
+	if use.adminToken != "" {
+		return use.token, use.adminToken, nil
 	}
+	path := filepath.Join(p.role.dir, "admin-token")
 	token, err = secretFile(path)
-	if errors.Is(err, os.ErrNotExist) && made {
+	if errors.Is(err, os.ErrNotExist) {
 		if token, err = randomToken(); err != nil {
 			return "", "", err
 		}
-		return token, path, durable.Create(path, []byte(token+"\n"))
+		err = durable.Create(path, []byte(token+"\n"))
 	}
-	if err != nil {
-		return "", "", err
+	if err == nil && len(token) < 16 {
+		err = fmt.Errorf("%w: %s holds no token: remove it, it is made again", store.ErrDamaged, path)
 	}
-	if len(token) < 16 || strings.ContainsAny(token, " \t\n\r") {
-		return "", "", usagef("the token in %s is none: at least 16 characters on one line", path)
-	}
-	return token, path, nil
+	return token, path, err
 }
 
 // secretFile reads a small file with a secret, which not everybody may read.

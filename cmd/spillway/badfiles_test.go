@@ -22,6 +22,9 @@ func (w *world) conflicts() []bad {
 		{"serve", goods, "--tower=http://127.0.0.1:1", "--tower-token-file=" + w.path("empty"), "--listen=127.0.0.1:0"},
 		{"serve", w.path("missing"), "--listen=127.0.0.1:0"}, {"serve", w.path("empty") + "/below", "--listen=127.0.0.1:0"}, {"serve", "", "--listen=127.0.0.1:0"},
 		{"serve", goods, "--chunk=1MiB", "--chunks=3", "--listen=127.0.0.1:0"},
+		{"serve", goods, "--listen=127.0.0.1:0", "--admin-token-file=" + w.path("words")}, {"serve", goods, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--admin-token-file=" + w.path("missing")}, {"serve", goods, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--admin-token-file=" + w.path("folder")},
+		{"serve", goods, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--admin-token-file=" + w.path("empty")}, {"serve", goods, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--admin-token-file=" + w.path("words")},
+		{"config", "explain", "--", "nonsense"}, {"config", "explain", "--", "serve", "--price"}, {"config", "explain", "--", "serve", "--no-such"}, {"config", "explain", "x"}, {"config", "nonsense"}, {"webhooks", "test"}, {"webhooks", "nonsense"}, {"webhooks", "test", "x"}, {"reload"}, {"status"}, {"webhooks"},
 		{"earnings", "--csv", "--json"}, {"demo", "--scenario=list", "--chunks=3"}, {"demo", "--scenario=list", "--capacity=1btc"}, {"demo", "--scenario=list", w.path("garbage")}, {"demo", w.path("missing")}, {"demo", w.path("empty")}, {"demo", w.path("folder")}, {"demo", "--network=signet"},
 		{"devnet", "--network=mainnet", "--listen=127.0.0.1:0"}, {"get", "--trade=" + w.id, url, url}, {"get", "--trade=" + w.id, "--channel=taproot", url}, {"get", "--trade=" + w.id, "--keep-channel", url}, {"get", "--trade=" + w.id, url},
 		{"get", "x"}, {"get", ""}, {"get", "ftp://h/f"}, {"get", "http://"}, {"get", "http://u:p@127.0.0.1:1/f"}, {"get", "http://h:99999/f"}, {"get", "127.0.0.1:1/f.bin"}, {"get", "http://[::1/f"}, {"get", "http://h h/f"}, {"get", "file:///etc/passwd"}, {"get", "http://%zz/f"}, {"get", "http:///f"},
@@ -77,7 +80,26 @@ func (w *world) files(t *testing.T) (all []bad) {
 	for _, typed := range []string{"", "abandon", strings.Repeat("abandon ", 12), words + " about", "\x00\xff", strings.Repeat("abandon ", 5000), strings.ToUpper(words[:20])} {
 		all = append(all, bad{group: "words that are typed", what: fmt.Sprintf("%.30q, %d bytes", typed, len(typed)), args: []string{"wallet", "restore"}, stdin: typed})
 	}
+	for i, text := range badSettings {
+		name := fmt.Sprintf("files/settings-%d", i)
+		w.write(t, name, []byte(strings.ReplaceAll(text, "DIR", w.dir)))
+		args := []string{"serve", filepath.Join(w.dir, "goods"), "--listen=127.0.0.1:0", "--config=" + filepath.Join(w.dir, name)}
+		all = append(all, bad{group: "settings file", what: fmt.Sprintf("%q", strings.ReplaceAll(text, "\nurl = 'https://h'\nsecret-file = 'DIR/files/words'", "…")), args: args})
+	}
 	return append(all, w.inside(t)...)
+}
+
+// badSettings are files of settings that serve refuses.
+var badSettings = []string{
+	"x", "[serve", "= 1", "serve = 1", "\x00", "a = \xff", "[serve]\nprice = 1", "[serve]\nprices = 'a'\nprices = 'b'", "[serve]\nPrice = '1sat/MiB'", "[server]\nprice = '1sat/MiB'",
+	"price = '1sat/MiB'", "[serve]\ncredit = '1'", "[serve]\ncredit = -1", "[serve]\ncredit = 1.5", "[serve]\nchunk = '1MiB'\nchunks = 3", "[serve]\ntrade = 'yes'", "[serve]\nprice = 'cheap'",
+	"network = 'moon'", "json = 1", "chain = 7", "chain = [['http://h']]", "log-level = 'loud'", "log-format = 'xml'", "data = ['a']", "config = 'x'", "[[serve]]\nprice = '1sat/MiB'",
+	"[webhook]\nname = 'a'", "[[webhook]]\nname = 'a'", "[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/missing'", "[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/folder'",
+	"[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/empty'", "[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/lines'", "[[webhook]]\nname = 'a b'\nurl = 'https://h'\nsecret-file = 'DIR/files/words'",
+	"[[webhook]]\nname = 'a'\nurl = 'http://h'\nsecret-file = 'DIR/files/words'", "[[webhook]]\nname = 'a'\nurl = 'https://u:p@h'\nsecret-file = 'DIR/files/words'", "[[webhook]]\nname = 'a'\nurl = 'ftp://h'\nsecret-file = 'DIR/files/words'",
+	"[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/words'\nevents = ['sold']", "[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/words'\nevents = 'paid'",
+	"[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/words'\npaid-every = '-1s'", "[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/words'\npaid-every = 'soon'",
+	"[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret = 'x'", "[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/words'\n[[webhook]]\nname = 'a'\nurl = 'https://h'\nsecret-file = 'DIR/files/words'",
 }
 
 // inside are the bad things that may lie in a data folder that is in use.
@@ -114,6 +136,9 @@ func (w *world) inside(t *testing.T) (all []bad) {
 		}
 	}
 	for _, c := range badinput.Bytes("sealed seed", sealed) {
+		if c.What == "a bit in its first half changed" { // damaged, or of another passphrase, as chance has it
+			continue
+		}
 		add("sealed seed in the data folder", c.What, seal(c.Input), "wallet", "balance", "--passphrase-file="+w.path("right"))
 	}
 	w.write(t, "files/right", []byte("the right one\n"))

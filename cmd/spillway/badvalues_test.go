@@ -18,7 +18,7 @@ func (w *world) kinds() map[string][]string {
 		"write":    {w.path("folder"), w.path("empty") + "/below", w.path("missing") + "/below"},
 		"folder":   {w.path("garbage"), w.path("empty") + "/below"},
 		"network":  {"x", "Regtest", "main", "testnet", "testnet3", "regtest ", long},
-		"chain":    {"x", "127.0.0.1:3002", "ftp://h", "http://", "http://u:p@h", "http://h:99999", "http://h?x=1", "bitcoind://", "bitcoind://u:p@h", "bitcoind://h?colour=red", "bitcoind://h:x", "file:///etc/passwd", long},
+		"chain":    {"x", "127.0.0.1:3002", "ftp://h", "http://", "http://u:p@h", "http://h:99999", "http://h?x=1", "bitcoind://", "bitcoind://u:p@h", "bitcoind://h?colour=red", "bitcoind://h:x", "btcd://h", "btcd://u@h", "btcd://u:p@h", "neutrino://", "neutrino://h:x", "neutrino://u@h", "file:///etc/passwd", long},
 		"channel":  {"x", "Taproot", "lightning", "multisig-p2wsh", long},
 		"root":     {"x", "00", strings.Repeat("1", 63), strings.Repeat("0", 65), strings.Repeat("Z", 64), strings.Repeat("AB", 32), "0x" + strings.Repeat("00", 32)},
 		"day":      {"x", "yesterday", "2026-13-01", "2026-02-30", "21.11.2026", "2026-11-21T00:00:00Z", "20261121"},
@@ -34,11 +34,12 @@ func (w *world) kinds() map[string][]string {
 		"user":     {"nobody-of-this-name", "-1", "a b", long},
 		"challenge": {"x", "Payment", `Payment id="a"`, `Basic realm="r"`, `Payment id="a", realm="r", method="tempo", intent="charge", request="e30"`,
 			`Payment request="!", id="a", realm="r", method="bitcoin", intent="session"`, `Payment id="a", realm="r", method="bitcoin", intent="session", request="e30"`, strings.Repeat("A", 70_000)},
-		"receipt": {"x", "e30", "bnVsbA", strings.Repeat("A", 70_000)},
-		"realm":   {"a b", "a/b", "a|b", "a\"b", "ü", strings.Repeat("a", 254)},
-		"purse":   {"x", "bitcoind", "bitcoind:", "electrum", "Builtin", long},
-		"address": {"x", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "2MzQwSSnBHWHqSAqtTVQ6v47XtaisrJa1Vc", receiver[:40], long},
-		"none":    {}, // every text is good
+		"receipt":  {"x", "e30", "bnVsbA", strings.Repeat("A", 70_000)},
+		"realm":    {"a b", "a/b", "a|b", "a\"b", "ü", strings.Repeat("a", 254)},
+		"purse":    {"x", "bitcoind", "bitcoind:", "electrum", "Builtin", long},
+		"address":  {"x", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "2MzQwSSnBHWHqSAqtTVQ6v47XtaisrJa1Vc", receiver[:40], long},
+		"settings": {read[0], read[2], read[3], read[4]}, "level": {"x", "Info", "warning", "trace", "0", long}, "form": {"x", "JSON", "logfmt", long},
+		"none": {}, // every text is good
 	}
 }
 
@@ -48,6 +49,7 @@ var kindOf = map[string]string{
 	"data": "folder", "network": "network", "chain": "chain", "passphrase-file": "passphrase", "cpuprofile": "write",
 	"budget": "amount", "max-prepay": "amount", "capacity": "amount", "wallet address amount": "amount", "channels payback amount": "msat",
 	"price": "price", "chunk": "size", "listen": "listen", "devnet listen": "open", "tls-cert": "read", "tls-key": "read", "prices": "prices",
+	"config": "settings", "log-level": "level", "log-format": "form", "admin-listen": "listen", "metrics-listen": "open", "admin-token-file": "token",
 	"tower": "url", "tower-token-file": "token", "add-provider": "name",
 	"get output": "none", "channels export output": "write", "channel": "channel", "root": "root", "exports": "folder", "get trade": "id",
 	"upstream": "upstream", "upstream-ca": "read", "acme": "host", "acme-email": "none", "acme-directory": "url", "max-body": "size",

@@ -61,7 +61,7 @@ func newWorld(t *testing.T) *world {
 		"earnings": nil, "channels": nil, "channels list": nil, "channels show": {w.id}, "channels close": {w.id}, "channels refund": {w.id}, "channels resume": {w.id}, "channels payback": {w.id, "--amount=5sat"},
 		"channels bump": {w.id}, "channels export": {w.id}, "channels import": {w.path("export")}, "wallet": nil, "wallet create": nil, "wallet restore": nil, "wallet address": nil, "wallet balance": nil, "wallet history": nil,
 		"wallet send": {receiver, "1000sat"}, "wallet bump": {strings.Repeat("00", 32)},
-		"backup": {filepath.Join(dir, "new")}, "restore": {w.path("backup")}, "version": nil, "man": {w.path("folder")}, "": nil,
+		"backup": {filepath.Join(dir, "new")}, "restore": {w.path("backup")}, "version": nil, "config": nil, "config explain": nil, "config sample": nil, "status": nil, "reload": nil, "webhooks": nil, "webhooks test": {"books"}, "man": {w.path("folder")}, "": nil,
 	}
 	return w
 }

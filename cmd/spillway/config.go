@@ -82,10 +82,51 @@ func (a *app) settle(cmd *cobra.Command) error {
 	if err := a.config.Check(knownKeys(cmd.Root())); err != nil {
 		return usage(err)
 	}
+	if err := a.checkValues(); err != nil {
+		return err
+	}
 	if err := a.keepPrivate(); err != nil {
 		return err
 	}
 	return a.fromConfig(cmd)
+}
+
+// checkValues refuses values of the file that are none of their flags', also of commands
+// that do not run now, and where something else counts: a mistake is not left to wait.
+func (a *app) checkValues() error {
+	if len(a.config.Entries()) == 0 {
+		return nil
+	}
+	root := (&app{out: &output{}}).root() // whose flags are tried
+	flags := map[string]*pflag.Flag{}
+	add := func(c *cobra.Command) func(*pflag.Flag) {
+		return func(f *pflag.Flag) {
+			for _, key := range keysOfFlag(c, f) {
+				flags[key] = f
+			}
+		}
+	}
+	root.PersistentFlags().VisitAll(add(root))
+	for _, c := range commandsOf(root) {
+		c.LocalFlags().VisitAll(add(c))
+		c.InheritedFlags().VisitAll(add(c))
+	}
+	for _, e := range a.config.Entries() {
+		f := flags[e.Path]
+		if f == nil {
+			continue
+		}
+		texts, err := textsOf(f, e.Value)
+		for _, text := range texts {
+			if err == nil {
+				err = f.Value.Set(text)
+			}
+		}
+		if err != nil {
+			return usage(a.config.Wrong(e.Path, "%v", err))
+		}
+	}
+	return nil
 }
 
 // variable is a flag's name in the environment: SPILLWAY_MAX_PREPAY is --max-prepay.

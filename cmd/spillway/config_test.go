@@ -115,7 +115,7 @@ func TestSettingsAreUsed(t *testing.T) {
 func TestBadSettings(t *testing.T) {
 	for text, want := range map[string]string{
 		"netwrok = 'signet'":                          `c.toml:1: unknown key netwrok; did you mean network?`,
-		"[serve]\nmax-prepay = '1sat'":                `c.toml:2: unknown key serve.max-prepay; did you mean channels.close.max-prepay or get.max-prepay?`,
+		"[serve]\nmax-prepay = '1sat'":                `c.toml:2: unknown key serve.max-prepay; did you mean channels.close.max-prepay or get.max-prepay`,
 		"[channels.close]\nmax_prepay = '1sat'":       `c.toml:2: unknown key channels.close.max_prepay; did you mean channels.close.max-prepay?`,
 		"\nnetwork = 7":                               `c.toml:2: network: 7 is none of the values that --network takes: a text in quotes`,
 		"json = 'true'":                               `c.toml:1: json: "true" is none of the values that --json takes: true or false`,

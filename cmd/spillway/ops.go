@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ import (
 type opsUse struct {
 	admin, adminToken, metrics string
 	secure                     *tls.Config
+	token                      string // of the file that was named
+	hooks                      []webhook.Target
 }
 
 func (u *opsUse) flags(cmd *cobra.Command) {
@@ -37,8 +40,9 @@ func (u *opsUse) flags(cmd *cobra.Command) {
 	fl.StringVar(&u.metrics, "metrics-listen", "", "address at which /metrics, /healthz and /readyz answer without a token")
 }
 
-// check refuses listeners that cannot be, or that show the token to a network.
-func (u *opsUse) check(secure *tls.Config, insecure bool) error {
+// check refuses listeners that cannot be, or that show the token to a network, and reads
+// what is wanted besides, before anything is opened.
+func (u *opsUse) check(a *app, secure *tls.Config, insecure bool) (err error) {
 	for flag, address := range map[string]string{"--admin-listen": u.admin, "--metrics-listen": u.metrics} {
 		if address == "" {
 			continue
@@ -53,7 +57,19 @@ func (u *opsUse) check(secure *tls.Config, insecure bool) error {
 		}
 	}
 	u.secure = secure
-	return nil
+	if u.adminToken != "" && u.admin == "" {
+		return usagef("--admin-token-file goes with --admin-listen")
+	}
+	if u.adminToken != "" {
+		if u.token, err = secretFile(u.adminToken); err != nil {
+			return usagef("--admin-token-file %s: %w", u.adminToken, err)
+		}
+		if len(u.token) < 16 || strings.ContainsFunc(u.token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return usagef("the token in %s is none: at least 16 characters on one line", u.adminToken)
+		}
+	}
+	u.hooks, err = a.webhooks()
+	return err
 }
 
 // operations watch over a provider: metrics, alarms, webhooks, probes.
@@ -90,12 +106,8 @@ func (p *provider) openOps(use opsUse) (err error) {
 		return usage(err)
 	}
 	o.metrics = metrics.New(metrics.Build{Version: b.Version, Revision: b.Revision, Go: b.Go}, o.now)
-	targets, names, err := p.app.webhooks()
-	if err != nil {
-		return err
-	}
 	o.outbox, err = webhook.New(webhook.Config{
-		Store: p.role.store, Targets: targets, Network: p.app.flags.network, Provider: p.identity, Attempted: o.metrics.Hooked, Stuck: o.hookStuck,
+		Store: p.role.store, Targets: use.hooks, Network: p.app.flags.network, Provider: p.identity, Attempted: o.metrics.Hooked, Stuck: o.hookStuck,
 	})
 	if err != nil {
 		return usage(err)
@@ -105,7 +117,7 @@ func (p *provider) openOps(use opsUse) (err error) {
 	}
 	p.app.onReload("log level", p.app.rereadLevel)
 	p.ops = o
-	return o.forgetHooks(names)
+	return o.forgetHooks()
 }
 
 // observe puts what measures before a driver's store and chain.
@@ -322,7 +334,7 @@ func (o *operations) alive(ctx context.Context) {
 // listen opens the listeners of the admin API and of the metrics, where they are wanted.
 func (o *operations) listen() error {
 	if o.use.admin != "" {
-		token, file, err := o.p.adminToken(o.use.adminToken)
+		token, file, err := o.p.adminToken(o.use)
 		if err != nil {
 			return err
 		}

@@ -217,20 +217,21 @@ func (t *timeText) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// webhooks are the webhooks of the settings, and their names. Errors: of usage.
-func (a *app) webhooks() (targets []webhook.Target, names []string, err error) {
+// webhooks are the webhooks of the settings. Errors: of usage.
+func (a *app) webhooks() (targets []webhook.Target, err error) {
 	var tables []hookTable
 	if _, err := a.section("webhook", &tables); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	var names []string
 	for i, t := range tables {
 		key := fmt.Sprintf("webhook[%d]", i)
 		if t.SecretFile == "" {
-			return nil, nil, a.wrongSetting(key, "secret-file names the file with its secret")
+			return nil, a.wrongSetting(key, "secret-file names the file with its secret")
 		}
 		raw, err := secretFile(t.SecretFile)
 		if err != nil {
-			return nil, nil, a.wrongSetting(key+".secret-file", "%v", err)
+			return nil, a.wrongSetting(key+".secret-file", "%v", err)
 		}
 		target := webhook.Target{Name: t.Name, URL: t.URL, Events: t.Events, PaidEvery: t.PaidEvery.Duration, Plain: t.Plain}
 		if target.Secrets, err = webhook.ParseSecrets(raw); err == nil {
@@ -240,11 +241,11 @@ func (a *app) webhooks() (targets []webhook.Target, names []string, err error) {
 			err = fmt.Errorf("two are named %s", t.Name)
 		}
 		if err != nil {
-			return nil, nil, a.wrongSetting(key, "%v", err)
+			return nil, a.wrongSetting(key, "%v", err)
 		}
 		targets, names = append(targets, target), append(names, t.Name)
 	}
-	return targets, names, nil
+	return targets, nil
 }
 
 // Where the names of the webhooks are kept: what waits for one that is not there any
@@ -252,8 +253,12 @@ func (a *app) webhooks() (targets []webhook.Target, names []string, err error) {
 const bucketHooks, keyHooks = "cmd/webhooks", "names"
 
 // forgetHooks deletes what is kept for webhooks that are not there any more.
-func (o *operations) forgetHooks(names []string) error {
+func (o *operations) forgetHooks() error {
 	ctx := context.Background()
+	var names []string
+	for _, t := range o.use.hooks {
+		names = append(names, t.Name)
+	}
 	e, err := o.p.role.store.Get(ctx, bucketHooks, keyHooks)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err

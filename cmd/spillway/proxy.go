@@ -105,7 +105,7 @@ func (f *proxyFlags) check(a *app) (cfg reverse.Config, dear uint64, secure *tls
 	if secure != nil {
 		secure.NextProtos = []string{"h2", "http/1.1"}
 	}
-	if err := f.ops.check(secure, f.insecure); err != nil {
+	if err := f.ops.check(a, secure, f.insecure); err != nil {
 		return cfg, 0, nil, err
 	}
 	return cfg, dear, secure, f.checkACME()

@@ -175,7 +175,7 @@ func (a *app) startProvider(ctx context.Context, f serveFlags, paths []string, r
 	if err != nil {
 		return nil, err
 	}
-	if err := f.ops.check(secure, f.insecure); err != nil {
+	if err := f.ops.check(a, secure, f.insecure); err != nil {
 		return nil, err
 	}
 	r, err := a.openRole(ctx, "payee")

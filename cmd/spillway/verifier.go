@@ -110,7 +110,7 @@ func (a *app) verifier(ctx context.Context, f verifierFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := f.ops.check(nil, false); err != nil {
+	if err := f.ops.check(a, nil, false); err != nil {
 		return err
 	}
 	r, err := a.openRole(ctx, "payee")
