@@ -290,6 +290,7 @@ func (m *meter) beat() {
 func (m *meter) rest() {
 	if m.pulse.stop != nil {
 		close(m.pulse.stop)
+		m.cancel(nil) // a handler that broke off waits for no payment
 		<-m.pulse.done
 	}
 }

@@ -34,13 +34,15 @@ type paidBody struct {
 	ctx    context.Context
 	resp   *http.Response // that the caller has
 	cur    *http.Response // that is read now
-	body   io.ReadCloser  // its own
 	hash   hash.Hash      // of what was read
 	read   uint64         // bytes of it
 	breaks int            // in a row
 	bill   *bill          // nil: it is paid already
 	events *eventReader   // nil: no stream of events that the payment speaks in
-	ended  bool
+
+	mu    sync.Mutex // a caller may close while it reads
+	body  io.ReadCloser
+	ended bool
 }
 
 // Read implements io.Reader. Errors: io.EOF, the context's, *PaymentError where the
@@ -84,9 +86,43 @@ func (b *paidBody) next(p []byte) (int, error) {
 
 // raw reads what comes next over the connection.
 func (b *paidBody) raw(p []byte) (int, error) {
-	stop := b.payWhenIdle()
+	body := b.now()
+	stop := b.payWhenIdle(body)
 	defer stop()
-	return b.body.Read(p)
+	return body.Read(p)
+}
+
+// now is the body that is read now.
+func (b *paidBody) now() io.ReadCloser {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.body
+}
+
+// over marks the body as ended; false: it was before.
+func (b *paidBody) over() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first := !b.ended
+	b.ended = true
+	return first
+}
+
+func (b *paidBody) closed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
+}
+
+// goesOnIn takes the answer as it comes again. Errors: where the caller has closed it.
+func (b *paidBody) goesOnIn(resp *http.Response) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		return errors.Join(http.ErrBodyReadAfterClose, closeAnswer(resp.Body))
+	}
+	b.cur, b.body = resp, resp.Body
+	return nil
 }
 
 // count counts bytes that were read, where bytes are charged. Events are counted as they
@@ -126,7 +162,7 @@ func (b *paidBody) trailers() {
 // payWhenIdle pays for what was read where the next read takes long, and sends again
 // what did not get through: the provider may be waiting for it. A stream of events that
 // says nothing for too long is broken.
-func (b *paidBody) payWhenIdle() (stop func()) {
+func (b *paidBody) payWhenIdle(body io.Closer) (stop func()) {
 	if b.bill == nil {
 		return func() {}
 	}
@@ -140,7 +176,7 @@ func (b *paidBody) payWhenIdle() (stop func()) {
 	mu.Lock()
 	timer = time.AfterFunc(every, func() {
 		if !b.bill.idle() || b.events != nil && time.Since(begun) > b.trip.t.cfg.Stall {
-			_ = b.body.Close() // the read that waits ends, and says why
+			_ = body.Close() // the read that waits ends, and says why
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -159,10 +195,9 @@ func (b *paidBody) payWhenIdle() (stop func()) {
 
 // end pays for the last of a body that came to its end.
 func (b *paidBody) end() error {
-	if b.ended {
+	if !b.over() {
 		return io.EOF
 	}
-	b.ended = true
 	if b.bill == nil {
 		b.trip.lane.ended(0)
 		return io.EOF
@@ -175,9 +210,10 @@ func (b *paidBody) end() error {
 
 // Close implements io.Closer. What was read is paid.
 func (b *paidBody) Close() error {
-	err := b.body.Close()
+	first := b.over()
+	err := b.now().Close()
 	switch {
-	case b.ended:
+	case !first:
 	case b.bill == nil:
 		b.trip.lane.ended(0)
 	default:
@@ -185,7 +221,6 @@ func (b *paidBody) Close() error {
 			err = errors.Join(err, b.fail(failed))
 		}
 	}
-	b.ended = true
 	return err
 }
 
@@ -193,10 +228,12 @@ func (b *paidBody) Close() error {
 // where it ended. What was charged of it is not charged again.
 func (b *paidBody) resume(why error) error {
 	r := b.trip
-	if err := b.body.Close(); err != nil {
+	if err := b.now().Close(); err != nil {
 		r.t.c.cfg.Log.Debug("a broken answer did not close", "error", err)
 	}
 	switch {
+	case b.closed():
+		return http.ErrBodyReadAfterClose
 	case b.failed() != nil:
 		return b.failed()
 	case r.body == nil:
@@ -247,7 +284,9 @@ func (b *paidBody) resume(why error) error {
 	if b.bill != nil {
 		b.bill.reprice(r.cost)
 	}
-	b.cur, b.body = resp, resp.Body
+	if err := b.goesOnIn(resp); err != nil {
+		return err
+	}
 	return b.goOn()
 }
 
@@ -281,7 +320,7 @@ func (b *paidBody) goOn() error {
 // skip reads over what came before, and makes sure that it is the same.
 func (b *paidBody) skip(n uint64) error {
 	sum := newHash()
-	if _, err := io.CopyN(sum, b.body, int64(n)); err != nil {
+	if _, err := io.CopyN(sum, b.now(), int64(n)); err != nil {
 		if err == io.EOF {
 			return fmt.Errorf("%w: it is shorter", ErrReplaced)
 		}
