@@ -689,3 +689,20 @@ func TestPayProxyFileAnswers(t *testing.T) {
 		t.Errorf("%d sat", n)
 	}
 }
+
+// Without a budget, or without a host that may be paid, nothing is opened: consent is
+// what is missing.
+func TestPayProxyWantsConsent(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	for _, args := range [][]string{{}, {"--allow=h"}, {"--budget=1sat"}} {
+		var out bytes.Buffer
+		code := runUntil(t.Context(), append([]string{"--json", "--data", data, "pay-proxy"}, args...), strings.NewReader(""), &out, io.Discard)
+		var said map[string]any
+		if err := json.Unmarshal(out.Bytes(), &said); err != nil || code != exitConsent || said["code"] != "consent" {
+			t.Errorf("%q: exit %d, %s (%v)", args, code, out.String(), err)
+		}
+	}
+	if _, err := os.Stat(data); err == nil {
+		t.Error("a folder was made")
+	}
+}
