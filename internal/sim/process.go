@@ -137,7 +137,7 @@ type link struct {
 	bad   int // event until which it is not what it should be
 
 	lying  bool           // what is wrong with it is a lie
-	lied   time.Time      // when its last lie ended
+	lied   time.Time      // when it was made honest last: what was seen before counts for a while
 	struck map[string]int // how often its faults were counted already
 }
 
@@ -154,10 +154,7 @@ func (l *link) up() error {
 
 // honest makes the backend what it should be.
 func (l *link) honest() {
-	l.bad = 0
-	if l.lying {
-		l.lying, l.lied = false, l.p.w.now
-	}
+	l.bad, l.lying, l.lied = 0, false, l.p.w.now
 	l.inner.Honest()
 }
 
