@@ -122,8 +122,9 @@ func TestOutsideFundingIsInterrupted(t *testing.T) {
 	}
 }
 
-// Where the export is not kept nothing goes on: no signature is taken.
-func TestOutsideFundingIsExportedFirst(t *testing.T) {
+// TestPitfall08_OutsideFundingIsExportedFirst: where the export is not kept nothing goes
+// on, and no signature is taken.
+func TestPitfall08_OutsideFundingIsExportedFirst(t *testing.T) {
 	p := pairtest.New(t)
 	_, v, f := invited(t, p, script.Taproot)
 	full := errors.New("the disk is full")

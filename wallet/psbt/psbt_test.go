@@ -230,9 +230,10 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// Each way in which a PSBT must not fund a channel has an error of its own, before
+// TestPitfall01_PSBTIsRefusedBeforeSigning: each way in which a PSBT must not fund a
+// channel, a malleable input first, has an error of its own, before
 // anything is signed.
-func TestCheckRefuses(t *testing.T) {
+func TestPitfall01_PSBTIsRefusedBeforeSigning(t *testing.T) {
 	at := func(f *fixture, i int) wire.OutPoint { return f.tx.TxIn[i].PreviousOutPoint }
 	for name, c := range map[string]struct {
 		change func(f *fixture)
