@@ -71,9 +71,8 @@ type Config struct {
 // Proxy is the handler.
 type Proxy struct {
 	cfg       Config
-	rules     *http.ServeMux
-	paid      http.Handler
-	direct    http.Handler // behind the paywall
+	now       atomic.Pointer[ruleSet] // in force
+	direct    http.Handler            // behind the paywall
 	handed    handed
 	slots     chan struct{}
 	running   atomic.Int64
@@ -105,20 +104,12 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	rules, prices, err := rulesOf(cfg)
-	if err != nil {
-		return nil, err
-	}
-	p := &Proxy{cfg: cfg, rules: rules, slots: make(chan struct{}, cfg.MaxRequests)}
+	p := &Proxy{cfg: cfg, slots: make(chan struct{}, cfg.MaxRequests)}
 	p.transports()
-	wall, err := paywall.NewMiddleware(paywall.MiddlewareConfig{
-		Server: cfg.Wall, Price: cfg.Default.Price, Rules: prices, FreePerDay: cfg.FreePerDay, Unread: streams, Stall: cfg.Stall,
-	})
-	if err != nil {
+	p.direct = p.upstream()
+	if err := p.Replace(cfg); err != nil {
 		return nil, err
 	}
-	p.direct = p.upstream()
-	p.paid = wall(p.direct)
 	return p, nil
 }
 
@@ -202,18 +193,18 @@ func (*Rule) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w
 type ruleKey struct{}
 
 // rule is the rule of a request, found as the middleware finds its price.
-func (p *Proxy) rule(r *http.Request) *Rule {
+func (s *ruleSet) rule(r *http.Request) *Rule {
 	clean := path.Clean("/" + r.URL.Path)
 	if strings.HasSuffix(r.URL.Path, "/") && clean != "/" {
 		clean += "/"
 	}
 	at := &http.Request{Method: r.Method, Host: r.Host, URL: &url.URL{Path: clean}}
-	if h, pattern := p.rules.Handler(at); pattern != "" {
+	if h, pattern := s.rules.Handler(at); pattern != "" {
 		if found, ok := h.(*Rule); ok {
 			return found
 		}
 	}
-	return &p.cfg.Default
+	return &s.byDefault
 }
 
 // transports makes what asks the upstreams. Nothing is unpacked on the way: entity
@@ -226,9 +217,10 @@ func (p *Proxy) transports() {
 	base.MaxResponseHeaderBytes = 256 << 10
 	base.ResponseHeaderTimeout = p.cfg.FirstByte
 	base.DialContext = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	secure := func() *tls.Config { return &tls.Config{RootCAs: p.cfg.RootCAs, MinVersion: tls.VersionTLS12} }
+	base.TLSClientConfig = secure() // before the first copy is made, which settles the protocols
 	p.upgrading, p.prior = base.Clone(), base.Clone()
-	base.TLSClientConfig = &tls.Config{RootCAs: p.cfg.RootCAs, MinVersion: tls.VersionTLS12}
-	p.upgrading.TLSClientConfig = base.TLSClientConfig.Clone()
+	p.upgrading.TLSClientConfig = secure()
 	p.upgrading.Protocols = new(http.Protocols)
 	p.upgrading.Protocols.SetHTTP1(true)
 	p.prior.Protocols = new(http.Protocols)
@@ -287,7 +279,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.running.Add(1)
 	defer p.running.Add(-1)
 	in := clean(r)
-	rule := p.rule(in)
+	now := p.now.Load()
+	rule := now.rule(in)
 	in = in.WithContext(context.WithValue(in.Context(), ruleKey{}, rule))
 	out := &answering{ResponseWriter: w, control: http.NewResponseController(w), stall: p.cfg.Stall, sent: &p.sent, handed: &p.handed}
 	switch {
@@ -301,7 +294,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.upgrade(out, in, price)
 		return
 	}
-	p.paid.ServeHTTP(out, in)
+	now.paid.ServeHTTP(out, in)
 }
 
 // settles reports whether a request deals with a channel and asks for nothing.

@@ -105,7 +105,7 @@ func streams(r *http.Request) bool {
 func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	rule, ok := pr.In.Context().Value(ruleKey{}).(*Rule)
 	if !ok {
-		rule = p.rule(pr.In)
+		rule = p.now.Load().rule(pr.In)
 	}
 	pr.SetURL(rule.Upstream)
 	if rule.KeepHost {
@@ -162,6 +162,9 @@ func via(r *http.Request) string {
 
 // answer takes from an upstream's answer what only this proxy may say.
 func (p *Proxy) answer(resp *http.Response) error {
+	if len(resp.Trailer) > 0 {
+		resp.Header.Del("Content-Length") // with HTTP/1.1 there are trailers behind chunks alone
+	}
 	resp.Header.Del(mpp.HeaderReceipt)
 	all := resp.Header.Values(mpp.HeaderChallenge)
 	resp.Header.Del(mpp.HeaderChallenge)

@@ -3,10 +3,13 @@ package reverse
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -232,6 +235,35 @@ func (m *market) paused(done <-chan error) {
 			same++
 		} else {
 			last, same = now, 0
+		}
+	}
+}
+
+// An https upstream is verified with the certificates that it is to have, and asked over
+// HTTP/2 where it offers that; one that nobody vouches for is not asked.
+func TestUpstreamOverTLS(t *testing.T) {
+	up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-End")
+		if _, err := io.WriteString(w, r.Proto); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("X-End", "yes")
+	}))
+	up.EnableHTTP2 = true
+	up.Config.ErrorLog = log.New(io.Discard, "", 0)
+	up.StartTLS()
+	t.Cleanup(up.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(up.Certificate())
+	for _, c := range []struct {
+		roots  *x509.CertPool
+		status int
+		says   string
+	}{{roots, http.StatusOK, "HTTP/2.0"}, {x509.NewCertPool(), http.StatusBadGateway, ""}} {
+		m := newMarket(t, Config{Default: Rule{Upstream: parse(t, up.URL)}, RootCAs: c.roots}, nil)
+		resp, body := m.ask("GET", "/")
+		if resp.StatusCode != c.status || c.says != "" && (body != c.says || resp.Trailer.Get("X-End") != "yes") {
+			t.Errorf("%d %q, trailers %v", resp.StatusCode, body, resp.Trailer)
 		}
 	}
 }
