@@ -216,6 +216,7 @@ const mask = "(secret)"
 
 var (
 	secretName = regexp.MustCompile(`(?i)(^|[^a-z])(secret|token|password|passphrase|passwd|api[-_]?key|authorization|cookie|seed|words)s?"?$|^proxy(\.rule\[\d*\])?\.set\.`)
+	setField   = regexp.MustCompile(`^proxy(\.rule\[[0-9]+\])?\.set\.`) // what an upstream gets, and nobody else
 	hookURL    = regexp.MustCompile(`^webhook\[[0-9]+\]\.url$`)
 	withUser   = regexp.MustCompile(`://[^/?#\s]*@`)
 )
@@ -226,7 +227,7 @@ func secret(path string, value any) bool {
 	if _, query, ok := strings.Cut(text, "?"); ok && query != "" && hookURL.MatchString(path) {
 		return true
 	}
-	return secretName.MatchString(path) || withUser.MatchString(text) && bitcoind.HasPassword(text)
+	return secretName.MatchString(path) || setField.MatchString(path) || withUser.MatchString(text) && bitcoind.HasPassword(text)
 }
 
 // masked is a value without secrets.
@@ -234,7 +235,7 @@ func masked(key, text string) string {
 	if text == "" {
 		return text
 	}
-	if secretName.MatchString(key) {
+	if secretName.MatchString(key) || setField.MatchString(key) {
 		return mask
 	}
 	if u, err := url.Parse(text); err == nil && hookURL.MatchString(key) {

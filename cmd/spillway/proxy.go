@@ -235,6 +235,7 @@ func (p *provider) buildProxy(ctx context.Context, cfg reverse.Config, f proxyFl
 	if err != nil {
 		return usage(err)
 	}
+	p.app.onReload("rules", func() error { return p.app.rereadRules(f, h) })
 	p.gateway = h
 	var said io.Writer = io.Discard
 	if p.app.out.verbose {

@@ -161,3 +161,22 @@ func lent(p paywall.Price) uint64 {
 	}
 	return max(1, p.Msat/p.Per) * (32 << 10)
 }
+
+// rereadRules puts the rules of the settings file in force as they are now; the default's
+// price and upstream are those that the proxy began with. Errors: of a mistake, with its
+// line; the rules stay.
+func (a *app) rereadRules(f proxyFlags, to *reverse.Proxy) error {
+	fresh := &app{out: a.out}
+	fresh.flags.config = a.flags.config
+	if err := fresh.openConfig(); err != nil {
+		return err
+	}
+	if err := fresh.config.Check(knownKeys((&app{out: &output{}}).root())); err != nil {
+		return err
+	}
+	cfg, _, err := fresh.proxyRules(f)
+	if err != nil {
+		return err
+	}
+	return to.Replace(cfg)
+}
