@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -86,14 +87,20 @@ func TestNoRequestIsSmuggled(t *testing.T) {
 		"HTTP/0.9":               "GET /paid\r\n\r\n",
 		"HTTP/1.0 chunked":       "POST /free/a HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n" + paid,
 	} {
+		// its own path, so that what another one left behind is not taken for it
+		own := "/free/" + url.PathEscape(strings.ReplaceAll(name, "/", ""))
 		m.mu.Lock()
 		m.seen = nil
 		m.mu.Unlock()
-		statuses := m.raw(text)
+		statuses := m.raw(strings.ReplaceAll(text, "/free/a", own))
 		m.mu.Lock()
 		seen := slices.Clone(m.seen)
 		m.mu.Unlock()
+		mine := 0
 		for _, r := range seen {
+			if r.URL.EscapedPath() == own {
+				mine++
+			}
 			if !strings.HasPrefix(r.URL.Path, "/free/") && r.Method != http.MethodOptions {
 				t.Errorf("%s: %s %s reached the service unpaid; %v", name, r.Method, r.URL.Path, statuses)
 			}
@@ -101,8 +108,8 @@ func TestNoRequestIsSmuggled(t *testing.T) {
 				t.Errorf("%s: the service got %v, trailers %v", name, r.Header, r.Trailer)
 			}
 		}
-		if len(seen) > 1 {
-			t.Errorf("%s: %d requests reached the service", name, len(seen))
+		if mine > 1 {
+			t.Errorf("%s: %d requests reached the service", name, mine)
 		}
 		for _, s := range statuses {
 			if s == http.StatusSwitchingProtocols {
