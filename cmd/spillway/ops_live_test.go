@@ -364,3 +364,59 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("%v: %s", err, s.err.String())
 	}
 }
+
+// TestReloadOfRules: a proxy's rules are read again at a reload, one with a mistake
+// changes nothing, and what is set for an upstream is not shown.
+func TestReloadOfRules(t *testing.T) {
+	s := sell(t, "")
+	s.stop()
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.WriteString(w, r.Header.Get("X-Key")); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(up.Close)
+	head := "[proxy]\nupstream = \"" + up.URL + "\"\nprice = \"5sat/request\"\n"
+	path := s.file("settings.toml", head+"[[proxy.rule]]\nmatch = \"/a\"\nprice = \"free\"\nset = { X-Key = \"one-sesame\" }\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan int, 1)
+	out := &said{}
+	go func() {
+		done <- runUntil(ctx, []string{"proxy", "--json", "--config", path, "--listen=127.0.0.1:0"}, strings.NewReader(""), out, s.err)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	at := ""
+	s.await("the proxy to listen", func() bool {
+		var e struct{ URL string }
+		first, _, _ := strings.Cut(out.String(), "\n")
+		if json.Unmarshal([]byte(first), &e) == nil {
+			at = e.URL
+		}
+		return at != ""
+	})
+	free := func(path, body string) {
+		t.Helper()
+		if status, _, got := s.ask("GET", at+path, "", ""); (status == http.StatusOK) != (body != "") || body != "" && got != body {
+			t.Errorf("%s: %d %q, want %q", path, status, got, body)
+		}
+	}
+	free("/a", "one-sesame")
+	free("/b", "")
+	s.file("settings.toml", head+"[[proxy.rule]]\nmatch = \"/b\"\nprice = \"free\"\nset = { X-Key = \"two-sesame\" }\n")
+	if said := s.run("reload"); !strings.Contains(said, "rules") {
+		t.Error(said)
+	}
+	free("/a", "")
+	free("/b", "two-sesame")
+	if shown := s.run("config", "explain", "--config", path); strings.Contains(shown, "sesame") || !strings.Contains(shown, "proxy rule[0].set.X-Key") {
+		t.Error(shown)
+	}
+	for _, bad := range []string{"[[proxy.rule]]\nmatch = \"/c\"\nprice = \"cheap\"\n", "[[proxy.rule]]\nmach = \"/c\"\n", "[[proxy"} {
+		s.file("settings.toml", head+bad)
+		var said bytes.Buffer
+		if exit := runUntil(t.Context(), []string{"reload"}, strings.NewReader(""), &said, &said); exit != exitUsage || !strings.Contains(said.String(), "rules stays as it was") {
+			t.Errorf("%s: exit %d: %s", bad, exit, said.String())
+		}
+		free("/b", "two-sesame")
+	}
+}
