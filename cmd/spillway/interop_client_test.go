@@ -29,6 +29,9 @@ func TestMppxValidatesMiddleware(t *testing.T) {
 	if out, err := kit.CLI(t, "discover", "validate", s.url+"/openapi.json"); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
+	if doc := validOpenAPI(t, s.url); doc.Paths.Len() != 3 {
+		t.Errorf("%d paths", doc.Paths.Len())
+	}
 	if resp, _ := fetch(t, s.url+"/llms.txt"); resp.StatusCode != http.StatusOK {
 		t.Error(resp.Status)
 	}

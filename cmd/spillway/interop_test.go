@@ -237,9 +237,8 @@ func challengeAt(t *testing.T, url string) string {
 	return resp.Header.Get("WWW-Authenticate")
 }
 
-// checkOpenAPI holds the description against OpenAPI itself, and each offer in it
-// against the challenge that comes.
-func checkOpenAPI(t *testing.T, url string) {
+// validOpenAPI holds a description against OpenAPI itself.
+func validOpenAPI(t *testing.T, url string) *openapi3.T {
 	t.Helper()
 	_, raw := fetch(t, url+"/openapi.json")
 	doc, err := openapi3.NewLoader().LoadFromData(raw)
@@ -249,6 +248,13 @@ func checkOpenAPI(t *testing.T, url string) {
 	if err := doc.Validate(t.Context()); err != nil {
 		t.Errorf("%v\n%s", err, raw)
 	}
+	return doc
+}
+
+// checkOpenAPI is validOpenAPI, and holds each offer against the challenge that comes.
+func checkOpenAPI(t *testing.T, url string) {
+	t.Helper()
+	doc := validOpenAPI(t, url)
 	for path, item := range doc.Paths.Map() {
 		for method, op := range item.Operations() {
 			info, _ := op.Extensions["x-payment-info"].(map[string]any)
