@@ -141,6 +141,22 @@ func TestBadSettings(t *testing.T) {
 	}
 }
 
+// TestHomeless: what helps works without a home.
+func TestHomeless(t *testing.T) {
+	for _, name := range []string{"HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "SPILLWAY_DATA"} {
+		t.Setenv(name, "")
+	}
+	var said bytes.Buffer
+	for _, args := range [][]string{{"version"}, {"help"}, {"config", "sample"}, {"config", "explain", "--data", t.TempDir()}} {
+		if exit := runUntil(t.Context(), args, strings.NewReader(""), &said, &said); exit != exitDone {
+			t.Errorf("%q: exit %d: %s", args, exit, said.String())
+		}
+	}
+	if exit := runUntil(t.Context(), []string{"earnings"}, strings.NewReader(""), &said, &said); exit != exitUsage {
+		t.Errorf("a command without a data folder: exit %d", exit)
+	}
+}
+
 // TestPitfall45_SettingsWithSecretsArePrivate: a file with a password in it that
 // everybody may read is refused.
 func TestPitfall45_SettingsWithSecretsArePrivate(t *testing.T) {

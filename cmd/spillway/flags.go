@@ -17,6 +17,9 @@ func (a *app) checkFlags() error {
 	}
 	if a.flags.data == "" {
 		dir, err := defaultData()
+		if err != nil && a.homeless {
+			return nil // it asks for no folder
+		}
 		if err != nil {
 			return usage(err)
 		}

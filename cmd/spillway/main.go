@@ -68,6 +68,7 @@ type app struct {
 	config  *settings.File    // nil: there is none
 	origins map[string]origin // of the flags that were set, by name
 
+	homeless bool         // the command that runs asks for no data folder
 	section0 string       // of the settings, of the command that runs
 	alarms   *alarms      // that are not over
 	reloads  *reloads     // what is read again when the provider is told to
@@ -102,7 +103,7 @@ Start with:  spillway demo`,
 				return err
 			}
 			a.out.configure(a.flags.json, a.flags.quiet, a.flags.verbose)
-			a.section0 = sectionOf(cmd)
+			a.section0, a.homeless = sectionOf(cmd), cmd.Annotations[unsettled] != ""
 			if err := a.out.setLog(a.flags.logFormat, a.flags.logLevel); err != nil {
 				return err
 			}
