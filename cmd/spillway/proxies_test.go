@@ -662,6 +662,14 @@ func TestPayProxyFileAnswers(t *testing.T) {
 			t.Errorf("%s %v: %d, %d bytes", c.name, c.header, resp.StatusCode, len(body))
 		}
 	}
+	for name, c := range map[string][]string{
+		"POST f.bin": nil, "GET f.bin?slice=0-9": nil, "GET f.bin": {"Accept-Payment", "bitcoin/session"},
+	} {
+		method, path, _ := strings.Cut(name, " ")
+		if resp, _ := ask(method, path, c...); resp.StatusCode != 402 || method == "GET" && resp.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s: %d %v", name, resp.StatusCode, resp.Header)
+		}
+	}
 	if n := s.pay.spent.Status().Spent; n != 0 {
 		t.Fatalf("%d sat for answers without a byte that is sold", n)
 	}

@@ -261,10 +261,11 @@ func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// paysItself reports whether a client brings a payment of its own: that is its affair.
+// paysItself reports whether a client brings a payment of its own, or says that it could:
+// that is its affair.
 func paysItself(r *http.Request) bool {
 	scheme, _, _ := strings.Cut(strings.TrimSpace(r.Header.Get(mpp.HeaderCredential)), " ")
-	return strings.EqualFold(scheme, "payment") || r.Header.Get(mpp.HeaderAlternateCredential) != ""
+	return strings.EqualFold(scheme, "payment") || r.Header.Get(mpp.HeaderAlternateCredential) != "" || r.Header.Get(mpp.HeaderAccept) != ""
 }
 
 // gated is an answer's body that holds its origin's gate.
@@ -333,6 +334,10 @@ func offersFile(resp *http.Response) bool {
 // failed answers where there is no answer to pass on.
 func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 	q := r.Context().Value(targetKey{}).(*wanted)
+	if reads := r.Method == http.MethodGet || r.Method == http.MethodHead; errors.Is(err, errFile) && (!reads || q.url.RawQuery != "") {
+		p.again402(w, r, "This proxy pays for files that are asked for by GET at their own address, and not by a query.")
+		return
+	}
 	if errors.Is(err, errFile) {
 		in := r.WithContext(context.WithValue(r.Context(), targetKey{}, q))
 		p.remember(q.url.String(), true)
