@@ -244,7 +244,7 @@ func (c *coded) Flush() {
 
 // WriteHeader notes the first status that is no announcement.
 func (c *coded) WriteHeader(code int) {
-	if c.code == 0 && code >= 200 {
+	if c.code == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
 		c.code = code
 	}
 	c.ResponseWriter.WriteHeader(code)
