@@ -34,10 +34,15 @@ func syncData(f *os.File) error {
 }
 
 // beginSync has the disk begin with bytes of f, without waiting for it: a later syncData
-// then waits for less. It makes nothing durable.
+// then waits for less. It makes nothing durable, and is no error where the system does
+// not know it. Errors: of the disk.
 func beginSync(f *os.File, r Range) error {
 	const write = 2 // SYNC_FILE_RANGE_WRITE
-	return control(f, func(fd int) error { return syscall.SyncFileRange(fd, int64(r.Start), int64(r.Len()), write) })
+	err := control(f, func(fd int) error { return syscall.SyncFileRange(fd, int64(r.Start), int64(r.Len()), write) })
+	if errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	return nil
 }
 
 // lockFile locks f for this process: ErrBusy where another open file has it.

@@ -204,7 +204,7 @@ func (s *Sink) WriteAt(p []byte, off int64) (int, error) {
 		done += run
 	}
 	if due := s.wrote(uint64(off), uint64(off)+uint64(len(p))); due.Len() > 0 {
-		if err := beginSync(s.f, due); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		if err := beginSync(s.f, due); err != nil {
 			return len(p), fmt.Errorf("write part file: %w", err)
 		}
 	}
