@@ -199,8 +199,7 @@ func TestSampleIsTrue(t *testing.T) {
 	if err := full.Check(knownKeys(root)); err != nil {
 		t.Fatal(err)
 	}
-	var compare func(c *cobra.Command)
-	compare = func(c *cobra.Command) {
+	compare := func(c *cobra.Command) {
 		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if f.Name == "help" || f.Name == "config" || f.Hidden {
 				return
