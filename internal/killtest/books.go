@@ -90,7 +90,7 @@ func (r *round) look(ctx context.Context) error {
 	}
 	var failed []error
 	for id := range paid {
-		if g.payee[id].Paid < paid[id] || g.payee[id].Charged < charged[id] || g.payer[id].Paid < paid[id] {
+		if !holds(g.payee, id, paid[id], charged[id]) || !holds(g.payer, id, paid[id], 0) {
 			r.out.Lost++
 			failed = append(failed, fmt.Errorf("channel %s: acknowledged were %d sat and %d msat charged, the provider holds %d and %d, the payer %d",
 				id, paid[id], charged[id], g.payee[id].Paid, g.payee[id].Charged, g.payer[id].Paid))

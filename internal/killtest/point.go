@@ -23,6 +23,7 @@ type point struct {
 	disk    bool   // it may need space on the disk
 	sync    bool
 	receipt string // a Payment-Receipt that the bytes to be sent carry
+	acks    []ack  // what they acknowledge over the compact transport
 }
 
 // look says what a stopped thread is about to do.
@@ -92,6 +93,9 @@ func (t *trace) writes(fd string, r *syscall.PtraceRegs) point {
 
 // sends names what is sent by its first bytes.
 func (t *trace) sends(b []byte) point {
+	if p, ok := compact(b); ok {
+		return p
+	}
 	head, _, _ := bytes.Cut(b, []byte("\r\n\r\n"))
 	lines := strings.Split(string(head), "\r\n")
 	method, rest, _ := strings.Cut(lines[0], " ")

@@ -221,7 +221,7 @@ func (r *round) fault(role string) Fault {
 func (r *round) launch(role string, args ...string) (*process, error) {
 	t := &trace{fault: r.fault(role), chainHost: strings.TrimPrefix(r.stand.url, "http://")}
 	if role == Payee {
-		t.onReceipt = r.receipt
+		t.onReceipt, t.onAck = r.receipt, r.acks
 	}
 	p, err := spawn(t, append(append([]string{r.stand.Binary}, args...), r.common()...), environment(r.dir), true)
 	if err != nil {

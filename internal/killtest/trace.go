@@ -24,6 +24,7 @@ type trace struct {
 	fault     Fault
 	chainHost string
 	onReceipt func(string)
+	onAck     func(ack)
 
 	pid  int
 	mem  *os.File
@@ -141,6 +142,11 @@ func (t *trace) stopped(tid int) {
 	}
 	if p.receipt != "" && t.onReceipt != nil {
 		t.onReceipt(p.receipt)
+	}
+	for _, a := range p.acks {
+		if t.onAck != nil {
+			t.onAck(a)
+		}
 	}
 	hit, fail := t.count(p)
 	switch {
