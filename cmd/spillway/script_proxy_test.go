@@ -38,6 +38,10 @@ func cmdProxy(ts *testscript.TestScript, _ bool, args []string) {
 	var slices atomic.Int64
 	lost := make(chan struct{})
 	front(ts, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" { // as many proxies do; what is lost is a request of its own then
+			http.Error(w, "no", http.StatusNotImplemented)
+			return
+		}
 		if r.URL.Query().Has("slice") && slices.Add(1) == keep {
 			next.ServeHTTP(httptest.NewRecorder(), r)
 			close(lost)
