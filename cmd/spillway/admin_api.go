@@ -111,7 +111,7 @@ func (p *provider) answerTry(r *http.Request) (any, error) {
 }
 
 func (p *provider) answerReload(*http.Request) (any, error) {
-	names, err := p.app.reload()
+	names, err := p.ops.reload()
 	if err != nil {
 		return nil, &gateway.BadRequest{Detail: sentence(err)}
 	}

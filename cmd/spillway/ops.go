@@ -81,6 +81,7 @@ type operations struct {
 	notify  *sdnotify.Notifier
 	servers []*http.Server
 	serving sync.WaitGroup
+	wake    chan struct{} // has it looked for alarms now
 
 	mu       sync.Mutex
 	began    time.Time // of the look at the chain that goes on; zero: none does
@@ -101,7 +102,7 @@ type operations struct {
 // openOps makes what watches over a provider, before its driver is.
 func (p *provider) openOps(use opsUse) (err error) {
 	b := buildInfo()
-	o := &operations{p: p, use: use, good: time.Now()}
+	o := &operations{p: p, use: use, good: time.Now(), wake: make(chan struct{}, 1)}
 	if o.notify, err = sdnotify.FromEnvironment(); err != nil {
 		return usage(err)
 	}
@@ -298,10 +299,20 @@ func (o *operations) say(err error) {
 	}
 }
 
+// reload reads again what can be read again, and looks for alarms anew.
+func (o *operations) reload() ([]string, error) {
+	names, err := o.p.app.reload()
+	select {
+	case o.wake <- struct{}{}:
+	default: // it is woken already
+	}
+	return names, err
+}
+
 // hangup reads again what can be read again, and says so to systemd.
 func (o *operations) hangup() {
 	o.say(o.notify.Reloading())
-	names, err := o.p.app.reload()
+	names, err := o.reload()
 	if err != nil {
 		o.p.app.out.alarm("reload: %s", sentence(err))
 	}

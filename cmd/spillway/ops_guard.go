@@ -103,6 +103,8 @@ func (o *operations) guard(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
+		case <-o.wake:
+			timer.Stop()
 		case <-timer.C:
 		}
 	}
