@@ -140,9 +140,8 @@ func (x *meteredSocket) serve(ctx context.Context, rw http.ResponseWriter, next 
 	protocols := subprotocols(x.r)
 	var inner *websocket.Conn
 	var running *innerSocket
-	var err error
 	if x.flow != nil {
-		if inner, running, err = x.run(ctx, rw, next, protocols); inner == nil {
+		if inner, running = x.run(ctx, rw, next, protocols); inner == nil {
 			x.wait(running)
 			return
 		}
@@ -169,7 +168,7 @@ func (x *meteredSocket) serve(ctx context.Context, rw http.ResponseWriter, next 
 		if !x.first(ctx) {
 			return
 		}
-		if inner, running, err = x.run(ctx, nil, next, protocols); inner == nil {
+		if inner, running = x.run(ctx, nil, next, protocols); inner == nil {
 			x.wait(running)
 			return
 		}
@@ -190,7 +189,7 @@ func (x *meteredSocket) wait(running *innerSocket) {
 
 // run has the handler upgrade its end. Where it does not, its answer is the client's, and
 // nothing is charged.
-func (x *meteredSocket) run(ctx context.Context, rw http.ResponseWriter, next http.Handler, protocols []string) (*websocket.Conn, *innerSocket, error) {
+func (x *meteredSocket) run(ctx context.Context, rw http.ResponseWriter, next http.Handler, protocols []string) (*websocket.Conn, *innerSocket) {
 	r := x.r.WithContext(context.WithValue(ctx, buyerKey{}, Buyer{Channel: x.flow.Channel(), Price: x.price}))
 	r.Header = r.Header.Clone()
 	r.Header.Del(x.w.cfg.Server.cfg.CredentialField)
@@ -208,9 +207,12 @@ func (x *meteredSocket) run(ctx context.Context, rw http.ResponseWriter, next ht
 	case resp != nil:
 		x.fail(resp.StatusCode, "the service takes no WebSocket: "+resp.Status, websocket.StatusPolicyViolation)
 	default:
-		return ws, running, nil
+		return ws, running
 	}
-	return nil, running, err
+	if err != nil {
+		x.w.cfg.Server.cfg.Log.Warn("a WebSocket was not opened", "path", x.r.URL.Path, "error", err)
+	}
+	return nil, running
 }
 
 // first waits for the payment that begins it.
