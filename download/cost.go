@@ -47,20 +47,21 @@ func checkMinimum(minimum uint64, rate script.FeeRate, p channel.Policy) error {
 
 // capacityFor is what a new channel has to hold, in sat: the price or the
 // minimum charge at the stress rate, and dust; or exactly the price where every
-// chunk is worth at least dust and the minimum charge. Errors: ErrDeposit.
-// docs/protocol.md, "Opening".
-func capacityFor(o channel.Offer, c script.Construction, price, reserve, least uint64, p channel.Policy) (uint64, error) {
+// chunk is worth at least dust and the minimum charge; and what a refund at the
+// going rate takes in any case. Errors: ErrDeposit. docs/protocol.md, "Opening".
+func capacityFor(o channel.Offer, c script.Construction, price, reserve, least uint64, rate script.FeeRate, p channel.Policy) (uint64, error) {
 	exact := channel.CeilSat(price)
 	stress := channel.MinimumPayout + uint64(p.StressRate.Fee(sizesOf(c).settle))
+	refund := channel.MinimumPayout + uint64(rate.Fee(sizesOf(c).refund))
 	floor := max(channel.MinimumPayout, o.MinimumCharge, stress)
-	if reserve == 0 && least >= floor*1000 && exact >= o.MinDeposit && exact <= o.MaxDeposit {
+	if reserve == 0 && least >= floor*1000 && exact >= max(o.MinDeposit, refund) && exact <= o.MaxDeposit {
 		return exact, nil
 	}
 	total, err := channel.AddMsat(price, reserve)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrDeposit, err)
 	}
-	capacity := max(max(channel.CeilSat(total), o.MinimumCharge, stress)+channel.MinimumPayout, o.MinDeposit)
+	capacity := max(max(channel.CeilSat(total), o.MinimumCharge, stress)+channel.MinimumPayout, o.MinDeposit, refund)
 	if capacity > o.MaxDeposit {
 		return 0, fmt.Errorf("%w: %d sat are needed, it takes %d sat", ErrDeposit, capacity, o.MaxDeposit)
 	}

@@ -255,7 +255,7 @@ func (b *Buyer) costNew(ctx context.Context, p *Plan, left need, rate script.Fee
 	if p.Construction, err = pick(o, p.Want.Construction); err != nil {
 		return err
 	}
-	if p.Capacity, err = capacityFor(o, p.Construction, left.msat, p.Want.Reserve, left.least, b.cfg.Policy); err != nil {
+	if p.Capacity, err = capacityFor(o, p.Construction, left.msat, p.Want.Reserve, left.least, rate, b.cfg.Policy); err != nil {
 		return err
 	}
 	p.MinimumCharge, p.Expiry = o.MinimumCharge, o.Expiry
