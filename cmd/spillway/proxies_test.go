@@ -176,7 +176,8 @@ func (s *street) spent(p *provider) (sat uint64) {
 	return sat
 }
 
-// settles waits until a provider holds a payment for all that it charged.
+// settles waits until a provider holds all that was signed to it, and no more is owed
+// than what programs left before it came.
 func (s *street) settles(p *provider) (sat uint64) {
 	s.t.Helper()
 	limit, tick := time.After(30*time.Second), time.NewTicker(10*time.Millisecond)
@@ -184,12 +185,13 @@ func (s *street) settles(p *provider) (sat uint64) {
 	for {
 		records, err := p.payee.Records(s.t.Context())
 		s.must(err)
-		owed := uint64(0)
+		owed, credit := uint64(0), uint64(0)
 		sat = 0
 		for _, r := range records {
-			sat, owed = sat+r.Paid, owed+r.Owed()
+			sat, owed, credit = sat+r.Paid, owed+r.Owed(), credit+r.Terms.Credit
 		}
-		if owed == 0 && sat > 0 {
+		// what a program left before it came stays owed: at most the credit
+		if owed <= credit && sat > 0 && sat == s.spent(p) {
 			return sat
 		}
 		select {
