@@ -100,15 +100,23 @@ func (o *opener) tellPay(v payer.Invitation) error {
 	if err != nil {
 		return err
 	}
-	uri := bip21(addr, v.Capacity, "Spillway channel")
+	result := map[string]any{"step": "pay", "address": addr, "amount_sat": v.Capacity, "script": v.Script.String(),
+		"construction": v.Kind, "capacity_sat": v.Capacity, "expiry_height": v.Offer.Expiry}
 	a.out.say("Make this payment in your wallet, from native segwit coins (bc1…, tb1…). Do not sign it and do not send it: save it as a PSBT.")
-	a.out.print("pay      %s\nto       %s\nURI      %s", money(v.Capacity*1000), addr, uri)
-	if err := a.showQR(uri, o.flags.qr); err != nil {
-		return err
+	if v.Kind != script.Taproot && v.Kind != script.Duplex {
+		// nothing that a camera or a click would pay: the provider has to sign the refund first
+		a.out.say("Sent as it is, the money could only be moved together with the provider: its signature under the refund is had with the PSBT.")
+		a.out.print("pay      %s\nto       %s", money(v.Capacity*1000), addr)
+	} else {
+		uri := bip21(addr, v.Capacity, "Spillway channel")
+		result["uri"] = uri
+		a.out.print("pay      %s\nto       %s\nURI      %s", money(v.Capacity*1000), addr, uri)
+		if err := a.showQR(uri, o.flags.qr); err != nil {
+			return err
+		}
 	}
 	a.out.say("Then: spillway open %s --psbt unsigned.psbt", o.url)
-	return a.out.result(map[string]any{"step": "pay", "address": addr, "amount_sat": v.Capacity, "uri": uri, "script": v.Script.String(),
-		"construction": v.Kind, "capacity_sat": v.Capacity, "expiry_height": v.Offer.Expiry})
+	return a.out.result(result)
 }
 
 // waiting is the channel at this origin that waits for the signatures of the other
