@@ -124,8 +124,8 @@ type FaultStore struct {
 	mu      sync.Mutex
 	commits int
 	reads   map[string]int // by bucket
-	FailAt  int  // which commit fails, from one; 0: none
-	Persist bool // it was saved all the same
+	FailAt  int            // which commit fails, from one; 0: none
+	Persist bool           // it was saved all the same
 	// Watch is shown every commit before it is made, and may refuse it.
 	Watch func([]store.Op) error
 }
