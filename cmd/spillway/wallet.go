@@ -113,7 +113,7 @@ func (a *app) walletCreate(ctx context.Context, name string) error {
 	if err := a.askWords(words); err != nil {
 		return err
 	}
-	if err := a.putSeed(ctx, name, words); err != nil {
+	if err := a.putSeed(ctx, name, words, nil); err != nil {
 		return err
 	}
 	return a.out.result(map[string]any{"network": a.flags.network, "role": name, "words": words})
@@ -146,7 +146,8 @@ func (a *app) restore(ctx context.Context, name string, text []byte) (err error)
 	if err := a.checkSealing(); err != nil {
 		return err
 	}
-	if err := a.putSeed(ctx, name, words); err != nil {
+	// keys are skipped before the seed is there: whatever fails after, no key serves twice
+	if err := a.putSeed(ctx, name, words, skipKeys); err != nil {
 		return err
 	}
 	r, err := a.openRole(ctx, name)
@@ -156,17 +157,15 @@ func (a *app) restore(ctx context.Context, name string, text []byte) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := r.skipKeys(ctx); err != nil {
-		return err
-	}
 	if err := r.wallet.Rescan(ctx); err != nil {
 		return err
 	}
 	return a.walletBalance(ctx, r)
 }
 
-// putSeed writes a seed into a role's folder that has none.
-func (a *app) putSeed(ctx context.Context, name, words string) (err error) {
+// putSeed writes a seed into a role's folder that has none; first, where it is not nil,
+// is done to a payer's store before.
+func (a *app) putSeed(ctx context.Context, name, words string, first func(context.Context, payer.Store) error) (err error) {
 	dir := a.folder(name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return localError(err)
@@ -178,6 +177,11 @@ func (a *app) putSeed(ctx context.Context, name, words string) (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err := a.noSeed(dir); err != nil {
 		return err
+	}
+	if first != nil && name == "payer" {
+		if err := first(ctx, s); err != nil {
+			return err
+		}
 	}
 	return a.writeSeed(dir, words)
 }
