@@ -56,7 +56,7 @@ func (a *app) status(ctx context.Context) error {
 	s.Alarms, s.Webhooks, s.Version = alarms.Alarms, hooks.Webhooks, b.Version
 	c := s.Channels
 	a.out.print("channels   %d in all; in those that are not over %s paid of %s, %s owed", c.Channels, money(c.Paid*1000), money(c.Capacity*1000), money(c.Owed))
-	a.out.print("chain      height %d, its newest block is %s old", s.Chain.Height, time.Since(s.Chain.Time).Round(time.Second))
+	a.out.print("chain      height %d, its newest block is %s old", s.Chain.Height, max(time.Since(s.Chain.Time), 0).Round(time.Second))
 	for _, w := range s.Webhooks {
 		line := "taken: " + count(w.Delivered, "event") + ", waiting: " + count(uint64(w.Pending), "event")
 		if w.LastError != "" {
