@@ -181,13 +181,22 @@ func (r *run) ahead(ctx context.Context, n uint64, want *paywall.InsufficientErr
 		return err
 	case want.Required <= rec.Signed:
 		return fmt.Errorf("%w: it wants %d sat and was sent %d sat", paywall.ErrMisbehaved, want.Required, rec.Signed)
-	case want.Required > channel.CeilSat(ledger):
+	case want.Required > channel.CeilSat(ledger - r.onCredit(rec, n)):
 		return fmt.Errorf("%w: %w: it wants %d sat in all, what was verified and this chunk make %d sat",
 			channel.ErrPrepay, errOwedElsewhere, want.Required, channel.CeilSat(ledger))
 	}
 	ahead := min(ledger, want.Required*1000) - rec.Owed
 	_, err = r.payAhead(ctx, rec, ahead, lim)
 	return err
+}
+
+// onCredit is how much of a chunk (msat) a provider delivers before it is paid to a
+// payer that has paid before: what it wants beyond that it wants for something else.
+func (r *run) onCredit(rec channel.PayerRecord, n uint64) uint64 {
+	if rec.Signed == 0 || r.id == r.opened {
+		return 0
+	}
+	return min(rec.Terms.Credit, r.price(n))
 }
 
 // payAhead signs for a chunk (msat) that has not come yet.

@@ -191,7 +191,7 @@ func (r *run) buy(ctx context.Context) error {
 			if err := r.replace(ctx, err); err != nil {
 				return err
 			}
-		case errors.Is(err, errOwedElsewhere) && r.id != r.opened:
+		case (errors.Is(err, errOwedElsewhere) || errors.Is(err, channel.ErrPrepay)) && r.id != r.opened:
 			if err := r.leave(ctx, err); err != nil {
 				return err
 			}
