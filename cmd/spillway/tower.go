@@ -63,7 +63,7 @@ There:  spillway serve … --tower URL --tower-token-file FILE`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.add, "add-provider", "", "make a token for a provider of this name, print it, and end")
 	fl.BoolVar(&f.list, "providers", false, "list the providers and what they have stored, and end")
-	fl.StringVar(&f.listen, "listen", "127.0.0.1:4403", "address to listen on")
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:4405", "address to listen on")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate file for TLS")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "key file for TLS")
 	fl.BoolVar(&f.insecure, "insecure-http", false, "listen beyond loopback without TLS all the same")
