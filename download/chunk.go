@@ -181,7 +181,7 @@ func (r *run) ahead(ctx context.Context, n uint64, want *paywall.InsufficientErr
 		return err
 	case want.Required <= rec.Signed:
 		return fmt.Errorf("%w: it wants %d sat and was sent %d sat", paywall.ErrMisbehaved, want.Required, rec.Signed)
-	case want.Required > channel.CeilSat(ledger - r.onCredit(rec, n)):
+	case want.Required > channel.CeilSat(ledger-r.onCredit(rec, n)):
 		return fmt.Errorf("%w: %w: it wants %d sat in all, what was verified and this chunk make %d sat",
 			channel.ErrPrepay, errOwedElsewhere, want.Required, channel.CeilSat(ledger))
 	}
