@@ -13,11 +13,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -57,7 +54,7 @@ func (e *Error) Error() string { return fmt.Sprintf("bitcoind: %s (%d)", e.Messa
 // arguments come last and win, such as -txindex=0.
 func Start(t testing.TB, args ...string) *Node {
 	t.Helper()
-	path := binary(t)
+	path := Program(t)
 	var err error
 	for range 3 { // the free port may be taken before bitcoind binds it
 		var n *Node
@@ -97,25 +94,6 @@ func start(t testing.TB, path string, args []string) (*Node, error) {
 		n.client.CloseIdleConnections()
 	})
 	return n, nil
-}
-
-// run starts a command that the kernel kills when this process ends in whatever
-// way: a test that panics or times out runs no cleanup. The kernel means the
-// thread that started it, so that thread is kept until the command has ended.
-func run(cmd *exec.Cmd) (<-chan error, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, exited := make(chan error, 1), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			exited <- cmd.Wait()
-			close(exited)
-		}
-	}()
-	return exited, <-started
 }
 
 // await reads the cookie and waits until the node answers.

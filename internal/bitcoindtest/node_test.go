@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/internal/programs"
 )
 
 func TestNodeFundsMinesAndAnswers(t *testing.T) {
@@ -62,18 +64,17 @@ func TestNodeIsStandard(t *testing.T) {
 }
 
 func TestFetchIsSharedAndReportsItsFailure(t *testing.T) {
-	want := binary(t)
-	dir := filepath.Dir(filepath.Dir(want))
+	want := filepath.Dir(filepath.Dir(Program(t)))
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			if got, err := fetch(dir); err != nil || got != want {
+			if got, err := programs.Get("bitcoind", "get-bitcoind"); err != nil || got != want {
 				t.Errorf("%s, %v", got, err)
 			}
 		})
 	}
 	wg.Wait()
-	if _, err := fetch("/dev/null/bitcoind"); err == nil {
+	if err := programs.Once("/dev/null/bitcoind", func() error { return nil }); err == nil {
 		t.Fatal("fetched into a folder that cannot be")
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/spillway/spillway/internal/programs"
 )
 
 // process is a node's program and how it was started.
@@ -25,7 +27,7 @@ func (n *Node) launch() error {
 	if err := os.Remove(n.CookieFile()); err != nil && !os.IsNotExist(err) { // that of an earlier run
 		return err
 	}
-	exited, err := run(cmd)
+	exited, err := programs.Start(cmd)
 	if err != nil {
 		return err
 	}

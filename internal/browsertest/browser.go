@@ -6,17 +6,17 @@ package browsertest
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"image"
 	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spillway/spillway/internal/programs"
 )
 
 // limit bounds one look at a page.
@@ -60,11 +60,7 @@ func Screenshot(t testing.TB, url string, v View) (image.Image, []byte) {
 // run runs the browser with a profile of its own. It is killed with this process.
 func run(t testing.TB, args ...string) []byte {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatalf("no cache folder for chromium: %v", err)
-	}
-	path, err := fetch(filepath.Join(cache, "spillway", "chromium"))
+	path, err := fetch()
 	if err != nil {
 		t.Fatalf("no chromium: %v", err)
 	}
@@ -88,38 +84,12 @@ func run(t testing.TB, args ...string) []byte {
 	return out
 }
 
-// fetch runs tools/get-chromium once for all processes of this machine: a lock
-// beside the folder makes the others wait, a mark in it says that it is whole. One
-// that is installed is taken as it is.
-func fetch(dir string) (path string, err error) {
+// fetch is the path of Chromium, fetched where it is not there yet. One that is
+// installed is taken as it is.
+func fetch() (path string, err error) {
 	if path, err := exec.LookPath("chromium"); err == nil {
 		return path, nil
 	}
-	path, mark := filepath.Join(dir, "bin", "chromium"), filepath.Join(dir, "complete")
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return "", err
-	}
-	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	if _, err := os.Stat(mark); err == nil {
-		return path, nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return "", err
-	}
-	_, source, _, ok := runtime.Caller(0)
-	if !ok {
-		return "", errors.New("the source folder is not known")
-	}
-	tool := filepath.Join(filepath.Dir(source), "..", "..", "tools", "get-chromium")
-	if out, err := exec.Command("bash", tool, dir).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", tool, err, out)
-	}
-	return path, os.WriteFile(mark, nil, 0o644)
+	dir, err := programs.Get("chromium", "get-chromium")
+	return filepath.Join(dir, "bin", "chromium"), err
 }

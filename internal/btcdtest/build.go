@@ -1,15 +1,13 @@
 package btcdtest
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
+
+	"github.com/spillway/spillway/internal/programs"
 )
 
 // module is what the program is built from, at the version of go.mod.
@@ -18,49 +16,33 @@ const module = "github.com/btcsuite/btcd"
 // program is the path of btcd, built where it is not there yet.
 func program(t testing.TB) string {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatalf("no cache folder for btcd: %v", err)
-	}
-	path, err := build(filepath.Join(cache, "spillway"))
+	path, err := build()
 	if err != nil {
 		t.Fatalf("no btcd: %v", err)
 	}
 	return path
 }
 
-// build makes btcd once for all processes of this machine: a lock beside it makes
-// the others wait. Its name holds the version.
-func build(dir string) (path string, err error) {
-	_, source, _, ok := runtime.Caller(0)
-	if !ok {
-		return "", errors.New("the source folder is not known")
+// build makes btcd once for all processes of this machine. Its folder's name holds the
+// version.
+func build() (path string, err error) {
+	root, err := programs.Root()
+	if err != nil {
+		return "", err
 	}
-	root := filepath.Join(filepath.Dir(source), "..", "..")
 	version, err := goTool(root, "list", "-m", "-f", "{{.Version}}", module)
 	if err != nil {
 		return "", err
 	}
-	path = filepath.Join(dir, "btcd-"+strings.TrimSpace(version))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	dir, err := programs.Cache("btcd-" + strings.TrimSpace(version))
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	fresh := path + ".new"
-	if _, err := goTool(root, "build", "-o", fresh, module); err != nil {
-		return "", err
-	}
-	return path, os.Rename(fresh, path)
+	path = filepath.Join(dir, "btcd")
+	return path, programs.Once(dir, func() error {
+		_, err := goTool(root, "build", "-o", path, module)
+		return err
+	})
 }
 
 func goTool(dir string, args ...string) (string, error) {

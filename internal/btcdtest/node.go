@@ -17,9 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +27,8 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/internal/programs"
 )
 
 // Limits of the wait for a node and for one call.
@@ -126,30 +126,12 @@ func start(t testing.TB, path string, args []string) (*Node, error) {
 	return n, nil
 }
 
-// run starts a command that the kernel kills when this process ends in whatever way: a test that panics or times out
-// runs no cleanup. The kernel means the thread that started it, so that thread is kept until the command has ended.
-func run(cmd *exec.Cmd) (<-chan error, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, exited := make(chan error, 1), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			exited <- cmd.Wait()
-			close(exited)
-		}
-	}()
-	return exited, <-started
-}
-
 // launch starts the program and waits until it answers.
 func (n *Node) launch() error {
 	cmd := exec.Command(n.path, n.args...)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
-	exited, err := run(cmd)
+	exited, err := programs.Start(cmd)
 	if err != nil {
 		return err
 	}

@@ -14,12 +14,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spillway/spillway/internal/programs"
 )
 
 // limit bounds one run of a script.
@@ -38,34 +39,20 @@ type Kit struct {
 // Install returns mppx, installed where it is not yet.
 func Install(t testing.TB) *Kit {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatalf("no cache folder for mppx: %v", err)
-	}
-	root, err := repository()
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := install(filepath.Join(cache, "spillway"), root)
+	k, err := install()
 	if err != nil {
 		t.Fatalf("no mppx: %v", err)
 	}
 	return k
 }
 
-// repository is the root of this module.
-func repository() (string, error) {
-	_, source, _, ok := runtime.Caller(0)
-	if !ok {
-		return "", errors.New("the source folder is not known")
+func install() (*Kit, error) {
+	root, err := programs.Root()
+	if err != nil {
+		return nil, err
 	}
-	return filepath.Dir(filepath.Dir(filepath.Dir(source))), nil
-}
-
-func install(cache, root string) (*Kit, error) {
 	k := &Kit{js: filepath.Join(root, "clients", "js")}
-	var err error
-	if k.node, err = node(cache, root); err != nil {
+	if k.node, err = node(); err != nil {
 		return nil, err
 	}
 	sum := sha256.New()
@@ -76,9 +63,12 @@ func install(cache, root string) (*Kit, error) {
 		}
 		fmt.Fprintf(sum, "%s %d\n%s", name, len(raw), raw)
 	}
-	dir := filepath.Join(cache, "mppx-"+hex.EncodeToString(sum.Sum(nil)[:8]))
+	dir, err := programs.Cache("mppx-" + hex.EncodeToString(sum.Sum(nil)[:8]))
+	if err != nil {
+		return nil, err
+	}
 	k.modules = filepath.Join(dir, "node_modules")
-	return k, once(dir, func() error {
+	return k, programs.Once(dir, func() error {
 		for _, name := range []string{"package.json", "package-lock.json", ".npmrc"} {
 			raw, err := os.ReadFile(filepath.Join(k.js, name))
 			if err == nil {
@@ -102,7 +92,7 @@ func install(cache, root string) (*Kit, error) {
 
 // node is the folder of a node and npm that are new enough: the installed ones, else
 // Debian's, unpacked.
-func node(cache, root string) (string, error) {
+func node() (string, error) {
 	if path, err := exec.LookPath("node"); err == nil {
 		out, err := exec.Command(path, "--version").Output()
 		major, _, _ := strings.Cut(strings.TrimPrefix(string(out), "v"), ".")
@@ -111,42 +101,8 @@ func node(cache, root string) (string, error) {
 			return filepath.Dir(path), nil
 		}
 	}
-	dir := filepath.Join(cache, "node")
-	err := once(dir, func() error {
-		tool := filepath.Join(root, "tools", "get-node")
-		if out, err := exec.Command("bash", tool, dir).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", tool, err, out)
-		}
-		return nil
-	})
+	dir, err := programs.Get("node", "get-node")
 	return filepath.Join(dir, "bin"), err
-}
-
-// once fills a folder once for all processes of this machine: a lock beside it makes
-// the others wait, a mark in it says that it is whole.
-func once(dir string, fill func() error) (err error) {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	mark := filepath.Join(dir, "complete")
-	if _, err := os.Stat(mark); err == nil {
-		return nil
-	}
-	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
-		return err
-	}
-	if err := fill(); err != nil {
-		return err
-	}
-	return os.WriteFile(mark, nil, 0o644)
 }
 
 func (k *Kit) program(name string) (string, error) {

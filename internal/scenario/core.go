@@ -12,15 +12,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/internal/programs"
 )
 
 // core is a bitcoind of the story's own, on regtest, with the rules by which the
@@ -76,19 +76,8 @@ func (c *core) launch() error {
 	cmd := exec.Command(c.path, "-regtest", "-corepolicy=1", "-acceptnonstdtxn=0", "-server=1", "-txindex=1", "-listen=0", "-connect=0",
 		"-dnsseed=0", "-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-rpcport="+strconv.Itoa(c.port), "-disablewallet=1", "-persistmempool=0",
 		"-datadir="+c.dir, "-mocktime="+strconv.FormatInt(c.now().Unix(), 10))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, exited := make(chan error, 1), make(chan error, 1)
-	go func() { // the kernel means the thread that started it, so that is kept
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			exited <- cmd.Wait()
-			close(exited)
-		}
-	}()
-	if err := <-started; err != nil {
+	exited, err := programs.Start(cmd)
+	if err != nil {
 		return err
 	}
 	c.kill = func() {

@@ -4,62 +4,24 @@
 package webtoolstest
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"syscall"
 	"testing"
 
 	"github.com/spillway/spillway/internal/nginx"
+	"github.com/spillway/spillway/internal/programs"
 )
 
 // Path is where a program lies: nginx, curl, wget or aria2c.
 func Path(t testing.TB, program string) string {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatalf("no cache folder for %s: %v", program, err)
-	}
-	dir, err := fetch(filepath.Join(cache, "spillway", "webtools"))
+	dir, err := programs.Get("webtools", "get-webtools")
 	if err != nil {
 		t.Fatalf("no %s: %v", program, err)
 	}
-	return filepath.Join(dir, program)
-}
-
-// fetch runs tools/get-webtools once for all processes of this machine: a lock beside
-// the folder makes the others wait, a mark in it says that it is whole.
-func fetch(dir string) (bin string, err error) {
-	bin, mark := filepath.Join(dir, "bin"), filepath.Join(dir, "complete")
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return "", err
-	}
-	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	if _, err := os.Stat(mark); err == nil {
-		return bin, nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return "", err
-	}
-	_, source, _, ok := runtime.Caller(0)
-	if !ok {
-		return "", errors.New("the source folder is not known")
-	}
-	tool := filepath.Join(filepath.Dir(source), "..", "..", "tools", "get-webtools")
-	if out, err := exec.Command("bash", tool, dir).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", tool, err, out)
-	}
-	return bin, os.WriteFile(mark, nil, 0o644)
+	return filepath.Join(dir, "bin", program)
 }
 
 // Nginx serves a folder with nginx until the test ends, and returns its URL. more is put
