@@ -11,6 +11,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 )
 
 // rawTx is what is asked of getrawtransaction.
@@ -76,7 +77,7 @@ func (c *Client) quickly(ctx context.Context, txid chainhash.Hash) (info chain.T
 		return info, fmt.Errorf("%w: transaction %s", chain.ErrNotFound, txid)
 	}
 	if err != nil {
-		return info, failed(err)
+		return info, said.Failed(err)
 	}
 	return c.located(ctx, r, txid)
 }
@@ -125,7 +126,7 @@ func (c *Client) byCoin(ctx context.Context, txid chainhash.Hash) (info chain.Tx
 	for i := range firstOutputs {
 		var out *txOut
 		if err := c.rpc.call(ctx, &out, "gettxout", txid.String(), i, false); err != nil {
-			return info, failed(err)
+			return info, said.Failed(err)
 		}
 		if out == nil || out.Confirmations < 1 {
 			continue
@@ -144,7 +145,7 @@ func (c *Client) byCoin(ctx context.Context, txid chainhash.Hash) (info chain.Tx
 		}
 		hash, err := c.BlockHash(ctx, uint32(height))
 		if err != nil {
-			return info, failed(err)
+			return info, said.Failed(err)
 		}
 		var r rawTx
 		switch err := c.rpc.call(ctx, &r, "getrawtransaction", txid.String(), 1, hash.String()); {
@@ -153,7 +154,7 @@ func (c *Client) byCoin(ctx context.Context, txid chainhash.Hash) (info chain.Tx
 		case isCode(err, codeNotFound):
 			continue // a reorg came between
 		case err != nil:
-			return info, failed(err)
+			return info, said.Failed(err)
 		}
 		return c.located(ctx, r, txid)
 	}
@@ -186,7 +187,7 @@ func (c *Client) Spend(ctx context.Context, op wire.OutPoint) (*chain.Spend, err
 func (c *Client) unspentNow(ctx context.Context, op wire.OutPoint) (bool, error) {
 	var out *txOut
 	err := c.rpc.call(ctx, &out, "gettxout", op.Hash.String(), op.Index, true)
-	return out != nil, failed(err)
+	return out != nil, said.Failed(err)
 }
 
 // spender finds the transaction that spends an output; nil: none does, or the output is unknown.
@@ -219,7 +220,7 @@ func (c *Client) spender(ctx context.Context, op wire.OutPoint) (*chain.TxInfo, 
 			return nil, 0, err
 		}
 	}
-	return nil, 0, unavailable("spend", errMoving)
+	return nil, 0, said.Unavailable("spend", errMoving)
 }
 
 // stillNobody reports whether an output that nothing was found to spend is unknown, and the chain is where it was.
@@ -256,7 +257,7 @@ func (c *Client) mempoolSpender(ctx context.Context, op wire.OutPoint) (*chain.T
 		Spender string `json:"spendingtxid"`
 	}
 	if err := c.rpc.call(ctx, &answer, "gettxspendingprevout", ask); err != nil {
-		return nil, failed(err)
+		return nil, said.Failed(err)
 	}
 	if len(answer) != 1 {
 		return nil, nonsense("gettxspendingprevout: %d answers to one question", len(answer))

@@ -27,6 +27,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 	"github.com/spillway/spillway/script"
 )
 
@@ -168,7 +169,7 @@ func (c *Client) Close() error {
 func (c *Client) take(ctx context.Context) (func(), error) {
 	select {
 	case <-ctx.Done():
-		return nil, unavailable("wait", ctx.Err())
+		return nil, said.Unavailable("wait", ctx.Err())
 	case <-c.turn:
 		return func() { c.turn <- struct{}{} }, nil
 	}
@@ -182,13 +183,13 @@ func (c *Client) CheckNetwork(ctx context.Context) error {
 	c.mu.Unlock()
 	if done {
 		if err := ctx.Err(); err != nil {
-			return unavailable("begin", err)
+			return said.Unavailable("begin", err)
 		}
 		return nil
 	}
 	var text string
 	if err := c.rpc.call(ctx, &text, "getblockhash", 0); err != nil {
-		return failed(err)
+		return said.Failed(err)
 	}
 	hash, err := parseHash(text)
 	if err != nil {
@@ -223,7 +224,7 @@ func (c *Client) Tip(ctx context.Context) (tip chain.Tip, err error) {
 	}
 	var text string
 	if err := c.rpc.call(ctx, &text, "getbestblockhash"); err != nil {
-		return tip, failed(err)
+		return tip, said.Failed(err)
 	}
 	hash, err := parseHash(text)
 	if err != nil {
@@ -236,7 +237,7 @@ func (c *Client) Tip(ctx context.Context) (tip chain.Tip, err error) {
 func (c *Client) header(ctx context.Context, hash chainhash.Hash) (tip chain.Tip, err error) {
 	var b blockInfo
 	if err := c.rpc.call(ctx, &b, "getblockheader", hash.String()); err != nil {
-		return tip, failed(err)
+		return tip, said.Failed(err)
 	}
 	if b.Height == nil || *b.Height < 0 || *b.Height > 1<<32-1 || b.Time < 0 {
 		return tip, nonsense("block %s has no height or time", hash)
@@ -265,7 +266,7 @@ func (c *Client) BlockHash(ctx context.Context, height uint32) (hash chainhash.H
 		return hash, fmt.Errorf("%w: no block at height %d", chain.ErrNotFound, height)
 	}
 	if err != nil {
-		return hash, failed(err)
+		return hash, said.Failed(err)
 	}
 	return parseHash(text)
 }

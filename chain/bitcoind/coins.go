@@ -13,6 +13,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 )
 
 // candidate is an output that pays a script and may be spent.
@@ -49,7 +50,7 @@ func (c *Client) UTXOs(ctx context.Context, pkScript []byte) ([]chain.UTXO, erro
 			return all, nil
 		}
 	}
-	return nil, unavailable("coins", errMoving)
+	return nil, said.Unavailable("coins", errMoving)
 }
 
 // unspent keeps the candidates that neither a block nor the mempool spends.
@@ -63,7 +64,7 @@ func (c *Client) unspent(ctx context.Context, pkScript []byte, found []candidate
 	err := c.rpc.batch(ctx, "gettxout", asks, func(i int, a response) error {
 		var out *txOut
 		if err := a.read("gettxout", &out); err != nil {
-			return failed(err)
+			return said.Failed(err)
 		}
 		if out == nil {
 			return nil
@@ -180,7 +181,7 @@ func (c *Client) History(ctx context.Context, pkScript []byte) ([]chain.TxInfo, 
 			return all, nil
 		}
 	}
-	return nil, unavailable("history", errMoving)
+	return nil, said.Unavailable("history", errMoving)
 }
 
 func (c *Client) history(ctx context.Context, pkScript []byte) ([]chain.TxInfo, error) {
@@ -248,7 +249,7 @@ func (c *Client) known(ctx context.Context, f candidate) (chain.TxInfo, error) {
 	case isCode(err, codeNotFound):
 		return chain.TxInfo{}, chain.ErrNotFound
 	case err != nil:
-		return chain.TxInfo{}, failed(err)
+		return chain.TxInfo{}, said.Failed(err)
 	}
 	return c.located(ctx, r, f.op.Hash)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 )
 
 // mempool finds unconfirmed transactions by the scripts that they pay. Its holder has the turn.
@@ -61,7 +62,7 @@ func (c *Client) lookAtMempool(ctx context.Context) error {
 	}
 	var list []string
 	if err := c.rpc.call(ctx, &list, "getrawmempool"); err != nil {
-		return failed(err)
+		return said.Failed(err)
 	}
 	there := make(map[chainhash.Hash]struct{}, len(list))
 	var asks [][]any
@@ -90,7 +91,7 @@ func (c *Client) lookAtMempool(ctx context.Context) error {
 			return nil // gone meanwhile
 		}
 		if err != nil {
-			return failed(err)
+			return said.Failed(err)
 		}
 		id, err := parseHash(asks[i][0].(string))
 		if err != nil {
@@ -185,14 +186,14 @@ func (c *Client) findOld(ctx context.Context, scripts ...[]byte) error {
 			break
 		}
 		if !isCode(err, codeParameter) { // a search is at work already
-			return failed(err)
+			return said.Failed(err)
 		}
 		if err := pause(limit, busyPause); err != nil {
-			return unavailable("scantxoutset", err)
+			return said.Unavailable("scantxoutset", err)
 		}
 	}
 	if !found.Success {
-		return unavailable("scantxoutset", errors.New("the search was ended"))
+		return said.Unavailable("scantxoutset", errors.New("the search was ended"))
 	}
 	return c.keepOld(found, scripts)
 }

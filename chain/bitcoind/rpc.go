@@ -17,6 +17,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 )
 
 // maxAnswer bounds an answer in bytes: a mempool of a million transactions, or a batch of blocks in hex.
@@ -41,37 +42,16 @@ func isCode(err error, code int) bool {
 	return errors.As(err, &r) && r.Code == code
 }
 
-// failed turns what the node refused into unavailability: the question was a right one.
-func failed(err error) error {
-	if err == nil || errors.Is(err, chain.ErrUnavailable) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", chain.ErrUnavailable, err)
-}
-
-func unavailable(what string, err error) error {
-	return fmt.Errorf("%w: %s: %w", chain.ErrUnavailable, what, err)
-}
-
 func nonsense(format string, args ...any) error {
 	return fmt.Errorf("%w: %w: %s", chain.ErrUnavailable, ErrNonsense, fmt.Sprintf(format, args...))
 }
 
-// clip makes a node's text fit for a log: one line of at most 500 printable bytes.
-func clip(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s[:min(500, len(s))], "?")))
-}
+// clip makes a node's text fit for a log.
+func clip(s string) string { return said.Clip(s, 500) }
 
-func parseHash(s string) (h chainhash.Hash, err error) {
-	if len(s) != 2*chainhash.HashSize {
-		return h, nonsense("%q is not a hash", clip(s))
-	}
-	if err := chainhash.Decode(&h, s); err != nil {
+func parseHash(s string) (chainhash.Hash, error) {
+	h, ok := said.Hash(s)
+	if !ok {
 		return h, nonsense("%q is not a hash", clip(s))
 	}
 	return h, nil
@@ -199,26 +179,26 @@ func (r *rpc) send(ctx context.Context, limit time.Duration, method string, ask 
 	for try := 1; ; try++ {
 		user, pass, read, err := r.credentials(fresh)
 		if err != nil {
-			return nil, unavailable(method, err)
+			return nil, said.Unavailable(method, err)
 		}
 		fresh = fresh || read
 		status, body, err := r.once(ctx, raw, user, pass)
 		switch {
 		case err != nil:
-			return nil, unavailable(method, err)
+			return nil, said.Unavailable(method, err)
 		case status == http.StatusOK || status == http.StatusInternalServerError || status == http.StatusNotFound || status == http.StatusBadRequest:
 			return body, nil // an error is in the body
 		case status == http.StatusUnauthorized || status == http.StatusForbidden:
 			if r.cookie == "" || fresh {
-				return nil, unavailable(method, ErrAuth)
+				return nil, said.Unavailable(method, ErrAuth)
 			}
 			fresh = true
 		case status == http.StatusServiceUnavailable && try < tries:
 			if err := pause(ctx, 50*time.Millisecond<<try); err != nil {
-				return nil, unavailable(method, err)
+				return nil, said.Unavailable(method, err)
 			}
 		default:
-			return nil, unavailable(method, fmt.Errorf("status %d: %s", status, clip(string(body))))
+			return nil, said.Unavailable(method, fmt.Errorf("status %d: %s", status, clip(string(body))))
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 	"github.com/spillway/spillway/script"
 )
 
@@ -70,7 +70,7 @@ func (c *Client) Broadcast(ctx context.Context, tx *wire.MsgTx) error {
 	}
 	var r *refusal
 	if !errors.As(err, &r) || !slices.Contains(refusals, r.Code) {
-		return failed(err)
+		return said.Failed(err)
 	}
 	return c.refused(ctx, tx, r.Message)
 }
@@ -117,7 +117,7 @@ func (c *Client) SubmitPackage(ctx context.Context, txs ...*wire.MsgTx) error {
 		return &chain.RejectError{Reason: clip(r.Message)}
 	}
 	if err != nil {
-		return failed(err)
+		return said.Failed(err)
 	}
 	if answer.Message == "success" {
 		return nil
@@ -156,11 +156,11 @@ func (c *Client) FeeRate(ctx context.Context, blocks int) (script.FeeRate, error
 		Errors []string     `json:"errors"`
 	}
 	if err := c.rpc.call(ctx, &e, "estimatesmartfee", chain.ClampTarget(blocks), "conservative"); err != nil {
-		return 0, failed(err)
+		return 0, said.Failed(err)
 	}
 	if e.Rate == nil {
 		if c.cfg.Network == nil || c.cfg.Network.Name == chaincfg.MainNetParams.Name {
-			return 0, unavailable("estimatesmartfee", errors.New(clip("the node has no fee estimate: "+strings.Join(e.Errors, ", "))))
+			return 0, said.Unavailable("estimatesmartfee", errors.New(clip("the node has no fee estimate: "+strings.Join(e.Errors, ", "))))
 		}
 		return c.clamp(floor), nil
 	}
@@ -173,11 +173,11 @@ func (c *Client) FeeRate(ctx context.Context, blocks int) (script.FeeRate, error
 
 // rate reads a fee rate in bitcoin per 1000 vB.
 func rate(n json.Number) (script.FeeRate, error) {
-	f, err := n.Float64()
-	if err != nil || math.IsNaN(f) || f < 0 {
+	r, ok := said.Rate(n)
+	if !ok {
 		return 0, nonsense("%q is no fee rate", clip(string(n)))
 	}
-	return script.FeeRate(math.Min(float64(chain.MaxFeeRate), math.Ceil(f*1e8-1e-6))), nil
+	return r, nil
 }
 
 // relayFloor is the least rate that the node's mempool takes now.
@@ -187,7 +187,7 @@ func (c *Client) relayFloor(ctx context.Context) (script.FeeRate, error) {
 		Relay json.Number `json:"minrelaytxfee"`
 	}
 	if err := c.rpc.call(ctx, &m, "getmempoolinfo"); err != nil {
-		return 0, failed(err)
+		return 0, said.Failed(err)
 	}
 	floor, err := rate(m.Min)
 	if err != nil {
@@ -226,13 +226,13 @@ func (c *Client) Health(ctx context.Context) (h chain.Health, err error) {
 		Connections int `json:"connections"`
 	}
 	if err := c.rpc.call(ctx, &net, "getnetworkinfo"); err != nil {
-		return h, failed(err)
+		return h, said.Failed(err)
 	}
 	var indexes map[string]struct {
 		Synced bool `json:"synced"`
 	}
 	if err := c.rpc.call(ctx, &indexes, "getindexinfo"); err != nil {
-		return h, failed(err)
+		return h, said.Failed(err)
 	}
 	regtest := c.cfg.Network != nil && c.cfg.Network.Name == chaincfg.RegressionNetParams.Name
 	h = chain.Health{Tip: tip, Headers: info.Headers, Peers: net.Connections, Index: indexes["txindex"].Synced,
@@ -255,7 +255,7 @@ func (c *Client) Waiting(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	err := c.rpc.call(ctx, &m, "getmempoolinfo")
-	return m.Size, failed(err)
+	return m.Size, said.Failed(err)
 }
 
 // Generate mines blocks that pay a script, on regtest. Errors: chain.ErrUnavailable.
@@ -264,5 +264,5 @@ func (c *Client) Generate(ctx context.Context, blocks int, pkScript []byte) erro
 		return err
 	}
 	limit := time.Duration(blocks)*100*time.Millisecond + c.cfg.Timeout
-	return failed(c.rpc.callFor(ctx, limit, nil, "generatetodescriptor", blocks, "raw("+hex.EncodeToString(pkScript)+")"))
+	return said.Failed(c.rpc.callFor(ctx, limit, nil, "generatetodescriptor", blocks, "raw("+hex.EncodeToString(pkScript)+")"))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 )
 
 // window is what is known of the newest blocks. Its holder has the turn.
@@ -112,7 +113,7 @@ func (c *Client) sync(ctx context.Context) error {
 			return err
 		}
 	}
-	return unavailable("follow the chain", errMoving)
+	return said.Unavailable("follow the chain", errMoving)
 }
 
 var errMoving = fmt.Errorf("the tip kept moving")
@@ -143,7 +144,7 @@ func (c *Client) follow(ctx context.Context, tip chain.Tip) (ok bool, err error)
 		if err := a.read("getblockhash", &text); isCode(err, codeParameter) {
 			return nil // the hash stays zero
 		} else if err != nil {
-			return failed(err)
+			return said.Failed(err)
 		}
 		var err error
 		more[i], err = parseHash(text)
@@ -194,7 +195,7 @@ func (c *Client) common(ctx context.Context, tip chain.Tip) ([]chainhash.Hash, e
 			continue
 		}
 		if err != nil {
-			return nil, failed(err)
+			return nil, said.Failed(err)
 		}
 		if text == w.hashes[n-1].String() {
 			return append([]chainhash.Hash(nil), w.hashes[:n]...), nil
@@ -298,7 +299,7 @@ func (c *Client) block(ctx context.Context, hash chainhash.Hash, height uint32) 
 		if isCode(err, codeMisc) {
 			return nil, fmt.Errorf("%w: %w: block %d: %w", chain.ErrUnavailable, ErrBeyond, height, err)
 		}
-		return nil, failed(err)
+		return nil, said.Failed(err)
 	}
 	raw, err := hex.DecodeString(text)
 	if err != nil {
@@ -333,7 +334,7 @@ type chainInfo struct {
 
 func (c *Client) info(ctx context.Context) (i chainInfo, err error) {
 	err = c.rpc.call(ctx, &i, "getblockchaininfo")
-	return i, failed(err)
+	return i, said.Failed(err)
 }
 
 // decode reads a transaction in hex that must have this txid.

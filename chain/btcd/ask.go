@@ -13,6 +13,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 	"github.com/spillway/spillway/chain/internal/scan"
 )
 
@@ -62,7 +63,7 @@ func (c *Client) quickly(ctx context.Context, txid chainhash.Hash) (info chain.T
 	case isCode(err, codeNotFound):
 		return info, fmt.Errorf("%w: transaction %s", chain.ErrNotFound, txid)
 	case err != nil:
-		return info, failed(err)
+		return info, said.Failed(err)
 	}
 	if info.Tx, err = decode(r.Hex, txid); err != nil || r.BlockHash == "" {
 		return info, err
@@ -74,7 +75,7 @@ func (c *Client) quickly(ctx context.Context, txid chainhash.Hash) (info chain.T
 		Height *int64 `json:"height"`
 	}
 	if err := c.rpc.call(ctx, &b, "getblockheader", r.BlockHash); err != nil {
-		return info, failed(err)
+		return info, said.Failed(err)
 	}
 	if b.Height == nil || *b.Height < 0 || *b.Height > 1<<31-1 {
 		return info, nonsense("block %s has no height", r.BlockHash)
@@ -110,7 +111,7 @@ func (c *Client) unspent(ctx context.Context, op wire.OutPoint, mempool bool) (*
 	if isCode(err, codeNotFound) || err != nil && strings.Contains(err.Error(), "does not exist") {
 		return nil, nil
 	}
-	return out, failed(err)
+	return out, said.Failed(err)
 }
 
 // firstOutputs is how many of a transaction's outputs are tried to find it by one that is unspent.
@@ -132,7 +133,7 @@ func (c *Client) byCoin(ctx context.Context, v scan.View, txid chainhash.Hash) (
 		}
 		hash, err := c.blockHash(ctx, uint32(height))
 		if err != nil {
-			return info, failed(err)
+			return info, said.Failed(err)
 		}
 		block, err := v.Block(ctx, hash)
 		if err != nil {
@@ -223,7 +224,7 @@ func (c *Client) mempoolSpends(ctx context.Context, ops ...wire.OutPoint) (all [
 		Spender string `json:"spendingtxid"`
 	}
 	if err := c.rpc.call(ctx, &answers, "gettxspendingprevout", asks); err != nil {
-		return nil, failed(err)
+		return nil, said.Failed(err)
 	}
 	if len(answers) != len(ops) {
 		return nil, nonsense("gettxspendingprevout: %d answers to %d questions", len(answers), len(ops))

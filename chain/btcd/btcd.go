@@ -27,6 +27,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 	"github.com/spillway/spillway/chain/internal/scan"
 	"github.com/spillway/spillway/script"
 )
@@ -161,7 +162,7 @@ func (c *Client) Capabilities() chain.Capabilities {
 // Errors: ErrNetwork within chain.ErrUnavailable.
 func (c *Client) CheckNetwork(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return unavailable("begin", err)
+		return said.Unavailable("begin", err)
 	}
 	c.mu.Lock()
 	done := c.checked || c.cfg.Network == nil
@@ -171,7 +172,7 @@ func (c *Client) CheckNetwork(ctx context.Context) error {
 	}
 	hash, err := c.blockHash(ctx, 0)
 	if err != nil {
-		return failed(err)
+		return said.Failed(err)
 	}
 	if hash != *c.cfg.Network.GenesisHash {
 		return fmt.Errorf("%w: %w: its genesis block is %s, that of %s is %s", chain.ErrUnavailable, ErrNetwork, hash,
@@ -193,7 +194,7 @@ func (c *Client) Tip(ctx context.Context) (tip chain.Tip, err error) {
 		Height *int64 `json:"height"`
 	}
 	if err := c.rpc.call(ctx, &best, "getbestblock"); err != nil {
-		return tip, failed(err)
+		return tip, said.Failed(err)
 	}
 	hash, err := parseHash(best.Hash)
 	if err != nil {
@@ -222,7 +223,7 @@ func (c *Client) Tip(ctx context.Context) (tip chain.Tip, err error) {
 func (c *Client) header(ctx context.Context, hash chainhash.Hash) (h wire.BlockHeader, err error) {
 	var raw string
 	if err := c.rpc.call(ctx, &raw, "getblockheader", hash.String(), false); err != nil {
-		return h, failed(err)
+		return h, said.Failed(err)
 	}
 	if err := h.Deserialize(hex.NewDecoder(strings.NewReader(raw))); err != nil || h.BlockHash() != hash {
 		return h, nonsense("the header of block %s", hash)
@@ -248,7 +249,7 @@ func (c *Client) blockHash(ctx context.Context, height uint32) (hash chainhash.H
 		return hash, fmt.Errorf("%w: no block at height %d", chain.ErrNotFound, height)
 	}
 	if err != nil {
-		return hash, failed(err)
+		return hash, said.Failed(err)
 	}
 	return parseHash(text)
 }
@@ -274,7 +275,7 @@ func (s source) BlockHashes(ctx context.Context, from uint32, count int) ([]chai
 			return nil
 		}
 		if err != nil {
-			return failed(err)
+			return said.Failed(err)
 		}
 		hash, err := parseHash(text)
 		all = append(all, hash)
@@ -296,7 +297,7 @@ func (s source) Filters(ctx context.Context, blocks []chainhash.Hash) ([]*gcs.Fi
 			if strings.Contains(err.Error(), "CF index") {
 				return fmt.Errorf("%w: %w: %w", chain.ErrUnavailable, ErrNoFilters, err)
 			}
-			return failed(err)
+			return said.Failed(err)
 		}
 		raw, err := hex.DecodeString(text)
 		if err != nil {
@@ -314,7 +315,7 @@ func (s source) Filters(ctx context.Context, blocks []chainhash.Hash) ([]*gcs.Fi
 func (s source) Block(ctx context.Context, hash chainhash.Hash) (*wire.MsgBlock, error) {
 	var raw string
 	if err := s.c.rpc.call(ctx, &raw, "getblock", hash.String(), 0); err != nil {
-		return nil, failed(err)
+		return nil, said.Failed(err)
 	}
 	b := &wire.MsgBlock{}
 	if err := b.Deserialize(hex.NewDecoder(strings.NewReader(raw))); err != nil {

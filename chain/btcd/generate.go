@@ -16,6 +16,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 )
 
 // Generate mines blocks that pay a script, the first with what the mempool holds, on regtest: btcd's own generate pays
@@ -67,7 +68,7 @@ func (c *Client) generate(ctx context.Context, pkScript []byte) error {
 	}
 	var refused *string
 	if err := c.rpc.call(ctx, &refused, "submitblock", hex.EncodeToString(buf.Bytes())); err != nil {
-		return failed(err)
+		return said.Failed(err)
 	}
 	if refused != nil {
 		return nonsense("submitblock: %s", clip(*refused))
@@ -101,7 +102,7 @@ func (c *Client) newest(ctx context.Context, tip chain.Tip) (top wire.BlockHeade
 func (c *Client) waiting(ctx context.Context) (all []*wire.MsgTx, err error) {
 	var ids []string
 	if err := c.rpc.call(ctx, &ids, "getrawmempool"); err != nil {
-		return nil, failed(err)
+		return nil, said.Failed(err)
 	}
 	left := map[chainhash.Hash]*wire.MsgTx{}
 	for _, text := range ids {
@@ -113,7 +114,7 @@ func (c *Client) waiting(ctx context.Context) (all []*wire.MsgTx, err error) {
 		if err := c.rpc.call(ctx, &raw, "getrawtransaction", text, 0); isCode(err, codeNotFound) {
 			continue // it has left the mempool
 		} else if err != nil {
-			return nil, failed(err)
+			return nil, said.Failed(err)
 		}
 		if left[id], err = decode(raw, id); err != nil {
 			return nil, err

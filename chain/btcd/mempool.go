@@ -9,6 +9,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/spillway/spillway/chain/internal/said"
 	"github.com/spillway/spillway/chain/internal/scan"
 )
 
@@ -59,7 +60,7 @@ func (c *Client) lookAtMempool(ctx context.Context) error {
 	var list []string
 	if err := c.rpc.call(ctx, &list, "getrawmempool"); err != nil {
 		m.moved.Store(true)
-		return failed(err)
+		return said.Failed(err)
 	}
 	there := make(map[chainhash.Hash]struct{}, len(list))
 	var asks [][]any
@@ -88,7 +89,7 @@ func (c *Client) lookAtMempool(ctx context.Context) error {
 			return nil // gone meanwhile
 		}
 		if err != nil {
-			return failed(err)
+			return said.Failed(err)
 		}
 		id, err := parseHash(asks[i][0].(string))
 		if err != nil {
@@ -127,7 +128,7 @@ func (c *Client) pendingTo(ctx context.Context, _ scan.View, pkScript []byte) (a
 			return nil // it has left the mempool
 		}
 		if err != nil {
-			return failed(err)
+			return said.Failed(err)
 		}
 		id, err := parseHash(asks[i][0].(string))
 		if err != nil {

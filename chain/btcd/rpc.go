@@ -14,6 +14,7 @@ import (
 	"github.com/btcsuite/btcd/rpcclient"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 )
 
 // Codes of the node's RPC errors that mean something here.
@@ -29,37 +30,16 @@ func isCode(err error, code int) bool {
 	return errors.As(err, &r) && int(r.Code) == code
 }
 
-// failed turns what the node refused into unavailability: the question was a right one.
-func failed(err error) error {
-	if err == nil || errors.Is(err, chain.ErrUnavailable) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", chain.ErrUnavailable, err)
-}
-
-func unavailable(what string, err error) error {
-	return fmt.Errorf("%w: %s: %w", chain.ErrUnavailable, what, err)
-}
-
 func nonsense(format string, args ...any) error {
 	return fmt.Errorf("%w: %w: %s", chain.ErrUnavailable, ErrNonsense, fmt.Sprintf(format, args...))
 }
 
-// clip makes a node's text fit for a log: one line of at most 500 printable bytes.
-func clip(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s[:min(500, len(s))], "?")))
-}
+// clip makes a node's text fit for a log.
+func clip(s string) string { return said.Clip(s, 500) }
 
-func parseHash(s string) (h chainhash.Hash, err error) {
-	if len(s) != 2*chainhash.HashSize {
-		return h, nonsense("%q is not a hash", clip(s))
-	}
-	if err := chainhash.Decode(&h, s); err != nil {
+func parseHash(s string) (chainhash.Hash, error) {
+	h, ok := said.Hash(s)
+	if !ok {
 		return h, nonsense("%q is not a hash", clip(s))
 	}
 	return h, nil
@@ -204,7 +184,7 @@ func (r *rpc) batch(ctx context.Context, method string, params [][]any, each fun
 			answers, _, err = r.ask(ctx, old, method, part)
 		}
 		if err != nil {
-			return unavailable(method, explained(err))
+			return said.Unavailable(method, explained(err))
 		}
 		for i, a := range answers {
 			if err := each(from+i, a); err != nil {

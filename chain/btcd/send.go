@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 	"github.com/spillway/spillway/script"
 )
 
@@ -39,7 +39,7 @@ func (c *Client) Broadcast(ctx context.Context, tx *wire.MsgTx) error {
 	case err == nil, isCode(err, codeKnown):
 		return nil
 	case !errors.As(err, &r):
-		return failed(err)
+		return said.Failed(err)
 	case strings.Contains(r.Message, "already have transaction"):
 		return nil
 	}
@@ -47,7 +47,7 @@ func (c *Client) Broadcast(ctx context.Context, tx *wire.MsgTx) error {
 	case btcjson.ErrRPCDeserialization, btcjson.ErrRPCTxError, btcjson.ErrRPCTxRejected:
 		return c.refused(ctx, tx, r.Message)
 	}
-	return failed(err)
+	return said.Failed(err)
 }
 
 // refused is the error of a transaction that the node refused with a reason; nil where it knows it already: what a
@@ -74,7 +74,7 @@ func (c *Client) FeeRate(ctx context.Context, blocks int) (script.FeeRate, error
 		Relay json.Number `json:"relayfee"`
 	}
 	if err := c.rpc.call(ctx, &info, "getinfo"); err != nil {
-		return 0, failed(err)
+		return 0, said.Failed(err)
 	}
 	floor, err := rate(info.Relay)
 	if err != nil {
@@ -86,11 +86,11 @@ func (c *Client) FeeRate(ctx context.Context, blocks int) (script.FeeRate, error
 	switch {
 	case errors.As(err, &r):
 		if c.cfg.Network == nil || c.cfg.Network.Name == chaincfg.MainNetParams.Name {
-			return 0, unavailable("estimatefee", errors.New(clip("the node has no fee estimate: "+r.Message)))
+			return 0, said.Unavailable("estimatefee", errors.New(clip("the node has no fee estimate: "+r.Message)))
 		}
 		return c.clamp(floor), nil
 	case err != nil:
-		return 0, failed(err)
+		return 0, said.Failed(err)
 	}
 	guess, err := rate(estimate)
 	if err != nil {
@@ -101,11 +101,11 @@ func (c *Client) FeeRate(ctx context.Context, blocks int) (script.FeeRate, error
 
 // rate reads a fee rate in bitcoin per 1000 vB.
 func rate(n json.Number) (script.FeeRate, error) {
-	f, err := n.Float64()
-	if err != nil || math.IsNaN(f) || f < 0 {
+	r, ok := said.Rate(n)
+	if !ok {
 		return 0, nonsense("%q is no fee rate", clip(string(n)))
 	}
-	return script.FeeRate(math.Min(float64(chain.MaxFeeRate), math.Ceil(f*1e8-1e-6))), nil
+	return r, nil
 }
 
 func (c *Client) clamp(r script.FeeRate) script.FeeRate {
@@ -129,7 +129,7 @@ func (c *Client) Health(ctx context.Context) (h chain.Health, err error) {
 		Start  int64 `json:"startingheight"`
 	}
 	if err := c.rpc.call(ctx, &peers, "getpeerinfo"); err != nil {
-		return h, failed(err)
+		return h, said.Failed(err)
 	}
 	h.Peers, h.Headers = len(peers), h.Tip.Height
 	var tops []int64
@@ -160,5 +160,5 @@ func (c *Client) Waiting(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	err := c.rpc.call(ctx, &m, "getmempoolinfo")
-	return m.Size, failed(err)
+	return m.Size, said.Failed(err)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 	"github.com/spillway/spillway/script"
 )
 
@@ -131,15 +132,7 @@ func pauseOf(resp *http.Response) time.Duration {
 }
 
 // clip makes a server's text fit for a log: one line of at most 500 printable bytes.
-func clip(body []byte) string {
-	s := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(string(body[:min(500, len(body))]), "?"))
-	return strings.TrimSpace(s)
-}
+func clip(body []byte) string { return said.Clip(string(body), 500) }
 
 // parseJSON reads one JSON value and nothing after it; unknown fields are other servers' additions.
 func parseJSON(body []byte, into any) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/lightninglabs/neutrino"
 
 	"github.com/spillway/spillway/chain"
+	"github.com/spillway/spillway/chain/internal/said"
 	"github.com/spillway/spillway/chain/internal/scan"
 )
 
@@ -168,11 +169,4 @@ func (c *Client) offer(p *neutrino.ServerPeer, tx *wire.MsgTx) (v verdict) {
 }
 
 // clip makes a peer's text fit for a log: one line of at most 200 printable bytes.
-func clip(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s[:min(200, len(s))], "?")))
-}
+func clip(s string) string { return said.Clip(s, 200) }
