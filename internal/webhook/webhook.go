@@ -64,6 +64,9 @@ type Channel struct {
 	Expiry   uint32 `json:"expiry_height"`
 	Funding  string `json:"funding_txid"`
 	Closing  string `json:"closing_txid"` // "": none was seen
+	// Settled is what the transaction that is buried left to the provider before its fee
+	// (sat), in closed and refunded, where it is known.
+	Settled *uint64 `json:"settled_sat,omitempty"`
 }
 
 // Alarmed is an alarm.
@@ -247,7 +250,7 @@ func Changed(before *channel.PayeeRecord, next channel.PayeeRecord) (types []str
 
 func shown(r channel.PayeeRecord) *Channel {
 	return &Channel{ID: r.Terms.ID(), Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Paid, Charged: r.Charged,
-		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy}
+		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy, Settled: r.Got}
 }
 
 // newID is an event's id: 128 random bits.
