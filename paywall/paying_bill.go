@@ -196,7 +196,7 @@ func (b *bill) need(n bitcoin.NeedVoucher) error {
 	if err := b.pay(); err != nil {
 		return err
 	}
-	if b.failed = l.demand(b.ctx, n.RequiredCumulative); b.failed != nil {
+	if b.failed = l.demand(b.ctx, n.RequiredCumulative, b.cost.credit); b.failed != nil {
 		return b.failed
 	}
 	if l.unsent() {
@@ -282,8 +282,8 @@ func (l *lane) room(ctx context.Context, claims uint64) (uint64, error) {
 
 // demand pays up to an amount (sat) that the provider waits for, where it is more than
 // what has come: within what may be paid ahead, and only where no other answer is under
-// way that will pay it.
-func (l *lane) demand(ctx context.Context, required uint64) error {
+// way that will pay it. credit is the quote's, in msat.
+func (l *lane) demand(ctx context.Context, required, credit uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if required <= l.signed || required > channel.MaxSat || l.active > 1 {
@@ -296,12 +296,14 @@ func (l *lane) demand(ctx context.Context, required uint64) error {
 	if required <= r.Signed {
 		return nil
 	}
-	ahead := required*1000 - min(required*1000, r.Owed)
-	taken := min(ahead, l.slack)
-	_, err = l.pay(context.WithoutCancel(ctx), payer.Payment{Ahead: ahead}, channel.CeilSat(l.debt+taken))
-	if err == nil {
-		l.slack -= taken
-		l.debt += taken
+	slack, debt := l.slack, l.debt
+	known := min(required*1000-min(required*1000, r.Owed), l.debt)
+	more, err := l.lost(required*1000, r.Owed+known, max(r.Terms.Credit, credit))
+	if err != nil {
+		return err
+	}
+	if _, err = l.pay(context.WithoutCancel(ctx), payer.Payment{Ahead: known + more}, channel.CeilSat(l.debt)); err != nil {
+		l.slack, l.debt = slack, debt
 	}
 	return err
 }

@@ -257,20 +257,40 @@ func (l *lane) payAhead(ctx context.Context, cost tariff, required uint64) (chan
 	}
 	credit := max(r.Terms.Credit, cost.credit)
 	ahead := l.flight + l.debt - min(l.flight+l.debt, credit)
+	slack, debt := l.slack, l.debt
 	if want := required * 1000; required <= channel.MaxSat && want > r.Owed+ahead {
-		more := want - r.Owed - ahead
-		if more > l.slack+l.a.t.cfg.MaxPrepay*1000 {
-			return channel.Update{}, fmt.Errorf("%w: it wants %d sat, what has come makes %d sat", channel.ErrPrepay, required, channel.CeilSat(r.Owed))
+		more, err := l.lost(want, r.Owed+ahead, credit)
+		if err != nil {
+			return channel.Update{}, err
 		}
-		taken := min(more, l.slack)
-		l.slack -= taken
-		l.debt += taken
 		ahead += more
 	}
 	if ahead == 0 && r.Unpaid() == 0 {
 		return p.Newest(ctx, l.id)
 	}
-	return l.pay(ctx, payer.Payment{Ahead: ahead}, channel.CeilSat(l.debt))
+	u, err := l.pay(ctx, payer.Payment{Ahead: ahead}, channel.CeilSat(l.debt))
+	if err != nil {
+		l.slack, l.debt = slack, debt
+	}
+	return u, err
+}
+
+// lost is what is paid of an amount (msat) that the provider wants, beyond what is
+// accounted for: what it may have charged for answers that were left, and what may be
+// paid ahead. The provider's credit covers a rest. l.mu is held. Errors:
+// channel.ErrPrepay where that is not enough.
+func (l *lane) lost(want, accounted, credit uint64) (uint64, error) {
+	more, most := want-min(want, accounted), l.slack+l.a.t.cfg.MaxPrepay*1000
+	if more > most {
+		if most == 0 || want-min(want, credit) > accounted+most {
+			return 0, fmt.Errorf("%w: it wants %d sat, what has come makes %d sat", channel.ErrPrepay, channel.CeilSat(want), channel.CeilSat(accounted))
+		}
+		more = most
+	}
+	taken := min(more, l.slack)
+	l.slack -= taken
+	l.debt += taken
+	return more, nil
 }
 
 // pay signs within the limits; more is allowed ahead beside MaxPrepay, in sat.
