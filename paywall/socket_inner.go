@@ -22,6 +22,7 @@ type innerSocket struct {
 	next http.Handler
 	r    *http.Request
 	done chan struct{} // closed when the handler has returned; nil: it did not run
+	body []byte        // of the answer of one that did not upgrade
 }
 
 // dial runs the handler and returns the connection that it upgraded. resp is its answer
@@ -36,6 +37,7 @@ func (in *innerSocket) dial(ctx context.Context, protocols []string) (ws *websoc
 		return ws, nil, nil
 	}
 	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		resp.Body = io.NopCloser(newBody(in.body)) // the library keeps its beginning only
 		return nil, resp, nil
 	}
 	return nil, nil, fmt.Errorf("the handler's WebSocket: %w", err)
@@ -79,8 +81,8 @@ func (in *innerSocket) RoundTrip(made *http.Request) (*http.Response, error) {
 		resp.Body = &innerConn{from, ours}
 		return resp, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxSocketMessage))
-	resp.Body = io.NopCloser(newBody(body))
+	in.body, err = io.ReadAll(io.LimitReader(resp.Body, maxSocketMessage))
+	resp.Body = io.NopCloser(newBody(in.body))
 	return resp, errors.Join(err, ours.Close())
 }
 
@@ -99,6 +101,7 @@ type innerAnswer struct {
 	header http.Header
 	status int
 	body   []byte
+	long   bool // it wrote more than is kept
 	taken  bool // the connection is the handler's
 }
 
@@ -123,6 +126,7 @@ func (h *innerAnswer) Write(p []byte) (int, error) {
 		return 0, http.ErrHijacked
 	}
 	if len(h.body)+len(p) > maxSocketMessage {
+		h.long = true
 		return 0, http.ErrContentLength
 	}
 	h.body = append(h.body, p...)
@@ -163,6 +167,9 @@ func (h *innerAnswer) finish() {
 		return
 	}
 	h.taken = true
+	if h.long { // a part of an answer is none
+		h.header, h.status, h.body = http.Header{}, http.StatusNotImplemented, []byte("this is no WebSocket: ask for it without Upgrade\n")
+	}
 	if h.status == 0 || h.status == http.StatusSwitchingProtocols {
 		h.status = http.StatusOK
 	}

@@ -84,8 +84,12 @@ func (w *wall) socket(rw http.ResponseWriter, r *http.Request, next http.Handler
 	if late {
 		cancel(errStopped)
 	}
-	if !unpaid && !x.admit(rw, r) {
-		return
+	if !unpaid {
+		client, ok := w.asks(rw, r)
+		if !ok || !x.admit(rw, r) {
+			return
+		}
+		w.unpaid.giveBack(client, w.cfg.Unpaid)
 	}
 	defer x.end()
 	rw.Header().Del(mpp.HeaderReceipt)
@@ -99,7 +103,9 @@ func (w *wall) socket(rw http.ResponseWriter, r *http.Request, next http.Handler
 // Each connection is a delivery of its own, and a credential begins one.
 func (x *meteredSocket) admit(rw http.ResponseWriter, r *http.Request) bool {
 	s := x.w.cfg.Server
-	grant, ok := s.Admit(rw, r, Resource{Quote: x.price.quote(), metered: x.price.metering("")})
+	res := Resource{Quote: x.price.quote(), metered: x.price.metering("")}
+	res.metered.limit = func(channel string) error { return x.w.mayAsk(channel, x.price) }
+	grant, ok := s.Admit(rw, r, res)
 	if !ok {
 		return false
 	}
@@ -187,8 +193,24 @@ func (x *meteredSocket) wait(running *innerSocket) {
 	}
 }
 
-// run has the handler upgrade its end. Where it does not, its answer is the client's, and
-// nothing is charged.
+// answered hands over the answer of a handler that did not upgrade: it is charged like
+// that to any other request, else asking for an upgrade would have it for nothing.
+func (x *meteredSocket) answered(ctx context.Context, rw http.ResponseWriter, resp *http.Response) {
+	grant := x.flow.grant
+	m := &meter{wall: x.w, w: rw, r: x.r, price: x.price, grant: grant, flow: x.flow, header: http.Header{}, name: grant.line.Resource}
+	m.ctx, m.cancel = context.WithCancelCause(ctx)
+	defer m.cancel(nil)
+	x.w.deliver(m, x.r.WithContext(m.ctx), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		maps.Copy(w.Header(), resp.Header)
+		w.WriteHeader(resp.StatusCode)
+		if _, err := io.Copy(w, resp.Body); err != nil {
+			x.w.cfg.Server.cfg.Log.Debug("an answer broke off", "path", x.r.URL.Path, "error", err)
+		}
+	}))
+}
+
+// run has the handler upgrade its end. Where it does not, its answer is the client's, at
+// the price of an answer.
 func (x *meteredSocket) run(ctx context.Context, rw http.ResponseWriter, next http.Handler, protocols []string) (*websocket.Conn, *innerSocket) {
 	r := x.r.WithContext(context.WithValue(ctx, buyerKey{}, Buyer{Channel: x.flow.Channel(), Price: x.price}))
 	r.Header = r.Header.Clone()
@@ -201,9 +223,7 @@ func (x *meteredSocket) run(ctx context.Context, rw http.ResponseWriter, next ht
 	case err != nil:
 		x.fail(http.StatusServiceUnavailable, "the service does not answer", websocket.StatusInternalError)
 	case resp != nil && rw != nil:
-		maps.Copy(rw.Header(), resp.Header)
-		rw.WriteHeader(resp.StatusCode)
-		_, err = io.Copy(rw, resp.Body)
+		x.answered(ctx, rw, resp)
 	case resp != nil:
 		x.fail(resp.StatusCode, "the service takes no WebSocket: "+resp.Status, websocket.StatusPolicyViolation)
 	default:
