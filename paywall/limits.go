@@ -43,6 +43,7 @@ func (l *limiters) take(name string, limit Limit) (ok bool, wait time.Duration) 
 		return true, 0
 	}
 	l.mu.Lock()
+	now := l.now()
 	one := l.by[name]
 	if one == nil {
 		if l.by == nil || len(l.by) >= maxLimited {
@@ -50,9 +51,11 @@ func (l *limiters) take(name string, limit Limit) (ok bool, wait time.Duration) 
 		}
 		one = rate.NewLimiter(rate.Limit(limit.PerSecond), limit.burst())
 		l.by[name] = one
+	} else if one.Limit() != rate.Limit(limit.PerSecond) || one.Burst() != limit.burst() {
+		one.SetLimitAt(now, rate.Limit(limit.PerSecond)) // another rule's by now
+		one.SetBurstAt(now, limit.burst())
 	}
 	l.mu.Unlock()
-	now := l.now()
 	r := one.ReserveN(now, 1)
 	if wait = r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
@@ -67,10 +70,10 @@ func (l *limiters) giveBack(name string, limit Limit) {
 		return
 	}
 	l.mu.Lock()
-	one := l.by[name]
+	one, now := l.by[name], l.now()
 	l.mu.Unlock()
-	if one != nil && one.TokensAt(l.now()) < float64(limit.burst()) {
-		one.AllowN(l.now(), -1)
+	if one != nil && one.TokensAt(now) < float64(limit.burst()) {
+		one.AllowN(now, -1)
 	}
 }
 

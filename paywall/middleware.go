@@ -53,6 +53,9 @@ type MiddlewareConfig struct {
 	// KeepAlive is after how long a stream of events in which nothing happens says that it
 	// is alive; default 15 seconds.
 	KeepAlive time.Duration
+	// Memory, where it is set, is what the middleware remembers of its clients: given to
+	// the one that takes its place, when prices change, nobody's count begins anew.
+	Memory *Memory
 }
 
 // Middleware charges for a handler:
@@ -119,10 +122,11 @@ func NewMiddleware(cfg MiddlewareConfig) (func(http.Handler) http.Handler, error
 			return nil, err
 		}
 	}
-	w := &wall{cfg: cfg, rules: rules, quota: quota{most: cfg.FreePerDay, now: cfg.Server.cfg.Now}}
-	w.kept = kept{most: cfg.MaxAllKept, each: cfg.MaxKept, repeats: cfg.MaxRepeats, ttl: cfg.Server.cfg.TTL, now: cfg.Server.cfg.Now}
-	w.payers.now, w.unpaid.now = cfg.Server.cfg.Now, cfg.Server.cfg.Now
-	w.pasts = pasts{ttl: cfg.Server.cfg.TTL, now: cfg.Server.cfg.Now}
+	if cfg.Memory == nil {
+		cfg.Memory = &Memory{}
+	}
+	cfg.Memory.use(cfg)
+	w := &wall{cfg: cfg, rules: rules, Memory: cfg.Memory}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(rw, r, next) })
 	}, nil
@@ -157,11 +161,7 @@ func (rule) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w,
 type wall struct {
 	cfg   MiddlewareConfig
 	rules *http.ServeMux
-	quota quota
-	kept  kept
-	pasts pasts
-
-	payers, unpaid limiters
+	*Memory
 }
 
 // price is what a request costs. The rule is found by the path as a handler reads it,

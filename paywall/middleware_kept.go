@@ -22,11 +22,11 @@ type quota struct {
 
 // take uses one request of a client's quota, where there is one left.
 func (q *quota) take(client string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if q.most <= 0 || client == "" {
 		return false
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	now := q.now()
 	if q.used == nil || now.Sub(q.since) >= 24*time.Hour {
 		q.used, q.since = map[string]int{}, now

@@ -21,7 +21,7 @@ func (p *Proxy) ruleSet(cfg Config) (*ruleSet, error) {
 		return nil, err
 	}
 	wall, err := paywall.NewMiddleware(paywall.MiddlewareConfig{
-		Server: p.cfg.Wall, Price: cfg.Default.Price, Rules: prices, FreePerDay: cfg.FreePerDay, Unread: streams, Stall: p.cfg.Stall,
+		Server: p.cfg.Wall, Price: cfg.Default.Price, Rules: prices, FreePerDay: cfg.FreePerDay, Unread: streams, Stall: p.cfg.Stall, Memory: &p.memory,
 	})
 	if err != nil {
 		return nil, err
@@ -30,8 +30,8 @@ func (p *Proxy) ruleSet(cfg Config) (*ruleSet, error) {
 }
 
 // Replace puts other rules in force: default, rules and free requests of cfg. Requests
-// that run go on by the ones that they began with, and what an address had free today is
-// counted anew. Errors: of rules that cannot be; those in force stay.
+// that run go on by the ones that they began with; what an address had free today, and
+// answers that were bought, are remembered. Errors: of rules that cannot be; those in force stay.
 func (p *Proxy) Replace(cfg Config) error {
 	next, err := p.ruleSet(cfg)
 	if err != nil {

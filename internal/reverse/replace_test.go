@@ -64,3 +64,40 @@ func TestReplace(t *testing.T) {
 		t.Errorf("a mistake changed the rules: %d", resp.StatusCode)
 	}
 }
+
+// What a client had free today stays used when rules change; a larger quota gives it the
+// difference only.
+func TestReplaceForgetsNobody(t *testing.T) {
+	served := 0
+	m := newMarket(t, Config{Default: Rule{Price: paywall.PerRequest(2000)}, FreePerDay: 2}, func(w http.ResponseWriter, _ *http.Request) {
+		served++
+		if _, err := io.WriteString(w, "here"); err != nil {
+			t.Error(err)
+		}
+	})
+	free := func(want int) {
+		t.Helper()
+		got := 0
+		for range 5 {
+			if resp, _ := m.ask("GET", "/x"); resp.StatusCode == http.StatusOK {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("%d free answers, want %d", got, want)
+		}
+	}
+	free(2)
+	next := Config{Default: m.proxy.now.Load().byDefault, FreePerDay: 2}
+	must(t, m.proxy.Replace(next))
+	free(0)
+	next.FreePerDay = 3
+	must(t, m.proxy.Replace(next))
+	free(1)
+	next.FreePerDay = 0
+	must(t, m.proxy.Replace(next))
+	free(0)
+	if served != 3 {
+		t.Errorf("%d answers were made", served)
+	}
+}

@@ -72,7 +72,8 @@ type Config struct {
 type Proxy struct {
 	cfg       Config
 	now       atomic.Pointer[ruleSet] // in force
-	direct    http.Handler            // behind the paywall
+	memory    paywall.Memory
+	direct    http.Handler // behind the paywall
 	handed    handed
 	slots     chan struct{}
 	running   atomic.Int64
