@@ -172,7 +172,7 @@ func (o *operations) guardDeadlines(ctx context.Context, tip uint32) {
 	}
 	for _, r := range records {
 		id := r.Terms.ID()
-		if r.Phase.Final() || r.Paid == 0 || r.Terms.Expiry > tip+r.Terms.Margin-min(graceBlocks, r.Terms.Margin) {
+		if !late(r, tip) {
 			o.p.app.calm(alarmDeadline, id, "the settlement of channel "+id+" is on its way again")
 			continue
 		}
@@ -183,9 +183,24 @@ func (o *operations) guardDeadlines(ctx context.Context, tip uint32) {
 		case settled:
 			o.p.app.calm(alarmDeadline, id, "the settlement of channel "+id+" is in a block")
 		default:
-			o.p.app.raise(alarmDeadline, id, fmt.Sprintf("channel %s: %d sat are not settled, and the payer's refund is valid from height %d on; the tip is %d", id, r.Paid, r.Terms.Expiry, tip))
+			o.p.app.raise(alarmDeadline, id, overdue(r, tip))
 		}
 	}
+}
+
+// late reports whether what a payee holds should be settled in a block by now: its margin
+// began a while ago. A duplex channel's margin ends where the state before is valid.
+func late(r channel.PayeeRecord, tip uint32) bool {
+	return !r.Phase.Final() && r.Claimed() > 0 && r.Until() <= tip+r.Terms.Margin-min(graceBlocks, r.Terms.Margin)
+}
+
+// overdue says what is late, and since when it may be lost.
+func overdue(r channel.PayeeRecord, tip uint32) string {
+	rival := "the payer's refund"
+	if r.Until() != r.Terms.Expiry {
+		rival = "an older state"
+	}
+	return fmt.Sprintf("channel %s: %d sat are not settled, and %s is valid from height %d on; the tip is %d", r.Terms.ID(), r.Claimed(), rival, r.Until(), tip)
 }
 
 // settled reports whether a block holds what spends a channel.

@@ -58,6 +58,11 @@ func TestStanding(t *testing.T) {
 			t.Errorf("within %d blocks: %d, want %d", within, s.AtRisk[i], risk)
 		}
 	}
+	duplex := record(channel.Open, 30, 30_000, 1000)
+	duplex.Terms.Step, duplex.Duplex = 80, &channel.Duplex{Held: channel.Update{Epoch: 5, Amount: 20}}
+	if two := metrics.StandingOf([]channel.PayeeRecord{duplex}, 674); two.Nearest != 6 || two.AtRisk[0] != 20 {
+		t.Errorf("an older state is valid at 680: %+v", two)
+	}
 	if empty := metrics.StandingOf(nil, 100); empty.Nearest != -1 {
 		t.Errorf("%+v", empty)
 	}

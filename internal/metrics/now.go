@@ -22,10 +22,12 @@ type Standing struct {
 	Owed     uint64 // msat, charged and not paid, the same
 	Exposure uint64 // msat, the most that would be owed if every open channel used up its credit and left
 	Earned   uint64 // msat, charged in all channels, ever
-	Settled  uint64 // sat, paid in channels that were closed
+	Settled  uint64 // sat, what channels that are over left to the provider before fees
+	Lost     uint64 // msat, charged in channels that are over, and never paid or refunded to the payer
 	Stopped  int    // channels in which nothing more is signed
 	// AtRisk is what is paid and not settled, in sat, in channels that expire within
-	// so many blocks, for each of Within.
+	// so many blocks, for each of Within; in a duplex channel an older state does so
+	// before the refund.
 	AtRisk []uint64
 	// Nearest is how many blocks the next expiry of a channel with something at risk is
 	// away; -1: there is none.
@@ -40,10 +42,9 @@ func StandingOf(records []channel.PayeeRecord, tip uint32) Standing {
 		if r.Phase != channel.Abandoned {
 			s.Earned += r.Charged
 		}
-		if r.Phase == channel.Closed {
-			s.Settled += r.Paid
-		}
 		if r.Phase.Final() {
+			s.Settled += r.Earned()
+			s.Lost += r.Lost()
 			continue
 		}
 		if r.Stopped != "" {
@@ -55,16 +56,16 @@ func StandingOf(records []channel.PayeeRecord, tip uint32) Standing {
 		if r.Phase == channel.Open {
 			s.Exposure += max(r.Owed(), r.Terms.Credit)
 		}
-		if r.Paid == 0 || tip == 0 {
+		if r.Claimed() == 0 || tip == 0 {
 			continue
 		}
-		left := r.Terms.Expiry - min(tip, r.Terms.Expiry)
+		left := r.Until() - min(tip, r.Until())
 		if s.Nearest < 0 || int64(left) < s.Nearest {
 			s.Nearest = int64(left)
 		}
 		for i, within := range Within {
 			if left <= within {
-				s.AtRisk[i] += r.Paid
+				s.AtRisk[i] += r.Claimed()
 			}
 		}
 	}
@@ -100,7 +101,8 @@ var (
 	owedNow      = desc("spillway_owed_msat", "Charged and not paid in channels that are not over, in msat.")
 	exposureNow  = desc("spillway_exposure_msat", "The most that would be owed if every open channel used up its credit and left, in msat.")
 	earnedNow    = desc("spillway_earned_msat", "Charged in all channels, ever, in msat.")
-	settledNow   = desc("spillway_settled_sat", "Paid in channels that were closed, in sat.")
+	settledNow   = desc("spillway_settled_sat", "What transactions that are buried left to the provider before their fees, in sat.")
+	lostNow      = desc("spillway_lost_msat", "Charged in channels that are over and never received, in msat.")
 	stoppedNow   = desc("spillway_channels_stopped", "Channels that are not over in which nothing more is signed.")
 	atRiskNow    = desc("spillway_value_at_risk_sat", "Paid and not settled in channels that expire within so many blocks, in sat.", "blocks")
 	nearestNow   = desc("spillway_next_expiry_blocks", "Blocks to the next expiry of a channel with something at risk; absent where there is none.")
@@ -114,7 +116,7 @@ var (
 	certNow      = desc("spillway_certificate_expiry_timestamp_seconds", "When the listener's certificate ends.")
 	alarmsNow    = desc("spillway_alarms", "Alarms that are not over, by kind.", "kind")
 	pendingNow   = desc("spillway_webhook_pending", "Events that a webhook has not taken yet.", "webhook")
-	descriptions = []*prometheus.Desc{channelsNow, capacityNow, paidNow, owedNow, exposureNow, earnedNow, settledNow, stoppedNow, atRiskNow, nearestNow,
+	descriptions = []*prometheus.Desc{channelsNow, capacityNow, paidNow, owedNow, exposureNow, earnedNow, settledNow, lostNow, stoppedNow, atRiskNow, nearestNow,
 		tipNow, tipAgeNow, lookNow, readyNow, deliveryNow, sentNow, diskNow, certNow, alarmsNow, pendingNow}
 )
 
@@ -146,6 +148,7 @@ func (s *snapshot) Collect(to chan<- prometheus.Metric) {
 		gauge(exposureNow, float64(st.Exposure))
 		gauge(earnedNow, float64(st.Earned))
 		gauge(settledNow, float64(st.Settled))
+		gauge(lostNow, float64(st.Lost))
 		gauge(stoppedNow, float64(st.Stopped))
 		for i, within := range Within {
 			gauge(atRiskNow, float64(st.AtRisk[i]), strconv.Itoa(int(within)))
