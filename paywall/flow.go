@@ -2,8 +2,12 @@ package paywall
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -37,17 +41,46 @@ type Flow struct {
 // (nil, false) the answer has been written, as by Admit. wait bounds each pause; 0: ten
 // minutes. The request may be one that was made up from what came over another
 // transport: method, URL and the fields Authorization and Idempotency-Key count.
+// Each is a delivery of its own: what flowed cannot be sent again, so nothing of it is
+// free in another one, and a credential begins one only.
 func (s *Server) Flow(w http.ResponseWriter, r *http.Request, p Price, wait time.Duration) (*Flow, bool) {
 	p, err := s.fixed(r, p.of(r))
 	if err != nil {
 		s.unavailable(&visit{s: s, w: w, r: r}, err)
 		return nil, false
 	}
-	grant, ok := s.Admit(w, r, Resource{Quote: p.quote(), metered: p.metering("none")})
+	return s.flow(w, r, Resource{Quote: p.quote(), metered: p.metering("")}, p, wait)
+}
+
+// flow admits a delivery of its own.
+func (s *Server) flow(w http.ResponseWriter, r *http.Request, res Resource, p Price, wait time.Duration) (*Flow, bool) {
+	grant, ok := s.Admit(w, r, res)
 	if !ok {
 		return nil, false
 	}
-	return newFlow(grant, p, wait), true
+	f := newFlow(grant, p, wait)
+	err := s.begins(grant.Receipt.Channel, r)
+	if err == nil {
+		return f, true
+	}
+	clear(w.Header())
+	s.refuse(&visit{s: s, w: w, r: r, proved: grant.Receipt.Channel, res: Resource{Quote: p.quote(), metered: &metering{}}}, err)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 10*time.Second)
+	defer cancel()
+	f.finish(ctx)
+	return nil, false
+}
+
+// begins has a request's credential begin one delivery. Errors: errReused where it began
+// another.
+func (s *Server) begins(channel string, r *http.Request) error {
+	var once [16]byte
+	if _, err := rand.Read(once[:]); err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(r.Header.Get(s.cfg.CredentialField)))
+	made := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: hex.EncodeToString(once[:])}, Header: http.Header{}}
+	return s.requests.bind(channel, "socket "+hex.EncodeToString(sum[:]), made, "", s.cfg.Now(), s.cfg.TTL)
 }
 
 func newFlow(g *Grant, p Price, wait time.Duration) *Flow {
@@ -108,6 +141,13 @@ func (f *Flow) End(ctx context.Context) error {
 	defer f.mu.Unlock()
 	_, err := f.grant.end(ctx)
 	return err
+}
+
+// finish is End where nobody can be told: what keeps it from being saved is logged.
+func (f *Flow) finish(ctx context.Context) {
+	if err := f.End(ctx); err != nil && refusalOf(err) == nil {
+		f.grant.server.cfg.Log.Warn("an update of a delivery was not kept", "channel", f.Channel(), "error", err)
+	}
 }
 
 // receiptOf writes a receipt.

@@ -3,15 +3,11 @@ package paywall
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -105,26 +101,11 @@ func (x *meteredSocket) admit(rw http.ResponseWriter, r *http.Request) bool {
 	s := x.w.cfg.Server
 	res := Resource{Quote: x.price.quote(), metered: x.price.metering("")}
 	res.metered.limit = func(channel string) error { return x.w.mayAsk(channel, x.price) }
-	grant, ok := s.Admit(rw, r, res)
-	if !ok {
-		return false
+	flow, ok := s.flow(rw, r, res, x.price, x.w.cfg.MaxWait)
+	if ok {
+		x.flow = flow
 	}
-	x.flow = newFlow(grant, x.price, x.w.cfg.MaxWait)
-	sum := sha256.Sum256([]byte(r.Header.Get(s.cfg.CredentialField)))
-	var once [16]byte
-	_, err := rand.Read(once[:])
-	if err == nil {
-		made := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: hex.EncodeToString(once[:])}, Header: http.Header{}}
-		err = s.requests.bind(grant.Receipt.Channel, "socket "+hex.EncodeToString(sum[:]), made, "", s.cfg.Now(), s.cfg.TTL)
-	}
-	if err != nil {
-		clear(rw.Header())
-		s.refuse(&visit{s: s, w: rw, r: r, proved: grant.Receipt.Channel, res: Resource{Quote: x.price.quote(), metered: &metering{}}}, err)
-		x.end()
-		x.flow = nil
-		return false
-	}
-	return true
+	return ok
 }
 
 // end keeps an update that no charge has saved.
@@ -134,9 +115,7 @@ func (x *meteredSocket) end() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 10*time.Second)
 	defer cancel()
-	if err := x.flow.End(ctx); err != nil && refusalOf(err) == nil {
-		x.w.cfg.Server.cfg.Log.Warn("an update of a WebSocket was not kept", "channel", x.flow.Channel(), "error", err)
-	}
+	x.flow.finish(ctx)
 }
 
 // serve upgrades the connection, waits for a payment where none came, runs the handler,

@@ -46,7 +46,7 @@ func TestAnswerWithoutUpgradeIsCharged(t *testing.T) {
 		"chunk":   {paywall.Price{Msat: 1000, Unit: bitcoin.UnitChunk, ChunkBytes: 1000, Credit: 4000}, 3000},
 		"second":  {paywall.PerSecond(1000), 1000},
 		"event":   {paywall.PerEvent(1000), 3000},
-		"after": {paywall.Price{Msat: 9000, Unit: bitcoin.UnitRequest, After: func(*http.Request, paywall.Answer) uint64 { return 4000 }}, 4000},
+		"after":   {paywall.Price{Msat: 9000, Unit: bitcoin.UnitRequest, After: func(*http.Request, paywall.Answer) uint64 { return 4000 }}, 4000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

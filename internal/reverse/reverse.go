@@ -312,6 +312,8 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 		fail(w, r, http.StatusRequestEntityTooLarge, fmt.Sprintf("a request has at most %d bytes here; nothing was charged", long.Limit))
 	case r.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // nobody waits for it
+	case errors.Is(err, errUnpaid):
+		fail(w, r, http.StatusServiceUnavailable, "the answer was not paid for in time; nothing was charged")
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		fail(w, r, http.StatusGatewayTimeout, "the service behind this address takes too long; nothing was charged")
 	default:

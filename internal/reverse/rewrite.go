@@ -89,11 +89,22 @@ func clean(r *http.Request) *http.Request {
 		}
 		in.URL.Path, in.URL.RawPath = cleaned, ""
 	}
-	in.Host = strings.TrimSuffix(strings.ToLower(r.Host), ".")
-	if !strings.EqualFold(strings.TrimSpace(r.Header.Get("Upgrade")), "websocket") {
+	in.Host = hostOf(r.Host)
+	if !switches(r) {
 		in.Header.Del("Upgrade") // h2c and its like would open a way around the paywall
 	}
 	return in
+}
+
+// hostOf is a host in small letters and without a dot behind its name, which names the
+// same one.
+func hostOf(host string) string {
+	host = strings.ToLower(host)
+	port := ""
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host, port = host[:i], host[i:]
+	}
+	return strings.TrimSuffix(host, ".") + port
 }
 
 // streams reports whether a request's body has to go on as it comes.
@@ -172,6 +183,9 @@ func (p *Proxy) answer(resp *http.Response) error {
 		if !pays(value) {
 			resp.Header.Add(mpp.HeaderChallenge, value)
 		}
+	}
+	if c, ok := resp.Request.Context().Value(chargingKey{}).(*charging); ok && resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		return c.answered(resp)
 	}
 	return nil
 }

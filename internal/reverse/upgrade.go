@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -110,7 +111,21 @@ func (p *Proxy) upgrade(w *answering, r *http.Request, price paywall.Price) {
 			p.cfg.Log.Warn("a payment of a connection was not kept", "channel", flow.Channel(), "error", err)
 		}
 	}()
-	p.direct.ServeHTTP(&charging{answering: w, ctx: ctx, flow: flow, unit: price.Unit}, r.WithContext(ctx))
+	c := &charging{answering: w, ctx: ctx, flow: flow, unit: price.Unit}
+	p.direct.ServeHTTP(c, r.WithContext(context.WithValue(ctx, chargingKey{}, c)))
+}
+
+// chargingKey is where what charges for a request that may switch protocols is kept in
+// its context.
+type chargingKey struct{}
+
+// switches reports whether a request is one for a WebSocket. RFC 6455, section 4.1.
+func switches(r *http.Request) bool {
+	named := func(v string) bool {
+		return slices.ContainsFunc(strings.Split(v, ","), func(s string) bool { return strings.EqualFold(strings.TrimSpace(s), "upgrade") })
+	}
+	return r.Method == http.MethodGet && r.ProtoMajor == 1 && strings.EqualFold(strings.TrimSpace(r.Header.Get("Upgrade")), "websocket") &&
+		slices.ContainsFunc(r.Header.Values("Connection"), named)
 }
 
 // charging is the way to a client whose connection is charged for once it is handed over.
