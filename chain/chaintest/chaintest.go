@@ -79,12 +79,15 @@ func Suite(t *testing.T, mk func(t *testing.T) Fixture) {
 		{"Concurrent", testConcurrent},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			c.run(&suite{T: t, ctx: ctx, Fixture: mk(t)})
 		})
 	}
 }
+
+// limit bounds each test of the suite.
+const limit = 2 * time.Minute
 
 type suite struct {
 	*testing.T

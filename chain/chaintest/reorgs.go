@@ -1,6 +1,8 @@
 package chaintest
 
 import (
+	"context"
+
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
@@ -37,36 +39,46 @@ func testReorg(s *suite) {
 		}
 	}
 	for _, depth := range depths {
-		c := s.channel()
-		id := c.spend.TxHash()
-		if depth > 2 {
-			s.mine(depth - 2)
-		}
-		before := s.tip()
-		undone := s.blockHash(before.Height)
-		s.reorg(Reorg{Depth: depth, Length: depth + 1})
-		after := s.tip()
-		if after.Height != before.Height+1 || after.Hash != s.blockHash(after.Height) || s.blockHash(before.Height) == undone {
-			s.Fatalf("depth %d: from %+v to %+v", depth, before, after)
-		}
-		if kept := before.Height - uint32(depth); kept > 0 && s.blockHash(kept) == s.blockHash(kept+1) {
-			s.Fatalf("depth %d: two heights with one hash", depth)
-		}
-		fundedAt := uint32(0)
-		if depth == 1 {
-			fundedAt = c.first
-		}
-		s.undone(c, fundedAt)
-		s.mine(1)
-		h := s.tip().Height
-		if depth > 1 {
-			fundedAt = h
-		}
-		s.at(c.funding.Hash, fundedAt)
-		s.at(id, h)
-		s.spent(c.funding, id, 0, h)
-		s.coins(c.b.script, chain.UTXO{Outpoint: wire.OutPoint{Hash: id}, Value: 99_500, Height: h})
+		each := *s
+		ctx, cancel := context.WithTimeout(s.Context(), limit) // each depth has its time
+		each.ctx = ctx
+		each.reorgOf(depth)
+		cancel()
+		s.owners = each.owners
 	}
+}
+
+// reorgOf is testReorg at one depth.
+func (s *suite) reorgOf(depth int) {
+	c := s.channel()
+	id := c.spend.TxHash()
+	if depth > 2 {
+		s.mine(depth - 2)
+	}
+	before := s.tip()
+	undone := s.blockHash(before.Height)
+	s.reorg(Reorg{Depth: depth, Length: depth + 1})
+	after := s.tip()
+	if after.Height != before.Height+1 || after.Hash != s.blockHash(after.Height) || s.blockHash(before.Height) == undone {
+		s.Fatalf("depth %d: from %+v to %+v", depth, before, after)
+	}
+	if kept := before.Height - uint32(depth); kept > 0 && s.blockHash(kept) == s.blockHash(kept+1) {
+		s.Fatalf("depth %d: two heights with one hash", depth)
+	}
+	fundedAt := uint32(0)
+	if depth == 1 {
+		fundedAt = c.first
+	}
+	s.undone(c, fundedAt)
+	s.mine(1)
+	h := s.tip().Height
+	if depth > 1 {
+		fundedAt = h
+	}
+	s.at(c.funding.Hash, fundedAt)
+	s.at(id, h)
+	s.spent(c.funding, id, 0, h)
+	s.coins(c.b.script, chain.UTXO{Outpoint: wire.OutPoint{Hash: id}, Value: 99_500, Height: h})
 }
 
 // undone wants a channel's spend out of every block, and its funding at a height, or out of every block for 0.
