@@ -42,7 +42,7 @@ func (r PayeeRecord) Due(ch *script.Channel, payout []byte, v View, p Policy) (P
 	}
 	if v.SpendDepth() >= max(p.Burial, 1) {
 		r.Phase = Closed
-		return r, nil
+		return r.ends(v.Spend), nil
 	}
 	r = r.deepen(v)
 	if r.Phase == Closing {

@@ -38,10 +38,10 @@ type Step struct {
 }
 
 var payeeMoves = map[Phase][]Phase{
-	Funding:  {Open, Settling, Closing, Closed, Abandoned},
-	Open:     {Settling, Closing, Closed, Abandoned},
-	Settling: {Closed, Abandoned},
-	Closing:  {Closed, Abandoned},
+	Funding:  {Open, Settling, Closing, Closed, Refunded, Abandoned},
+	Open:     {Settling, Closing, Closed, Refunded, Abandoned},
+	Settling: {Closed, Refunded, Abandoned},
+	Closing:  {Closed, Refunded, Abandoned},
 }
 
 var payerMoves = map[Phase][]Phase{

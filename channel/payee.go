@@ -30,6 +30,7 @@ type PayeeRecord struct {
 	Reason        SettlingReason `json:"reason,omitempty"`
 	Restored      bool           `json:"restored,omitempty"` // from before a restore: only updates and settlement
 	SpentBy       string         `json:"spent_by,omitempty"` // txid of what spends the output, as last seen
+	Got           *uint64        `json:"got,omitempty"`      // sat, what the buried transaction left to the payee before its fee; nil: not known
 	Duplex        *Duplex        `json:"duplex,omitempty"`   // duplex channels only
 	Stopped       string         `json:"stopped,omitempty"`  // why: an invariant was violated; see Stop
 }

@@ -28,6 +28,7 @@ type PayerRecord struct {
 	Refund       *Broadcast  `json:"refund,omitempty"`
 	Close        *PayerClose `json:"close,omitempty"`
 	SpentBy      string      `json:"spent_by,omitempty"`
+	Got          *uint64     `json:"got,omitempty"`     // as in PayeeRecord
 	Duplex       *Duplex     `json:"duplex,omitempty"`  // duplex channels only
 	Stopped      string      `json:"stopped,omitempty"` // why: an invariant was violated; see Stop
 }
@@ -325,10 +326,8 @@ func (r PayerRecord) Due(ch *script.Channel, v View, p Policy) (PayerRecord, []A
 	}
 	r.FundingSent = true
 	if v.SpendDepth() >= max(p.Burial, 1) {
-		if r.Phase = Closed; r.Refund.Is(v.Spend.Txid) && (r.Duplex == nil || r.Duplex.Held.Epoch == 0) {
-			r.Phase = Refunded
-		}
-		return r, nil
+		r.Phase = Closed
+		return r.ends(v.Spend), nil
 	}
 	r = r.deepen(v)
 	if v.Spend != nil && v.Spend.Height > 0 {

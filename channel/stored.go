@@ -10,7 +10,7 @@ import (
 // errStored: a stored record that no rule can have led to.
 var errStored = errors.New("no such record was ever saved")
 
-var payeePhases = []Phase{Funding, Open, Settling, Closing, Closed, Abandoned}
+var payeePhases = []Phase{Funding, Open, Settling, Closing, Closed, Refunded, Abandoned}
 
 var payerPhases = []Phase{Prepared, Funding, Open, Settling, Closing, Refunding, Closed, Refunded, Abandoned}
 

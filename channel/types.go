@@ -23,7 +23,7 @@ const (
 	Closing   Phase = "closing"   // cooperative and final
 	Refunding Phase = "refunding" // payer: the refund is on its way
 	Closed    Phase = "closed"    // the output is spent and buried
-	Refunded  Phase = "refunded"  // payer: the refund is buried
+	Refunded  Phase = "refunded"  // the payer's refund is buried
 	Abandoned Phase = "abandoned" // T1 can never confirm
 )
 

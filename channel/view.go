@@ -1,6 +1,10 @@
 package channel
 
-import "github.com/spillway/spillway/script"
+import (
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/spillway/spillway/script"
+)
 
 // View is what the chain says of one channel at one tip. It is asked for anew
 // each time: a reorg is nothing but another view.
@@ -25,6 +29,10 @@ type SpendView struct {
 	Txid   string
 	Height uint32 // 0: in the mempool
 	Lock   uint32 // its nLockTime; the highest where nobody knows who signed it
+	// Tx is the transaction itself, and Vin the input of it that spends the output, where
+	// it is in a block and could be had; nil else.
+	Tx  *wire.MsgTx
+	Vin uint32
 	// Fee (sat) and VSize (vB) of a spend in the mempool, where they are known:
 	// what replaces it has to pay more.
 	Fee, VSize int64

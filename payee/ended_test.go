@@ -114,7 +114,7 @@ func TestPitfall66_RefundedOwes(t *testing.T) {
 	wantNil(t, p.StepPayer())
 	p.Mine(7)
 	wantNil(t, p.StepPayee())
-	if r, _ := p.Payee.Record(t.Context(), id); r.Phase != channel.Closed {
+	if r, _ := p.Payee.Record(t.Context(), id); r.Phase != channel.Refunded {
 		t.Fatalf("phase %s", r.Phase)
 	}
 	if got, ok := place(t, p, id); !ok || got.Owed != price || !got.Ended {

@@ -109,7 +109,7 @@ func (p *Payee) compact(r channel.PayeeRecord) channel.PayeeRecord {
 			r.Terms.Construction = c
 		}
 	}
-	for _, phase := range []channel.Phase{channel.Funding, channel.Open, channel.Settling, channel.Closing, channel.Closed, channel.Abandoned} {
+	for _, phase := range []channel.Phase{channel.Funding, channel.Open, channel.Settling, channel.Closing, channel.Closed, channel.Refunded, channel.Abandoned} {
 		if r.Phase == phase {
 			r.Phase = phase
 		}

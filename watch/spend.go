@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"math"
@@ -56,26 +55,22 @@ func unconfirmed(ctx context.Context, c Chain, t Target, spend *chain.Spend, t1 
 	return s, err
 }
 
-// Leaves is what a transaction that spends a channel of this capacity (sat) with its
-// input vin leaves to the payee before its fee, where the payee signed the whole of
-// it (a refund, or a state that the payer completed, it did not): the capacity less what
-// goes to the payer's rest script. In a transaction of several channels that is the output at the
-// input's index.
+// Leaves is channel.Leaves.
 func Leaves(tx *wire.MsgTx, vin uint32, capacity int64, rest []byte) int64 {
-	outs := tx.TxOut
-	if len(tx.TxIn) > 1 {
-		outs = nil
-		if int(vin) < len(tx.TxOut) {
-			outs = tx.TxOut[vin : vin+1]
-		}
+	return channel.Leaves(tx, vin, capacity, rest)
+}
+
+// mined describes a spend in a block, with the transaction itself where the backend has it.
+func mined(ctx context.Context, c Chain, spend *chain.Spend) (*channel.SpendView, error) {
+	s := &channel.SpendView{Txid: spend.Txid.String(), Height: spend.Height}
+	info, err := c.Tx(ctx, spend.Txid)
+	if errors.Is(err, chain.ErrNotFound) {
+		return s, nil
+	} else if err != nil {
+		return nil, err
 	}
-	left := capacity
-	for _, out := range outs {
-		if bytes.Equal(out.PkScript, rest) {
-			left -= out.Value
-		}
-	}
-	return max(left, 0)
+	s.Tx, s.Vin = info.Tx, spend.Vin
+	return s, nil
 }
 
 // signed reports whether an input spends an output, with a witness that is good for this

@@ -190,8 +190,8 @@ func look(ctx context.Context, c Chain, t Target, tip chain.Tip) (v channel.View
 		return v, info.Tx, err
 	}
 	if spend.Confirmed {
-		v.Spend = &channel.SpendView{Txid: spend.Txid.String(), Height: spend.Height}
-		return v, info.Tx, nil
+		v.Spend, err = mined(ctx, c, spend)
+		return v, info.Tx, err
 	}
 	v.Spend, err = unconfirmed(ctx, c, t, spend, info.Tx)
 	return v, info.Tx, err

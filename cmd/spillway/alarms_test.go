@@ -122,3 +122,34 @@ func TestStoppedChannelIsAnAlarm(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 }
+
+// TestLate: a settlement is late some blocks after its margin began; in a duplex channel
+// that ends where the state before the held one is valid, long before the expiry.
+func TestLate(t *testing.T) {
+	terms := channel.Terms{Expiry: 1000, Margin: 36, Step: 80, Capacity: 50}
+	one := channel.PayeeRecord{Phase: channel.Open, Paid: 9, Terms: terms}
+	two := channel.PayeeRecord{Phase: channel.Open, Paid: 9, Terms: terms, Duplex: &channel.Duplex{Held: channel.Update{Epoch: 3, Amount: 7}}}
+	over := two
+	over.Phase = channel.Closed
+	none := channel.PayeeRecord{Phase: channel.Open, Terms: terms, Duplex: &channel.Duplex{}}
+	for _, c := range []struct {
+		what string
+		r    channel.PayeeRecord
+		from uint32 // 0: never
+	}{{"one way", one, 976}, {"duplex", two, 816}, {"over", over, 0}, {"nothing held", none, 0}} {
+		for _, tip := range []uint32{700, 815, 816, 975, 976, 1000, 1200} {
+			if got, want := late(c.r, tip), c.from > 0 && tip >= c.from; got != want {
+				t.Errorf("%s at %d: late %v", c.what, tip, got)
+			}
+		}
+	}
+	if text := overdue(two, 820); !strings.Contains(text, "7 sat") || !strings.Contains(text, "an older state is valid from height 840") {
+		t.Error(text)
+	}
+	if text := overdue(one, 990); !strings.Contains(text, "9 sat") || !strings.Contains(text, "refund is valid from height 1000") {
+		t.Error(text)
+	}
+	if said := (row{Role: "payee", Phase: "open", Paid: 9, Expiry: 1000, Until: two.Until()}).sentence(); !strings.Contains(said, "before height 840") {
+		t.Error(said)
+	}
+}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -57,14 +56,18 @@ type row struct {
 	Funding       string `json:"funding_txid"`
 	Closing       string `json:"closing_txid"`
 	Confirmations uint32 `json:"confirmations"`
-	Returned      uint64 `json:"returned_msat,omitempty"` // duplex: what the payee paid back in all
-	Epoch         uint32 `json:"epoch,omitempty"`         // duplex: of the newest state
-	Imported      bool   `json:"imported,omitempty"`      // payer: read back from an export, only refunded
-	Restored      bool   `json:"restored,omitempty"`      // payee: from before a restore, only settled
-	Unsigned      bool   `json:"unsigned,omitempty"`      // payer: its funding is another wallet's, not signed here
-	Stopped       string `json:"stopped,omitempty"`       // why: an invariant was violated
-	Sentence      string `json:"sentence,omitempty"`      // admin API: what the state means
-	Owed          uint64 `json:"owed_msat,omitempty"`     // admin API: charged and not paid
+	// Settled is what the transaction that ended the channel left to the provider before
+	// its fee, where that is buried and known.
+	Settled  *uint64 `json:"settled_sat,omitempty"`
+	Returned uint64  `json:"returned_msat,omitempty"` // duplex: what the payee paid back in all
+	Epoch    uint32  `json:"epoch,omitempty"`         // duplex: of the newest state
+	Until    uint32  `json:"until_height,omitempty"`  // payee of a duplex channel: from here on an older state competes, before the expiry
+	Imported bool    `json:"imported,omitempty"`      // payer: read back from an export, only refunded
+	Restored bool    `json:"restored,omitempty"`      // payee: from before a restore, only settled
+	Unsigned bool    `json:"unsigned,omitempty"`      // payer: its funding is another wallet's, not signed here
+	Stopped  string  `json:"stopped,omitempty"`       // why: an invariant was violated
+	Sentence string  `json:"sentence,omitempty"`      // admin API: what the state means
+	Owed     uint64  `json:"owed_msat,omitempty"`     // admin API: charged and not paid
 }
 
 func payerRow(r channel.PayerRecord) row {
@@ -73,7 +76,7 @@ func payerRow(r channel.PayerRecord) row {
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Signed, Charged: r.Owed, Refundable: r.Refundable(),
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
 		Imported: r.Imported, Unsigned: r.Unsigned && !r.FundingSent, Stopped: stoppedFor(r.Stopped, r.Sound()),
-	}, r.Duplex)
+	}.ended(r.Got), r.Duplex)
 }
 
 // twoWay adds what a duplex channel has beside the others.
@@ -102,58 +105,24 @@ func (a *app) payerRowNow(ctx context.Context, c watch.Chain, r channel.PayerRec
 }
 
 func payeeRow(r channel.PayeeRecord) row {
+	until := r.Until()
+	if until == r.Terms.Expiry {
+		until = 0
+	}
 	return twoWay(row{
 		ID: r.Terms.ID(), Role: "payee", Peer: r.Terms.PayerKey.String(), Construction: string(r.Terms.Construction), Network: r.Terms.Network,
 		Phase: string(r.Phase), Capacity: r.Terms.Capacity, Paid: r.Paid, Charged: r.Charged, Refundable: r.Terms.Capacity - r.Paid,
 		Expiry: r.Terms.Expiry, Funding: r.Terms.Outpoint.Hash.String(), Closing: r.SpentBy,
-		Restored: r.Restored, Stopped: stoppedFor(r.Stopped, r.Sound()),
-	}, r.Duplex)
+		Restored: r.Restored, Stopped: stoppedFor(r.Stopped, r.Sound()), Until: until,
+	}.ended(r.Got), r.Duplex)
 }
 
-// sentence says what a channel's state means.
-func (r row) sentence() string {
-	switch phase := channel.Phase(r.Phase); {
-	case r.Stopped != "":
-		return r.stoppedSentence()
-	case r.Imported && (phase == channel.Funding || phase == channel.Open):
-		return fmt.Sprintf("Imported: nothing is signed in it any more; what the provider does not settle comes back by the refund from height %d on.", r.Expiry)
+// before is the height by which what is paid has to be in a block.
+func (r row) before() uint32 {
+	if r.Until > 0 {
+		return r.Until
 	}
-	if phase := channel.Phase(r.Phase); r.Unsigned && (phase == channel.Prepared || phase == channel.Funding) {
-		return fmt.Sprintf("Waiting for another wallet to sign its funding: spillway open URL --psbt signed.psbt. Nothing is locked yet; should it be sent from there, what is unpaid comes back from height %d on.", r.Expiry)
-	}
-	switch channel.Phase(r.Phase) {
-	case channel.Prepared:
-		return "Prepared: nothing has left this machine yet; it is given up or continued by the next get."
-	case channel.Funding:
-		if r.Role == "payer" {
-			return fmt.Sprintf("Funding: %d sat are locked by a transaction that waits for its confirmations, or was not accepted yet; %d sat of them are unpaid and come back when it is closed, or by the refund from height %d on.", r.Capacity, r.Refundable, r.Expiry)
-		}
-		return "Funding: the funding transaction waits for its confirmations; until then little or nothing is delivered."
-	case channel.Open:
-		both := ""
-		if r.Epoch > 0 {
-			both = " Money flows both ways in it."
-		}
-		if r.Role == "payer" {
-			return fmt.Sprintf("Open: %d sat are unpaid; close it to have them now, or they come back by the refund from height %d on.%s", r.Refundable, r.Expiry, both)
-		}
-		if r.Restored {
-			return fmt.Sprintf("Restored: it is from before a restore; nothing is delivered on it, and %d sat that are known to be paid are settled.", r.Paid)
-		}
-		return fmt.Sprintf("Open: %d sat are paid and will be settled before height %d at the latest.%s", r.Paid, r.Expiry, both)
-	case channel.Settling:
-		return fmt.Sprintf("Settling: the provider's settlement is on its way to the chain; %d sat of it are the provider's.", r.Paid)
-	case channel.Closing:
-		return fmt.Sprintf("Closing: both agreed, the transaction is on its way to the chain; %d sat are the provider's, %d sat come back.", r.Paid, r.Refundable)
-	case channel.Refunding:
-		return "Refunding: the refund is on its way to the chain."
-	case channel.Closed:
-		return fmt.Sprintf("Closed: the last transaction is buried; %d sat were paid.", r.Paid)
-	case channel.Refunded:
-		return "Refunded: everything unpaid is back and buried."
-	default:
-		return "Abandoned: its funding can never confirm; nothing is locked."
-	}
+	return r.Expiry
 }
 
 // channelRows are the channels of both roles in this data folder.

@@ -96,7 +96,7 @@ func judgeChannels(rows []row, tip chain.Tip, running bool, p channel.Policy) (a
 			continue
 		}
 		open++
-		left := r.Expiry - min(r.Expiry, tip.Height)
+		left := r.before() - min(r.before(), tip.Height)
 		short := r.ID[:min(len(r.ID), 12)]
 		switch {
 		case r.Stopped != "":
@@ -104,7 +104,7 @@ func judgeChannels(rows []row, tip chain.Tip, running bool, p channel.Policy) (a
 		case r.Role == "payee" && r.Paid > 0 && left <= p.Margin && !running:
 			all = append(all, wrong("channels", exitLocal, "Start it now, and let it run: spillway serve PATH", "%s: %d sat that were paid are not settled, %s are left, and no provider runs", short, r.Paid, blocksText(left)))
 		case r.Role == "payee" && r.Paid > 0 && left <= p.Margin+soon && !running:
-			all = append(all, warning("channels", "Start it within a day: spillway serve PATH", "%s: %d sat that were paid have to be settled, %s are left to its expiry, and no provider runs", short, r.Paid, blocksText(left)))
+			all = append(all, warning("channels", "Start it within a day: spillway serve PATH", "%s: %d sat that were paid have to be settled, %s are left, and no provider runs", short, r.Paid, blocksText(left)))
 		case r.Role == "payee" && r.Paid > 0 && !running:
 			idle++
 		case r.Role == "payer" && left == 0 && r.Refundable > 0 && !r.Unsigned && phase != channel.Refunding && r.Closing == "":

@@ -306,6 +306,7 @@ func TestDoctorChannels(t *testing.T) {
 		"no provider runs":     {paid, func(*row) {}, false, levelWarn, "payments in 1 channel are not settled"},
 		"within a day":         {paid, func(r *row) { r.Expiry = 1_100 }, false, levelWarn, "100 blocks"},
 		"inside the margin":    {paid, func(r *row) { r.Expiry = 1_036 }, false, levelBad, "no provider runs"},
+		"an older state":       {paid, func(r *row) { r.Until = 1_036 }, false, levelBad, "36 blocks"},
 		"it runs":              {paid, func(r *row) { r.Expiry = 1_036 }, true, levelOK, "none wants"},
 		"over":                 {paid, func(r *row) { r.Expiry, r.Phase = 1_036, "closed" }, false, levelOK, "0 open"},
 		"stopped":              {paid, func(r *row) { r.Stopped = "signed-fell" }, true, levelBad, "signed-fell"},

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,7 @@ type earning struct {
 	Chunks  uint64 `json:"chunks"`
 	Msat    uint64 `json:"earned_msat"`
 	Back    uint64 `json:"paid_back_msat,omitempty"`
+	Lost    uint64 `json:"lost_msat,omitempty"` // of it: in channels that are over, never received
 }
 
 func (a *app) earningsCommand() *cobra.Command {
@@ -34,8 +36,8 @@ func (a *app) earningsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "earnings", Short: "What a provider earned, by day, file and channel",
 		Long: `Sums up what was charged for chunks that were delivered, by day (UTC), by file or by
-channel, or all three. What was charged and is not paid yet is named apart. Works
-while serve runs, and without it.`,
+channel, or all three. What was charged and is not paid yet is named apart, and so
+is what never came of channels that are over. Works while serve runs, and without it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkEarnings(by, since); err != nil {
@@ -49,7 +51,7 @@ while serve runs, and without it.`,
 	}
 	cmd.Flags().StringVar(&by, "by", "day", "sum up by day, file or channel; all: by all three")
 	cmd.Flags().StringVar(&since, "since", "", "from this day on, such as 2026-11-21")
-	cmd.Flags().BoolVar(&asCSV, "csv", false, "write CSV with day, file, channel, chunks, msat and what was paid back")
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "write CSV with day, file, channel, chunks, msat, what was paid back and what was lost")
 	return cmd
 }
 
@@ -70,20 +72,50 @@ type earned struct {
 	Lines []earning `json:"lines"`
 	Msat  uint64    `json:"earned_msat"`
 	Back  uint64    `json:"paid_back_msat,omitempty"` // taken off again, or paid back, in duplex channels
-	Paid  uint64    `json:"paid_sat"`
-	Owed  uint64    `json:"owed_msat"`
+	Lost  uint64    `json:"lost_msat"`                // of it: charged in channels that are over, and never received
+	Paid  uint64    `json:"paid_sat"`                 // in all channels; of those that are over what was mined left, before fees
+	Owed  uint64    `json:"owed_msat"`                // charged and not paid in channels that are not over
 }
 
 // earningsOf sums up what was charged from a day on, and all that was paid.
 func earningsOf(all []payee.Earned, records []channel.PayeeRecord, by, since string) earned {
 	e := earned{By: by}
-	e.Lines, e.Msat, e.Back = sumEarnings(all, by, since)
+	never := map[string]uint64{}
 	for _, r := range records {
-		if r.Phase != channel.Abandoned && r.Phase != channel.Refunded {
-			e.Paid, e.Owed = e.Paid+r.Paid, e.Owed+r.Owed()
+		e.Paid += r.Earned()
+		if !r.Phase.Final() {
+			e.Owed += r.Owed()
+		} else if lost := r.Lost(); lost > 0 {
+			never[r.Terms.ID()] = lost
 		}
 	}
+	e.Lines, e.Msat, e.Back, e.Lost = sumEarnings(lose(all, never), by, since)
 	return e
+}
+
+// entry is what was earned, and what never came of it (msat).
+type entry struct {
+	payee.Earned
+	lost uint64
+}
+
+// lose lays what never came of each channel (msat) on what was charged in it last.
+func lose(all []payee.Earned, never map[string]uint64) []entry {
+	entries := make([]entry, len(all))
+	for i, e := range all {
+		entries[i].Earned = e
+	}
+	newest := make([]int, len(all))
+	for i := range newest {
+		newest[i] = i
+	}
+	slices.SortStableFunc(newest, func(x, y int) int { return cmp.Compare(all[y].Day, all[x].Day) })
+	for _, i := range newest {
+		e := &entries[i]
+		e.lost = min(never[e.Channel], e.Msat-min(e.Msat, e.Back))
+		never[e.Channel] -= e.lost
+	}
+	return entries
 }
 
 func (a *app) earnings(ctx context.Context, by, since string, asCSV bool) error {
@@ -107,6 +139,9 @@ func (a *app) earnings(ctx context.Context, by, since string, asCSV bool) error 
 		if l.Back > 0 {
 			back = "less " + money(l.Back) + " paid back"
 		}
+		if l.Lost > 0 {
+			back = strings.TrimPrefix(back+", "+money(l.Lost)+" of it lost", ", ")
+		}
 		rows = append(rows, []string{money(l.Msat), count(l.Chunks, "chunk"), printable(what), back})
 	}
 	for _, line := range table(rows) {
@@ -117,6 +152,9 @@ func (a *app) earnings(ctx context.Context, by, since string, asCSV bool) error 
 		back = ", " + money(e.Back) + " of it paid back"
 	}
 	a.out.print("%s earned%s; in all channels %s paid, %s owed", money(e.Msat), back, money(e.Paid*1000), money(e.Owed))
+	if e.Lost > 0 {
+		a.out.print("%s of it never came: in channels that ended without it, in the payer's refund or unpaid. spillway channels says which.", money(e.Lost))
+	}
 	return a.out.result(e)
 }
 
@@ -143,7 +181,7 @@ func (a *app) readEarnings(ctx context.Context, by, since string) (e earned, err
 }
 
 // sumEarnings sums up by what is wanted, from a day on.
-func sumEarnings(all []payee.Earned, by, since string) (lines []earning, total, back uint64) {
+func sumEarnings(all []entry, by, since string) (lines []earning, total, back, lost uint64) {
 	sums, names := map[earning]*earning{}, map[string]string{payee.PaidBack: "(paid back)"}
 	for _, e := range all {
 		if e.Name != "" {
@@ -169,8 +207,8 @@ func sumEarnings(all []payee.Earned, by, since string) (lines []earning, total, 
 			sums[key] = &line
 		}
 		sums[key].Chunks, sums[key].Msat = sums[key].Chunks+e.Chunks, sums[key].Msat+e.Msat
-		sums[key].Back += e.Back
-		total, back = total+e.Msat, back+e.Back
+		sums[key].Back, sums[key].Lost = sums[key].Back+e.Back, sums[key].Lost+e.lost
+		total, back, lost = total+e.Msat, back+e.Back, lost+e.lost
 	}
 	lines = make([]earning, 0, len(sums))
 	for _, l := range sums {
@@ -179,20 +217,20 @@ func sumEarnings(all []payee.Earned, by, since string) (lines []earning, total, 
 	slices.SortFunc(lines, func(x, y earning) int {
 		return cmp.Or(cmp.Compare(x.Day, y.Day), cmp.Compare(x.File, y.File), cmp.Compare(x.Channel, y.Channel))
 	})
-	return lines, total, back
+	return lines, total, back, lost
 }
 
 // earningsCSV writes CSV (RFC 4180). A name that a spreadsheet would take for a
 // formula is set behind an apostrophe.
 func (a *app) earningsCSV(lines []earning) error {
 	w := csv.NewWriter(a.out.stdout)
-	err := w.Write([]string{"day", "file", "channel", "chunks", "earned_msat", "paid_back_msat"})
+	err := w.Write([]string{"day", "file", "channel", "chunks", "earned_msat", "paid_back_msat", "lost_msat"})
 	for _, l := range lines {
 		file := l.File
 		if file != "" && (file[0] == '=' || file[0] == '+' || file[0] == '-' || file[0] == '@') {
 			file = "'" + file
 		}
-		err = errors.Join(err, w.Write([]string{l.Day, file, l.Channel, strconv.FormatUint(l.Chunks, 10), strconv.FormatUint(l.Msat, 10), strconv.FormatUint(l.Back, 10)}))
+		err = errors.Join(err, w.Write([]string{l.Day, file, l.Channel, strconv.FormatUint(l.Chunks, 10), strconv.FormatUint(l.Msat, 10), strconv.FormatUint(l.Back, 10), strconv.FormatUint(l.Lost, 10)}))
 	}
 	w.Flush()
 	if err = errors.Join(err, w.Error()); err != nil {

@@ -21,9 +21,7 @@ type standing struct {
 // open channel used up its credit and vanished.
 func standingOf(records []channel.PayeeRecord) (s standing) {
 	for _, r := range records {
-		if r.Phase != channel.Abandoned && r.Phase != channel.Refunded {
-			s.earned += r.Paid * 1000
-		}
+		s.earned += r.Earned() * 1000
 		if r.Phase.Final() {
 			continue
 		}

@@ -39,7 +39,7 @@ func stoppedFor(marked string, unsound error) string {
 
 // stoppedSentence is what channels list and show say of a stopped channel.
 func (r row) stoppedSentence() string {
-	what := fmt.Sprintf("%d sat that are paid are settled when you close it, or at its margin before height %d.", r.Paid, r.Expiry)
+	what := fmt.Sprintf("%d sat that are paid are settled when you close it, or at its margin before height %d.", r.Paid, r.before())
 	if r.Role == "payer" {
 		what = fmt.Sprintf("%d sat that are unpaid come back by the refund from height %d on, or when the provider settles.", r.Refundable, r.Expiry)
 	}
