@@ -65,6 +65,9 @@ func (p *Proxy) file(w http.ResponseWriter, r *http.Request, q *wanted) (ok bool
 	}
 	h.Set("Content-Type", kind)
 	h.Set("X-Content-Type-Options", "nosniff")
+	if q.plain {
+		seclude(h) // a picture may be a program, too
+	}
 	f.from, f.end = span(r, f.m.Size, tag)
 	if r.Method == http.MethodGet && f.end > f.from && needed(r, tag) {
 		if err := f.first(); err != nil {

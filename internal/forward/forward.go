@@ -312,10 +312,8 @@ func (p *Proxy) answer(resp *http.Response) error {
 	if reads && q.url.RawQuery == "" && p.cfg.Budgets.Allowed(q.origin) && offersFile(resp) {
 		return errFile
 	}
-	if at := resp.Header.Get("Location"); q.plain && at != "" {
-		if to, err := q.url.Parse(at); err == nil && (to.Scheme == "http" || to.Scheme == "https") {
-			resp.Header.Set("Location", local(to))
-		}
+	if q.plain {
+		secludes(resp, q)
 	}
 	return nil
 }

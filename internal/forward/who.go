@@ -71,6 +71,9 @@ func ownerOf(remote, here net.Addr) (uint32, error) {
 // errNoSocket: the system does not list the socket.
 var errNoSocket = errors.New("whose connection it is cannot be said on this system")
 
+// errNobody: the other end was closed, and is no process's any more.
+var errNobody = errors.New("nobody is at the other end of the connection")
+
 // search looks for a socket in one of the system's lists.
 func search(name string, from, to netip.AddrPort) (uid uint32, err error) {
 	f, err := os.Open(name)
@@ -83,7 +86,7 @@ func search(name string, from, to netip.AddrPort) (uid uint32, err error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 8 {
+		if len(fields) < 10 {
 			continue
 		}
 		a, err := socketAddr(fields[1])
@@ -92,6 +95,9 @@ func search(name string, from, to netip.AddrPort) (uid uint32, err error) {
 		}
 		if b, err := socketAddr(fields[2]); err != nil || b != unmapped(to) {
 			continue
+		}
+		if fields[9] == "0" { // no inode: its process has closed it, and the system calls it root's
+			return 0, errNobody
 		}
 		n, err := strconv.ParseUint(fields[7], 10, 32)
 		if err != nil {
