@@ -46,14 +46,14 @@ func (x *Compact) ask(ctx context.Context, a ask, q *Quoted, v bitcoin.Voucher) 
 
 // expect makes room for the answer to an order, and names it.
 func (x *Compact) expect(id string, q *Quoted, f *orderFrame) *incoming {
-	in := &incoming{x: x, id: id, terms: q.Challenge.ID}
+	in := &incoming{x: x, id: id, terms: q.Challenge.ID, back: make(chan struct{})}
 	in.change = sync.NewCond(&in.mu)
 	in.stall = time.AfterFunc(x.c.net.stall, func() { x.fail(unreachable("%w", errStalled)) })
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.last++
 	f.order, f.number = x.last, x.ones[id].number
-	x.orders[f.order] = in
+	in.order, x.orders[f.order] = f.order, in
 	if x.ended != nil { // nobody listens any more
 		in.err = x.ended
 		in.stall.Stop()
@@ -61,14 +61,14 @@ func (x *Compact) expect(id string, q *Quoted, f *orderFrame) *incoming {
 	return in
 }
 
-// head waits for the head of an answer.
+// head waits for the head of an answer, and for the connection to read the rest from.
 func (in *incoming) head() (*http.Response, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for in.resp == nil && in.err == nil {
+	for !in.lent && in.err == nil {
 		in.change.Wait()
 	}
-	if in.resp == nil {
+	if !in.lent {
 		return nil, in.err
 	}
 	in.resp.Body = in

@@ -35,6 +35,8 @@ type Compact struct {
 	hello  helloFrame
 	key    string // that binds are sealed under
 	out    outbox
+	in     *pull     // read by listen, and by whoever it lends it to
+	lent   *incoming // that listen lends it to next
 	cancel context.CancelCauseFunc
 	closed chan struct{} // when the last of it has ended
 	over   chan struct{} // closed when it ends
@@ -100,12 +102,12 @@ func (c *Client) DialCompact(ctx context.Context, target string) (*Compact, erro
 	if err != nil {
 		return nil, errors.Join(ctx.Err(), unreachable("%w: %w", errNoCompact, err))
 	}
-	x := &Compact{c: c, ws: ws, target: u.String(), closed: make(chan struct{}), over: make(chan struct{}), ones: map[string]*bound{}, orders: map[uint64]*incoming{}}
+	x := &Compact{c: c, ws: ws, in: newPull(ws), target: u.String(), closed: make(chan struct{}), over: make(chan struct{}), ones: map[string]*bound{}, orders: map[uint64]*incoming{}}
 	inner, stop := context.WithCancelCause(context.Background())
 	x.cancel = stop
 	x.out.write, x.out.limit = sending(inner, ws, c.net.stall), 4<<10
 	ws.SetReadLimit(maxSocketAnswer)
-	go x.listen(inner)
+	go x.listen()
 	if ws.Subprotocol() != CompactProtocol {
 		x.fail(unreachable("%w: something in between does not pass it", errNoCompact))
 	}

@@ -9,122 +9,79 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/spillway/spillway/mpp"
 )
 
-// listen reads what the provider sends until the connection ends.
-func (x *Compact) listen(ctx context.Context) {
+// listen reads what the provider sends until the connection ends. While somebody reads
+// an answer, he reads the connection in its place: so an answer's bytes go from the
+// connection straight to where they are wanted.
+func (x *Compact) listen() {
 	defer close(x.closed)
 	var err error
 	for err == nil {
-		err = x.message(ctx)
+		var f frame
+		if f, err = x.in.next(); err == nil {
+			err = x.frame(f)
+		}
+		if in := x.lent; in != nil && err == nil {
+			x.lent = nil
+			in.lend()
+			select {
+			case <-in.back:
+			case <-x.over:
+				err = x.Err()
+			}
+		}
 	}
-	if errors.Is(err, errFrame) {
-		err = misbehaved("%w", err)
-	} else if !errors.Is(err, ErrMisbehaved) {
-		err = unreachable("%w", err)
-	}
-	x.fail(err)
+	x.fail(broke(err))
 }
 
-var answerBuffers = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
-
-// message reads one message. What it holds of an answer's body belongs to that.
-func (x *Compact) message(ctx context.Context) error {
-	kind, from, err := x.ws.Reader(ctx)
-	if err != nil {
+// broke is why a connection ended, of an error in reading it.
+func broke(err error) error {
+	switch {
+	case errors.Is(err, errFrame):
+		return misbehaved("%w", err)
+	case errors.Is(err, ErrMisbehaved), errors.Is(err, ErrUnreachable):
 		return err
 	}
-	if kind != websocket.MessageBinary {
-		return badFrame("a message of text")
-	}
-	buf := answerBuffers.Get().(*[]byte)
-	n := 0
-	for {
-		if n == len(*buf) {
-			grown := make([]byte, max(2*n, dataRoom+maxDataFrame))
-			copy(grown, *buf)
-			*buf = grown
-		}
-		k, err := from.Read((*buf)[n:])
-		if n += k; errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			answerBuffers.Put(buf)
-			return err
-		}
-	}
-	message, taken := (*buf)[:n], false
-	for first := true; first || len(message) > 0; first = false {
-		var f frame
-		if f, message, err = nextFrame(message); err != nil {
-			break
-		}
-		whole := buf
-		if !first || len(message) > 0 {
-			whole = nil // others are in it too
-		}
-		var kept bool
-		if kept, err = x.frame(f, whole); err != nil {
-			break
-		}
-		taken = taken || kept
-	}
-	if !taken {
-		answerBuffers.Put(buf)
-	}
-	return err
+	return unreachable("%w", err)
 }
 
-// frame does what a frame says. buf is the message's buffer where the frame has it to
-// itself; taken: it belongs to an answer now.
-func (x *Compact) frame(f frame, buf *[]byte) (taken bool, err error) {
+// frame does what a frame says. Of data it passes the bytes over: they are of an answer
+// that nobody waits for any more.
+func (x *Compact) frame(f frame) error {
 	switch f.kind {
 	case frameHello:
-		return false, x.hear(f)
+		return x.hear(f)
 	case frameBound, frameAck:
-		return false, x.acked(f)
+		return x.acked(f)
 	case frameProblem:
-		return false, x.refused(f)
+		return x.refused(f)
 	case frameReply:
 		r, err := parseReply(f.body)
 		if err != nil {
-			return false, err
+			return err
 		}
-		if in := x.incoming(r.order); in != nil {
-			in.begin(r)
+		if in := x.incoming(r.order); in != nil && in.begin(r) {
+			x.lent = in
 		}
-		return false, nil
 	case frameData:
-		order, bytes, err := parseData(f.body)
-		if err != nil {
-			return false, err
+		if x.incoming(x.in.order) != nil {
+			return badFrame("bytes of an answer that has not begun")
 		}
-		in := x.incoming(order)
-		if in == nil {
-			return false, nil
-		}
-		if buf == nil {
-			own := append([]byte(nil), bytes...)
-			bytes, buf = own, &own
-		}
-		return in.take(slab{bytes, buf}), nil
 	case frameEnd:
 		e, err := parseEnd(f.body)
 		if err != nil {
-			return false, err
+			return err
 		}
 		if in := x.incoming(e.order); in != nil {
 			x.mu.Lock()
 			delete(x.orders, e.order)
 			x.mu.Unlock()
-			return false, in.finish(e)
+			return in.finish(e)
 		}
-		return false, nil
 	}
-	return false, nil // of a later version
+	return nil // others are of a later version
 }
 
 func (x *Compact) hear(f frame) error {
@@ -189,28 +146,21 @@ func (x *Compact) refused(f frame) error {
 	return nil
 }
 
-// maxPieces is how much of an answer waits to be read, in pieces of 64 KiB; behind it the
-// connection waits.
-const maxPieces = 16
-
-type slab struct {
-	bytes []byte
-	buf   *[]byte
-}
-
 // incoming is an answer on its way.
 type incoming struct {
 	x     *Compact
+	order uint64
 	id    string // channel
 	terms string // challenge
 	ctx   context.Context
 	leave func() bool // ends the watch on ctx
 	stall *time.Timer
+	back  chan struct{} // closed when the connection is read by its own goroutine again
 
 	mu     sync.Mutex
 	change *sync.Cond
 	resp   *http.Response
-	pieces []slab
+	lent   bool // whoever reads the answer reads the connection
 	whole  bool
 	err    error // why it breaks off
 	gone   bool  // nobody reads it
@@ -222,13 +172,12 @@ func (x *Compact) incoming(order uint64) *incoming {
 	return x.orders[order]
 }
 
-// begin takes the head of the answer.
-func (in *incoming) begin(r replyFrame) {
-	in.stall.Reset(in.x.c.net.stall)
+// begin takes the head of the answer; false: it had begun.
+func (in *incoming) begin(r replyFrame) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.resp != nil {
-		return
+		return false
 	}
 	in.resp = &http.Response{
 		Status: fmt.Sprintf("%d %s", r.status, http.StatusText(int(r.status))), StatusCode: int(r.status),
@@ -237,6 +186,15 @@ func (in *incoming) begin(r replyFrame) {
 	if r.slip != nil {
 		in.say(in.resp.Header, *r.slip)
 	}
+	return true
+}
+
+// lend hands the connection to whoever reads the answer, until it is whole.
+func (in *incoming) lend() {
+	in.stall.Stop() // it is the reader's turn
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.lent = true
 	in.change.Broadcast()
 }
 
@@ -248,23 +206,6 @@ func (in *incoming) say(h http.Header, s slip) {
 		return
 	}
 	h.Set(mpp.HeaderReceipt, text)
-}
-
-// take takes a piece of the body; where too much waits it waits too.
-func (in *incoming) take(p slab) bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	for len(in.pieces) >= maxPieces && !in.gone && in.err == nil {
-		in.stall.Stop() // it is this side that is slow
-		in.change.Wait()
-	}
-	in.stall.Reset(in.x.c.net.stall)
-	if in.gone || in.err != nil {
-		return false
-	}
-	in.pieces = append(in.pieces, p)
-	in.change.Broadcast()
-	return true
 }
 
 // finish ends the answer as the provider says.
@@ -302,32 +243,69 @@ func (in *incoming) end(why error) {
 	in.change.Broadcast()
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. One goroutine reads at a time.
 func (in *incoming) Read(p []byte) (n int, err error) {
+	if err := in.standing(); err != nil || len(p) == 0 {
+		return 0, err
+	}
+	in.stall.Reset(in.x.c.net.stall)
+	n, err = in.pull(p)
+	in.stall.Stop()
+	if n > 0 {
+		return n, nil
+	}
+	if err != nil {
+		in.x.fail(broke(err))
+	} else {
+		close(in.back) // it is whole: nobody reads on here
+	}
+	return 0, in.standing()
+}
+
+// pull reads bytes of the answer from the connection, and does what comes between; none
+// and no error: it is whole.
+func (in *incoming) pull(p []byte) (n int, err error) {
+	from := in.x.in
+	for from.rest == 0 || from.order != in.order {
+		f, err := from.next()
+		if err != nil {
+			return 0, err
+		}
+		if f.kind == frameData && from.order == in.order {
+			continue
+		}
+		if err := in.x.frame(f); err != nil {
+			return 0, err
+		}
+		if in.over() {
+			return 0, nil
+		}
+	}
+	return from.data(p)
+}
+
+func (in *incoming) over() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for len(in.pieces) == 0 {
-		switch {
-		case in.gone:
-			return 0, errors.New("the answer was closed")
-		case in.err != nil:
-			if err := in.ctx.Err(); err != nil {
-				return 0, err
-			}
-			return 0, in.err
-		case in.whole:
-			return 0, io.EOF
+	return in.whole
+}
+
+// standing is why nothing more is to be read; nil: there may be.
+func (in *incoming) standing() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	switch {
+	case in.gone:
+		return errors.New("the answer was closed")
+	case in.err != nil:
+		if err := in.ctx.Err(); err != nil {
+			return err
 		}
-		in.change.Wait()
+		return in.err
+	case in.whole:
+		return io.EOF
 	}
-	first := &in.pieces[0]
-	n = copy(p, first.bytes)
-	if first.bytes = first.bytes[n:]; len(first.bytes) == 0 {
-		answerBuffers.Put(first.buf)
-		in.pieces = in.pieces[1:]
-		in.change.Broadcast()
-	}
-	return n, nil
+	return nil
 }
 
 // Close implements io.Closer. An answer that was not read to its end ends the connection:
@@ -336,7 +314,6 @@ func (in *incoming) Close() error {
 	in.mu.Lock()
 	again, whole := in.gone, in.whole && in.err == nil
 	in.gone = true
-	in.pieces = nil
 	in.change.Broadcast()
 	in.mu.Unlock()
 	in.stall.Stop()

@@ -3,7 +3,6 @@ package paywall
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -131,10 +130,16 @@ func (x *wire) request(ctx context.Context, f orderFrame, c mpp.Challenge) *http
 	return r.WithContext(ctx)
 }
 
-// dataRoom is what a data frame's head takes at the most, in bytes.
-const dataRoom = 24
+// answerRoom is what stands before the first bytes of an answer in a buffer, in bytes: the
+// message's head, the reply, and the head of the data.
+const (
+	dataRoom   = 24
+	answerRoom = socketHead + maxReply + dataRoom
+	maxReply   = 1 << 10 // of a longer reply the bytes come in the next message
+)
 
-var dataBuffers = sync.Pool{New: func() any { b := make([]byte, dataRoom+maxDataFrame); return &b }}
+// answerBuffers hold what is gathered of an answer: at most a message, and its end.
+var answerBuffers = sync.Pool{New: func() any { b := make([]byte, answerRoom+maxDataFrame); return &b }}
 
 // compactAnswer is the ResponseWriter of an order.
 type compactAnswer struct {
@@ -146,8 +151,9 @@ type compactAnswer struct {
 	slip     *slip // newest receipt
 	late     *slip // one that came after the header
 	sent     bool
-	buf      *[]byte
-	n        int
+	reply    []byte  // the frame that begins it, where that has not left
+	buf      *[]byte // what is gathered lies behind answerRoom
+	n        int     // bytes of it
 	written  uint64
 	promised uint64 // bytes, by Content-Length; 0: not said
 	err      error
@@ -193,40 +199,79 @@ func (a *compactAnswer) WriteHeader(status int) {
 	if n, err := strconv.ParseUint(a.header.Get("Content-Length"), 10, 62); err == nil {
 		a.promised = n
 	}
-	a.err = a.x.out.put(f.append)
+	a.reply = f.append(nil)
 }
 
 // Write implements http.ResponseWriter.
 func (a *compactAnswer) Write(p []byte) (done int, err error) {
 	a.WriteHeader(http.StatusOK)
 	if a.buf == nil && a.err == nil {
-		a.buf = dataBuffers.Get().(*[]byte)
+		a.buf = answerBuffers.Get().(*[]byte)
 	}
 	for done < len(p) && a.err == nil {
-		n := copy((*a.buf)[dataRoom+a.n:], p[done:])
+		if left := a.full() - a.n; len(p)-done >= left {
+			a.hand(p[done:done+left], nil)
+			done += left
+			continue
+		}
+		n := copy((*a.buf)[answerRoom+a.n:], p[done:])
 		a.n += n
 		done += n
-		if a.n == maxDataFrame {
-			a.hand()
-		}
 	}
 	a.written += uint64(done)
 	return done, a.err
 }
 
-// hand sends what was gathered, as a message of its own.
-func (a *compactAnswer) hand() {
-	if a.n == 0 || a.err != nil {
+// full is how many bytes of the body a message takes that fills its records of TLS.
+func (a *compactAnswer) full() int {
+	var scratch [dataRoom]byte
+	return maxDataFrame - 4 - len(a.first()) - len(dataHead(scratch[:0], a.order, maxDataFrame))
+}
+
+// first is the reply, where it goes in one message with bytes of the body.
+func (a *compactAnswer) first() []byte {
+	if len(a.reply) > maxReply {
+		return nil
+	}
+	return a.reply
+}
+
+// hand sends what was gathered and more of the body, with the reply before it where that
+// has not left and a frame behind it, as a message.
+func (a *compactAnswer) hand(more, last []byte) {
+	if a.err != nil {
 		return
 	}
-	var scratch [dataRoom]byte
-	head := dataHead(scratch[:0], a.order, a.n)
-	b := (*a.buf)[dataRoom-len(head) : dataRoom+a.n]
-	copy(b, head)
-	a.n = 0
-	if a.err = a.x.out.write(b); a.err != nil {
+	if len(a.reply) > maxReply {
+		a.err, a.reply = a.x.out.put(func(to []byte) []byte { return append(to, a.reply...) }), nil
+	}
+	if a.err == nil {
+		a.err = a.x.pipe.message(a.message(more, last))
+	}
+	if a.n, a.reply = 0, nil; a.err != nil {
 		a.x.stop(a.err)
 	}
+}
+
+// message writes the frames of a message: room is its beginning, up to the end of a
+// record of TLS, rest what follows.
+func (a *compactAnswer) message(more, last []byte) (room, rest []byte) {
+	if a.n+len(more) == 0 {
+		return append(append(make([]byte, socketHead), a.reply...), last...), nil
+	}
+	var scratch [dataRoom]byte
+	head := append(scratch[:0], dataHead(scratch[:0], a.order, a.n+len(more))...)
+	at := answerRoom - len(a.reply) - len(head)
+	b := (*a.buf)[:answerRoom+a.n]
+	copy(b[at:], a.reply)
+	copy(b[answerRoom-len(head):], head)
+	room = b[at-socketHead:]
+	if len(last) > 0 {
+		return append(append(room, more...), last...), nil
+	}
+	whole := len(room) - socketHead + 4 // with the head that such a message has
+	fill := min((recordBytes-whole%recordBytes)%recordBytes, len(more))
+	return append(room, more[:fill]...), more[fill:]
 }
 
 // Flush implements http.Flusher.
@@ -235,7 +280,9 @@ func (a *compactAnswer) Flush() { _ = a.FlushError() } // the next Write says wh
 // FlushError is for http.ResponseController.
 func (a *compactAnswer) FlushError() error {
 	a.WriteHeader(http.StatusOK)
-	a.hand()
+	if a.n > 0 || a.reply != nil {
+		a.hand(nil, nil)
+	}
 	return a.err
 }
 
@@ -254,7 +301,6 @@ func (a *compactAnswer) end(broken bool) {
 	if !a.sent { // nothing was said of it, and nothing charged that the client could know of
 		a.WriteHeader(http.StatusServiceUnavailable)
 	}
-	a.hand()
 	f := endFrame{order: a.order, slip: a.late, fields: http.Header{}}
 	f.broken = broken || a.err != nil || a.promised > 0 && a.written != a.promised
 	for _, name := range a.trailers {
@@ -267,13 +313,13 @@ func (a *compactAnswer) end(broken bool) {
 			f.fields[late] = values
 		}
 	}
-	err := a.x.out.put(f.append)
+	a.hand(nil, f.append(nil))
 	if a.buf != nil {
-		dataBuffers.Put(a.buf)
+		answerBuffers.Put(a.buf)
 		a.buf = nil
 	}
-	if err = errors.Join(a.err, err); err != nil {
-		a.x.s.cfg.Log.Debug("an answer was not taken", "path", a.x.r.URL.Path, "error", err)
+	if a.err != nil {
+		a.x.s.cfg.Log.Debug("an answer was not taken", "path", a.x.r.URL.Path, "error", a.err)
 	}
 }
 

@@ -100,12 +100,13 @@ func (s *Server) Compact(w http.ResponseWriter, r *http.Request, cfg CompactConf
 		return
 	}
 	// any page may pay: nothing here goes by who a browser thinks that it is
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{CompactProtocol}, InsecureSkipVerify: true})
+	over := &laid{ResponseWriter: w, stall: cfg.Stall}
+	ws, err := websocket.Accept(over, r, &websocket.AcceptOptions{Subprotocols: []string{CompactProtocol}, InsecureSkipVerify: true})
 	if err != nil {
 		s.cfg.Log.Debug("a connection was not upgraded", "path", r.URL.Path, "error", err)
 		return
 	}
-	x.serve(ws, hello)
+	x.serve(ws, over.pipe, hello)
 }
 
 // wires are the connections that were taken over from net/http: of the compact transport,
@@ -167,11 +168,12 @@ var (
 
 // wire is one connection of the compact transport, at the server.
 type wire struct {
-	s   *Server
-	cfg CompactConfig
-	r   *http.Request // that was upgraded
-	key string        // that binds are sealed under
-	out outbox
+	s    *Server
+	cfg  CompactConfig
+	r    *http.Request // that was upgraded
+	key  string        // that binds are sealed under
+	out  outbox
+	pipe *pipe // that messages are written to
 
 	mu         sync.Mutex
 	ws         *websocket.Conn // nil: not yet
@@ -214,12 +216,12 @@ func (x *wire) stop(why error) {
 	_ = ws.CloseNow() // it is over either way
 }
 
-func (x *wire) serve(ws *websocket.Conn, hello helloFrame) {
+func (x *wire) serve(ws *websocket.Conn, l *pipe, hello helloFrame) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(x.r.Context()))
 	most := x.s.cfg.MaxCredential + 1<<10
 	ws.SetReadLimit(int64(most))
 	hello.version, hello.ones, hello.orders, hello.message = compactVersion, maxCompactOnes, maxOrders, uint64(most)
-	x.out.write, x.out.limit = sending(ctx, ws, x.cfg.Stall), maxDataFrame
+	x.pipe, x.out.write, x.out.limit = l, l.small, maxDataFrame
 	x.key = nonceKey(hello.nonce)
 	x.mu.Lock()
 	x.ws, x.cancel = ws, cancel
