@@ -45,6 +45,11 @@ const (
 	anyFee    = 20_000                    // sat; up to this a fee is never too high
 )
 
+const (
+	allMoney = int64(21e14)   // sat: more than that there is not, in one place or in all
+	mostSize = int64(100_000) // vB: what is larger is not relayed
+)
+
 // Check refuses a PSBT by which a channel must not be funded. Nothing of it needs to be
 // signed. Errors: those of this package, but for ErrOther, ErrUnsigned, ErrSignature.
 func (w Want) Check(p *Packet) (*Funding, error) {
@@ -74,7 +79,7 @@ func (w Want) Check(p *Packet) (*Funding, error) {
 func (w Want) outputs(f *Funding) error {
 	found := 0
 	for i, out := range f.Tx.TxOut {
-		if out.Value < 0 || out.Value > 21e14 {
+		if out.Value < 0 || out.Value > allMoney {
 			return fmt.Errorf("%w: output %d of %d sat", ErrOutput, i, out.Value)
 		}
 		if bytes.Equal(out.PkScript, w.Script) {
@@ -86,7 +91,7 @@ func (w Want) outputs(f *Funding) error {
 		if class == txscript.NonStandardTy {
 			return fmt.Errorf("%w: output %d pays a script of no known kind", ErrOutput, i)
 		}
-		if dust := script.Dust(out.PkScript); class != txscript.NullDataTy && dust < 21e14 && out.Value < dust {
+		if dust := script.Dust(out.PkScript); class != txscript.NullDataTy && dust < allMoney && out.Value < dust {
 			return fmt.Errorf("%w: output %d of %d sat is below the dust limit of %d sat", ErrOutput, i, out.Value, dust)
 		}
 	}
@@ -129,7 +134,7 @@ func (w Want) input(p *Packet, f *Funding, i int) error {
 	switch {
 	case out == nil:
 		return fmt.Errorf("%w: input %d, %s", ErrNoUTXO, i, at)
-	case out.Value < 0 || out.Value > 21e14:
+	case out.Value < 0 || out.Value > allMoney:
 		return fmt.Errorf("%w: input %d of %d sat", ErrUTXO, i, out.Value)
 	case !txscript.IsWitnessProgram(out.PkScript), len(in.SignatureScript) > 0, len(said.FinalScriptSig) > 0, len(said.RedeemScript) > 0:
 		return fmt.Errorf("%w: input %d is %s", ErrNotSegwit, i, kindOf(out.PkScript))
@@ -169,18 +174,27 @@ func checkLock(tx *wire.MsgTx, height uint32) error {
 	return nil
 }
 
-// fee works the fee out and refuses one that makes no sense.
+// fee works the fee out and refuses one that makes no sense, and sums that do not.
 func (w Want) fee(f *Funding) error {
-	for _, out := range f.Prevouts {
-		f.Fee += out.Value
+	var in, out int64
+	for _, prev := range f.Prevouts {
+		if in += prev.Value; in > allMoney {
+			return fmt.Errorf("%w: its inputs hold more than there is", ErrUTXO)
+		}
 	}
-	for _, out := range f.Tx.TxOut {
-		f.Fee -= out.Value
+	for i, o := range f.Tx.TxOut {
+		if out += o.Value; out > allMoney {
+			return fmt.Errorf("%w: up to output %d they hold more than there is", ErrOutput, i)
+		}
 	}
+	f.Fee = in - out
 	if f.Fee < 0 {
 		return fmt.Errorf("%w: the outputs hold %d sat more than the inputs", ErrFee, -f.Fee)
 	}
 	size := leastSize(f)
+	if size > mostSize {
+		return fmt.Errorf("%w: the transaction is of at least %d vB, %d vB are relayed", ErrTooLarge, size, mostSize)
+	}
 	if least := leastRate.Fee(size); f.Fee < least {
 		return fmt.Errorf("%w: %d sat for at least %d vB; below 1 sat/vB it is not relayed", ErrFee, f.Fee, size)
 	}

@@ -26,7 +26,7 @@ const MaxBytes = 4 << 20
 var (
 	// ErrFormat: no PSBT, or a damaged one.
 	ErrFormat = errors.New("this is no PSBT, or it is damaged")
-	// ErrTooLarge: longer than MaxBytes.
+	// ErrTooLarge: longer than MaxBytes, or a transaction larger than nodes relay.
 	ErrTooLarge = errors.New("the PSBT is too large")
 	// ErrVersion: a version of the format that is not read here (BIP370).
 	ErrVersion = errors.New("the PSBT is of another version of the format")
