@@ -26,8 +26,9 @@ type Config struct {
 	Time     time.Duration // about how long one figure is measured; default: a second
 	Rounds   int           // alternating rounds, whose median counts; default: 5
 	Channels int           // of the large store; default: 100,000
-	// File is how many bytes one payer downloads with chunks of 16 MiB; less with smaller
-	// ones. Default: 64 MiB.
+	// File is how many bytes one payer downloads with chunks of 1 and of 16 MiB; with
+	// smaller ones it is a sixteenth. Default: 256 MiB. Where the disk has too little room
+	// it is less.
 	File uint64
 	// Payers are how many payers download at once; default: one, and 16.
 	Payers []int
@@ -46,7 +47,7 @@ func (c Config) defaults() Config {
 		c.Channels = 100_000
 	}
 	if c.File == 0 {
-		c.File = 64 << 20
+		c.File = 256 << 20
 	}
 	if len(c.Payers) == 0 {
 		c.Payers = []int{1, 16}

@@ -56,6 +56,10 @@ func (m *market) channels(ctx context.Context, c *customer, from, n int) error {
 	return nil
 }
 
+// getParallel is how many chunks `get` asks for at once where it is not told otherwise, as
+// far as the provider's credit allows.
+const getParallel = 4
+
 // buy downloads a file as `get` does, verified and saved, paid chunk by chunk where it
 // is sold, and forgets the file. Only the download itself is on the clock of timed.
 func (c *customer) buy(ctx context.Context, url string, timed func(func() error) error) (err error) {
@@ -66,7 +70,7 @@ func (c *customer) buy(ctx context.Context, url string, timed func(func() error)
 		return err
 	}
 	err = timed(func() error {
-		res, err := c.buyer.Run(ctx, p, download.Limits{Budget: channel.MaxSat, KeepChannel: true}, nil)
+		res, err := c.buyer.Run(ctx, p, download.Limits{Budget: channel.MaxSat, KeepChannel: true, Parallel: getParallel}, nil)
 		if err == nil {
 			err = res.Unsettled
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ func Download(ctx context.Context, cfg Config, emit func(Figure) error) error {
 	for _, c := range []struct {
 		chunk, size uint64
 	}{
-		{64 << 10, cfg.File / 16}, {1 << 20, cfg.File / 2}, {16 << 20, cfg.File},
+		{64 << 10, cfg.File / 16}, {1 << 20, cfg.File}, {16 << 20, cfg.File},
 	} {
 		chunk := min(c.chunk, c.size) // a small run has small chunks
 		for _, payers := range cfg.Payers {
@@ -43,6 +44,16 @@ func floorOf(chunk uint64, payers int) float64 {
 	return 0
 }
 
+// downloadRounds is how many rounds of a download count at the most: the files are large.
+const downloadRounds = 3
+
+// share lets this process run more threads at once than it has cores, until the returned
+// function is called. The payers and the server are one process here, and a thread that
+// waits for the disk keeps its place among those that run for a while: sixteen payers
+// that sync after every chunk would keep each other and the server from the cores, as
+// programs of their own do not.
+func share() (restore func()) { return cores(max(4*runtime.NumCPU(), runtime.GOMAXPROCS(0))) }
+
 // downloads measures one size of chunks and one number of payers.
 func downloads(ctx context.Context, cfg Config, chunk, size uint64, payers int, emit func(Figure) error) (err error) {
 	name := fmt.Sprintf("download, chunks of %s, %s", content.FormatBytes(chunk), count(payers, "payer"))
@@ -52,7 +63,11 @@ func downloads(ctx context.Context, cfg Config, chunk, size uint64, payers int, 
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	rounds := min(cfg.Rounds, 5)
+	if size, err = fitting(dir, chunk, size, payers); err != nil {
+		return err
+	}
+	defer share()()
+	rounds := min(cfg.Rounds, downloadRounds)
 	m, err := newMarket(ctx, dir, size, chunk, payers, rounds+1)
 	if err != nil {
 		return err
@@ -65,19 +80,32 @@ func downloads(ctx context.Context, cfg Config, chunk, size uint64, payers int, 
 	var unpaid, plain, foreign, cores pairs
 	for round := range rounds + 1 {
 		cfg.say("%s, round %d of %d", name, round, rounds)
-		r, err := m.round(ctx, float64(size), other, round%2 == 0)
+		if round == 0 { // connections and caches are made in it
+			if _, err := m.round(ctx, m.warm, true); err != nil {
+				return err
+			}
+			continue
+		}
+		r, err := m.round(ctx, m.whole, round%2 == 0)
 		if err != nil {
 			return err
 		}
-		if round == 0 {
-			continue // connections and caches are made in it
-		}
 		unpaid.add(r.paid, r.free)
-		plain.add(r.paid, r.plain)
 		cores.add(r.paidCPU, r.freeCPU)
-		if other != "" {
-			foreign.add(r.paid, r.other)
+		if round > 1 { // these are only for the eye: once is enough
+			continue
 		}
+		if r.plain, _, err = m.together(m.whole.size, func(c *customer) error { return c.fetch(ctx, m.url+m.whole.free) }); err != nil {
+			return err
+		}
+		plain.add(r.paid, r.plain)
+		if other == "" {
+			continue
+		}
+		if r.other, _, err = m.together(m.whole.size, func(c *customer) error { return c.fetch(ctx, other) }); err != nil {
+			return err
+		}
+		foreign.add(r.paid, r.other)
 	}
 	paid := unpaid.figure(name, "MB/s", "unpaid, verified all the same")
 	paid.Floor = floorOf(chunk, payers)
@@ -100,14 +128,14 @@ func downloads(ctx context.Context, cfg Config, chunk, size uint64, payers int, 
 // rates are the downloads of one round, in MB/s, and what they cost, in ms per MB.
 type downloadRates struct{ paid, free, plain, other, paidCPU, freeCPU float64 }
 
-// round downloads in every way once; the order of paid and unpaid turns.
-func (m *market) round(ctx context.Context, size float64, other string, paidFirst bool) (r downloadRates, err error) {
+// round downloads a file paid and unpaid once; the order of the two turns.
+func (m *market) round(ctx context.Context, w ware, paidFirst bool) (r downloadRates, err error) {
 	sold := func() (err error) {
-		r.paid, r.paidCPU, err = m.together(size, func(c *customer) error { return c.buy(ctx, m.url+soldName, direct) })
+		r.paid, r.paidCPU, err = m.together(w.size, func(c *customer) error { return c.buy(ctx, m.url+w.sold, direct) })
 		return err
 	}
 	free := func() (err error) {
-		r.free, r.freeCPU, err = m.together(size, func(c *customer) error { return c.buy(ctx, m.url+freeName, direct) })
+		r.free, r.freeCPU, err = m.together(w.size, func(c *customer) error { return c.buy(ctx, m.url+w.free, direct) })
 		return err
 	}
 	turns := []func() error{free, sold}
@@ -119,11 +147,7 @@ func (m *market) round(ctx context.Context, size float64, other string, paidFirs
 			return r, err
 		}
 	}
-	if r.plain, _, err = m.together(size, func(c *customer) error { return c.fetch(ctx, m.url+freeName) }); err != nil || other == "" {
-		return r, err
-	}
-	r.other, _, err = m.together(size, func(c *customer) error { return c.fetch(ctx, other) })
-	return r, err
+	return r, nil
 }
 
 // direct is a clock that does not look.
@@ -131,7 +155,7 @@ func direct(do func() error) error { return do() }
 
 // together lets every payer download so many bytes at once, and returns the rate in
 // MB/s and the time on the cores in ms per MB.
-func (m *market) together(size float64, do func(*customer) error) (mbs, cpu float64, err error) {
+func (m *market) together(size uint64, do func(*customer) error) (mbs, cpu float64, err error) {
 	failed := make([]error, len(m.buyers))
 	wall, busy, err := cost(func() error {
 		var wg sync.WaitGroup
@@ -141,6 +165,6 @@ func (m *market) together(size float64, do func(*customer) error) (mbs, cpu floa
 		wg.Wait()
 		return errors.Join(failed...)
 	})
-	mb := size * float64(len(m.buyers)) / 1e6
+	mb := float64(size) * float64(len(m.buyers)) / 1e6
 	return mb / wall.Seconds(), float64(busy) / float64(time.Millisecond) / mb, err
 }

@@ -45,6 +45,8 @@ type market struct {
 	cert   tls.Certificate
 	roots  *x509.CertPool
 	buyers []*customer
+	whole  ware // that is measured
+	warm   ware // a small one, for the round before
 	closed []func() error
 }
 
@@ -66,6 +68,12 @@ const (
 	fileRate = "1sat/64KiB"
 )
 
+// ware is one content under two names: of the one it is sold, of the other given away.
+type ware struct {
+	sold, free string
+	size       uint64 // bytes
+}
+
 // newMarket sells a file of so many bytes to so many payers with so many channels each.
 func newMarket(ctx context.Context, dir string, size, chunk uint64, payers, channels int) (_ *market, err error) {
 	m := &market{}
@@ -79,8 +87,11 @@ func newMarket(ctx context.Context, dir string, size, chunk uint64, payers, chan
 	}
 	m.credit = (chunk + 64<<10 - 1) / (64 << 10) * price // of one chunk
 	m.closed = append(m.closed, m.shop.Close)
-	if err := m.putFile(filepath.Join(dir, "files"), size); err != nil {
-		return nil, err
+	m.whole, m.warm = ware{soldName, freeName, size}, ware{"sold/warm.bin", "free/warm.bin", min(size, 2*chunk)}
+	for _, w := range []ware{m.whole, m.warm} {
+		if err := w.put(filepath.Join(dir, "files")); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.serve(ctx, chunk); err != nil {
 		return nil, err
@@ -103,22 +114,22 @@ func (m *market) Close() error {
 	return errors.Join(failed...)
 }
 
-// putFile writes bytes that no two places of the file share, under both names.
-func (m *market) putFile(dir string, size uint64) (err error) {
-	for _, name := range []string{soldName, freeName} {
+// put writes bytes that no two places of the file share, under both names.
+func (w ware) put(dir string) (err error) {
+	for _, name := range []string{w.sold, w.free} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
 			return err
 		}
 	}
-	f, err := os.Create(filepath.Join(dir, soldName))
+	f, err := os.Create(filepath.Join(dir, w.sold))
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyN(f, rand.Reader, int64(size))
+	_, err = io.CopyN(f, rand.Reader, int64(w.size))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Link(filepath.Join(dir, soldName), filepath.Join(dir, freeName))
+	return os.Link(filepath.Join(dir, w.sold), filepath.Join(dir, w.free))
 }
 
 // serve starts the provider as the command does, but for its limits on what is asked
