@@ -141,6 +141,9 @@ func Open(ctx context.Context, cfg Config) (_ *Client, err error) {
 	if err := c.svc.Start(ctx); err != nil {
 		return nil, fmt.Errorf("neutrino: start: %w", err)
 	}
+	if err := private(dir); err != nil {
+		return nil, err
+	}
 	c.scan = scan.New(scan.Config{Source: source{c}, Window: cfg.Window, Birthday: cfg.Birthday, Keeper: keeper{c.db}, Logger: cfg.Logger})
 	return c, nil
 }
@@ -205,6 +208,24 @@ func (c *Client) takePlace() (dir string, err error) {
 		}
 	}
 	return "", fmt.Errorf("%w: %d other processes have one of %s", ErrInUse, places, c.cfg.Dir)
+}
+
+// private keeps others of the machine from reading a place's files: the library makes them readable for all.
+func private(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("neutrino: %w", err)
+	}
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name())
+		if !f.Type().IsRegular() {
+			continue
+		}
+		if err := os.Chmod(path, 0o600); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("neutrino: %w", err)
+		}
+	}
+	return nil
 }
 
 func (c *Client) openDB(path string) (err error) {
@@ -286,7 +307,7 @@ func (c *Client) release() error {
 		failed = append(failed, c.db.Close())
 	}
 	if c.place != nil {
-		failed = append(failed, c.place.Close())
+		failed = append(failed, private(filepath.Dir(c.place.Name())), c.place.Close())
 	}
 	return errors.Join(failed...)
 }

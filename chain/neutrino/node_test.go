@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -189,6 +190,32 @@ func TestOneFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	open(t, n, in)
+}
+
+// TestPitfall45_LightFiles: nobody else of the machine may read what a light client keeps, while it runs and after.
+func TestPitfall45_LightFiles(t *testing.T) {
+	t.Parallel()
+	n := btcdtest.Start(t)
+	dir := t.TempDir()
+	c := open(t, n, func(cfg *neutrino.Config) { cfg.Dir = dir })
+	settle(t, n, c)
+	private := func() {
+		t.Helper()
+		files, err := os.ReadDir(filepath.Join(dir, "0"))
+		if err != nil || len(files) < 4 {
+			t.Fatalf("%d files, %v", len(files), err)
+		}
+		for _, f := range files {
+			if info, err := f.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s: %v, %v", f.Name(), info.Mode(), err)
+			}
+		}
+	}
+	private()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	private()
 }
 
 // TestNoFilters: a peer without committed filters is of no use, and it is said why. Named again, it gets another

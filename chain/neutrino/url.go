@@ -1,6 +1,7 @@
 package neutrino
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/url"
@@ -23,6 +24,7 @@ const Scheme = "neutrino"
 //	version3=0       the peers relay no transactions of version 3 (a btcd does not)
 //	min-fee=RATE     the least fee rate that is guessed, in sat/vB
 //	max-fee=RATE     the highest one
+//	challenge=HEX    a signet of one's own with this challenge; its peers have to be named
 //
 // Errors: ErrConfig.
 func ParseURL(text string, network *chaincfg.Params) (cfg Config, err error) {
@@ -48,7 +50,7 @@ func ParseURL(text string, network *chaincfg.Params) (cfg Config, err error) {
 	if err := cfg.options(q); err != nil {
 		return cfg, err
 	}
-	if cfg.private() && len(cfg.Peers) == 0 {
+	if (cfg.private() || cfg.Network != network) && len(cfg.Peers) == 0 {
 		return cfg, fmt.Errorf("%w: on %s a peer has to be named: neutrino://HOST:PORT", ErrConfig, network.Name)
 	}
 	return cfg, nil
@@ -99,14 +101,30 @@ func (cfg *Config) options(q url.Values) (err error) {
 			} else {
 				cfg.MaxFeeRate = script.FeeRatePerVB(int64(n))
 			}
+		case "challenge":
+			cfg.Network, err = signetOf(cfg.Network, v)
 		default:
-			return fmt.Errorf("%w: no option is called %s: birthday, window, version3, min-fee or max-fee", ErrConfig, clip(name))
+			return fmt.Errorf("%w: no option is called %s: birthday, window, version3, min-fee, max-fee or challenge", ErrConfig, clip(name))
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// signetOf is the signet of a challenge (BIP 325): its messages begin with other bytes, all
+// else is as on the signet. Errors: ErrConfig.
+func signetOf(network *chaincfg.Params, text string) (*chaincfg.Params, error) {
+	if network.Name != chaincfg.SigNetParams.Name {
+		return nil, fmt.Errorf("%w: a challenge is a signet's, not %s's", ErrConfig, network.Name)
+	}
+	challenge, err := hex.DecodeString(text)
+	if err != nil || len(challenge) == 0 || len(challenge) > 252 {
+		return nil, fmt.Errorf("%w: challenge is 1 to 252 bytes in hex, not %q", ErrConfig, clip(text))
+	}
+	own := chaincfg.CustomSignetParams(challenge, nil)
+	return &own, nil
 }
 
 func number(name, text string, least uint64) (uint32, error) {

@@ -3,6 +3,7 @@ package neutrino_test
 import (
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
@@ -32,6 +33,18 @@ func TestParseURL(t *testing.T) {
 		if _, err := neutrino.ParseURL(text, &chaincfg.SigNetParams); !errors.Is(err, neutrino.ErrConfig) {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+	own, err := neutrino.ParseURL("neutrino://a?challenge=51", &chaincfg.SigNetParams)
+	if err != nil || own.Network.Net != 0xbd6fd254 || own.Network.GenesisHash.String() != chaincfg.SigNetParams.GenesisHash.String() {
+		t.Errorf("a signet of one's own: %+v, %v", own.Network, err)
+	}
+	for _, text := range []string{"neutrino://?challenge=51", "neutrino://a?challenge=5", "neutrino://a?challenge=xy", "neutrino://a?challenge=" + strings.Repeat("51", 253)} {
+		if _, err := neutrino.ParseURL(text, &chaincfg.SigNetParams); !errors.Is(err, neutrino.ErrConfig) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if _, err := neutrino.ParseURL("neutrino://a?challenge=51", &chaincfg.MainNetParams); !errors.Is(err, neutrino.ErrConfig) {
+		t.Errorf("a challenge on mainnet: %v", err)
 	}
 	if _, err := neutrino.ParseURL("neutrino://", &chaincfg.RegressionNetParams); !errors.Is(err, neutrino.ErrConfig) {
 		t.Errorf("regtest without a peer: %v", err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/spillway/spillway/chain"
 	"github.com/spillway/spillway/chain/bitcoind"
@@ -91,6 +92,9 @@ const peersLimit = time.Minute
 // network, which takes minutes the first time.
 func (l *light) open(ctx context.Context, a *app, dir string) (err error) {
 	l.cfg.Dir = filepath.Join(dir, "light")
+	if own := l.cfg.Network.Net; own != wire.SigNet && l.cfg.Network.Name == chaincfg.SigNetParams.Name {
+		l.cfg.Dir += fmt.Sprintf("-%08x", uint32(own)) // it begins with the same block, and goes on with others
+	}
 	if l.Client, err = neutrino.Open(ctx, l.cfg); err != nil {
 		return err
 	}
