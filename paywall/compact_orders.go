@@ -17,25 +17,39 @@ import (
 	"github.com/spillway/spillway/payee"
 )
 
-// order has a request wait for its turn: one is answered after the other.
+// order has a request wait for its turn: one is answered after the other. Where many are
+// refused and their answers not taken, nothing more is read.
 func (x *wire) order(ctx context.Context, f orderFrame) error {
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	o := x.ones[f.number]
-	if o == nil {
+	switch {
+	case o == nil:
+		x.mu.Unlock()
 		return badFrame("number %d is no channel's", f.number)
-	}
-	if len(x.orders) >= maxOrders {
-		if !o.over && f.update.Amount > o.at.paid {
-			x.note(ctx, o, f.update) // it is money all the same
+	case len(x.orders) < maxOrders:
+		defer x.mu.Unlock()
+		x.orders = append(x.orders, f)
+		if !x.serving {
+			x.serving = true
+			x.group.Go(func() { x.answer(ctx) })
 		}
-		x.group.Go(func() { x.deny(f.order, http.StatusServiceUnavailable, "too many requests wait on this connection") })
 		return nil
+	case !o.over && f.update.Amount > o.at.paid:
+		x.note(ctx, o, f.update) // it is money all the same
 	}
-	x.orders = append(x.orders, f)
-	if !x.serving {
-		x.serving = true
-		x.group.Go(func() { x.answer(ctx) })
+	x.denying++
+	wait := x.denying > maxOrders
+	x.mu.Unlock()
+	deny := func() {
+		x.deny(f.order, http.StatusServiceUnavailable, "too many requests wait on this connection")
+		x.mu.Lock()
+		x.denying--
+		x.mu.Unlock()
+	}
+	if wait {
+		deny()
+	} else {
+		x.group.Go(deny)
 	}
 	return nil
 }

@@ -38,6 +38,8 @@ type CompactConfig struct {
 	// Handler answers orders, each as a GET of the connection's URL with the order's
 	// query; nil: only updates are taken.
 	Handler http.Handler
+	// Handshake is how long a connection has until a channel is bound; default ten seconds.
+	Handshake time.Duration
 	// Idle is how long nothing may come while nothing is being sent; default two minutes.
 	Idle time.Duration
 	// Stall is how long a client may take nothing of what is sent; default a minute.
@@ -48,6 +50,9 @@ type CompactConfig struct {
 }
 
 func (c CompactConfig) defaults() CompactConfig {
+	if c.Handshake <= 0 {
+		c.Handshake = compactHandshake
+	}
 	if c.Idle <= 0 {
 		c.Idle = 2 * time.Minute
 	}
@@ -185,6 +190,7 @@ type wire struct {
 	ready      []*one // with updates that nobody saves
 	working    int
 	orders     []orderFrame
+	denying    int // answers to orders for which there is no room
 	serving    bool
 	idle       *time.Timer
 	group      sync.WaitGroup
@@ -226,7 +232,7 @@ func (x *wire) serve(ws *websocket.Conn, l *pipe, hello helloFrame) {
 	x.mu.Lock()
 	x.ws, x.cancel = ws, cancel
 	late := x.stopped
-	x.idle = time.AfterFunc(compactHandshake, x.quiet)
+	x.idle = time.AfterFunc(x.cfg.Handshake, x.quiet)
 	x.mu.Unlock()
 	defer x.group.Wait()
 	defer x.idle.Stop()
@@ -281,7 +287,12 @@ func (x *wire) message(ctx context.Context, ws *websocket.Conn) error {
 			return err
 		}
 	}
-	x.idle.Reset(x.cfg.Idle)
+	x.mu.Lock()
+	proved := len(x.ones) > 0
+	x.mu.Unlock()
+	if proved { // whoever has shown nothing gains no time
+		x.idle.Reset(x.cfg.Idle)
+	}
 	return nil
 }
 
