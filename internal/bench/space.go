@@ -1,21 +1,18 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"syscall"
 
 	"github.com/spillway/spillway/content"
+	"github.com/spillway/spillway/store"
 )
-
-// ErrNoSpace: the disk has too little room for what is measured.
-var ErrNoSpace = errors.New("too little space on the disk")
 
 // leeway is what stores, their logs and everything but the files takes, in bytes.
 const leeway = 256 << 20
 
 // fitting is how large a file so many payers can download at once into a folder, at most
-// size bytes: halved until it fits, and four chunks at least. Errors: ErrNoSpace.
+// size bytes: halved until it fits, and four chunks at least. Errors: store.ErrFull.
 func fitting(dir string, chunk, size uint64, payers int) (uint64, error) {
 	free, err := freeBytes(dir)
 	if err != nil {
@@ -27,8 +24,8 @@ func fitting(dir string, chunk, size uint64, payers int) (uint64, error) {
 			return size, nil
 		}
 		if size/2 < 4*chunk {
-			return 0, fmt.Errorf("%w: %s are free in %s, and %d payers with %s each take %s; choose another folder with --dir",
-				ErrNoSpace, content.FormatBytes(free), dir, payers, content.FormatBytes(size), content.FormatBytes(need))
+			return 0, fmt.Errorf("%w for this: %s are free in %s, and %d payers with %s each take %s; choose another folder with --dir",
+				store.ErrFull, content.FormatBytes(free), dir, payers, content.FormatBytes(size), content.FormatBytes(need))
 		}
 	}
 }

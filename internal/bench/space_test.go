@@ -3,6 +3,8 @@ package bench
 import (
 	"errors"
 	"testing"
+
+	"github.com/spillway/spillway/store"
 )
 
 // A file that does not fit is halved until it does; where four chunks do not fit either,
@@ -24,7 +26,7 @@ func TestFitting(t *testing.T) {
 	if err != nil || got >= huge || huge%got != 0 || roomFor(got, 3) > free || roomFor(2*got, 3) < free/2 {
 		t.Errorf("%d bytes of %d, %v", got, huge, err)
 	}
-	if _, err := fitting(dir, huge, 4*huge, 16); !errors.Is(err, ErrNoSpace) {
+	if _, err := fitting(dir, huge, 4*huge, 16); !errors.Is(err, store.ErrFull) {
 		t.Errorf("chunks of all that is free fit: %v", err)
 	}
 }
