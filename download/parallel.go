@@ -127,6 +127,10 @@ func (r *run) fitting(ctx context.Context) (next []uint64, update channel.Update
 	if err != nil || rec.Duplex != nil || r.stopped() {
 		return nil, update, err
 	}
+	m, most := &r.p.Manifest, rec.Signed*1000+credit(rec, r.p.Quote)
+	if len(r.flying) == 0 && rec.Owed+m.ChunkMsat+min(m.ChunkMsat, m.LastChunkMsat) > most {
+		return nil, update, nil // no two fit: nothing more has to be asked
+	}
 	lim, err := r.limits(ctx, rec)
 	if err != nil {
 		return nil, update, err
@@ -135,7 +139,6 @@ func (r *run) fitting(ctx context.Context) (next []uint64, update channel.Update
 	for n := range r.flying {
 		ahead += r.price(n)
 	}
-	m, most := &r.p.Manifest, rec.Signed*1000+credit(rec, r.p.Quote)
 	missing := r.missing()
 	for i, n := 0, uint64(0); i < len(missing) && len(r.flying)+len(next) < r.lim.Parallel; {
 		if n = max(n, missing[i].Start/m.ChunkBytes); n*m.ChunkBytes >= missing[i].End {
