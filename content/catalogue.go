@@ -87,6 +87,8 @@ type Catalogue struct {
 	prices  *PriceList
 	whole   bool // a Refresh has ended
 	busy    map[string]*update
+	queue   queue            // what is found and not offered yet
+	unfit   map[string]stamp // what could not be offered when it was last looked at
 }
 
 // update is a hash under way; whoever wants the same file waits for it.
@@ -106,7 +108,7 @@ func NewCatalogue(cfg CatalogueConfig) (*Catalogue, error) {
 	if err := (Terms{Price: cfg.Price, Chunk: cfg.Chunk}).check(); err != nil {
 		return nil, fmt.Errorf("catalogue: %w", err)
 	}
-	c := &Catalogue{cfg: cfg, prices: cfg.Prices, log: cfg.Logger, entries: map[string]*Entry{}, busy: map[string]*update{}}
+	c := &Catalogue{cfg: cfg, prices: cfg.Prices, log: cfg.Logger, entries: map[string]*Entry{}, busy: map[string]*update{}, unfit: map[string]stamp{}}
 	if c.log == nil {
 		c.log = slog.Default()
 	}
@@ -240,6 +242,7 @@ func (c *Catalogue) Refresh(ctx context.Context) (Changes, error) {
 		names[f.name] = true
 		p.AllBytes += uint64(max(0, f.stamp.Size))
 	}
+	c.await(found)
 	for _, f := range found {
 		if err := c.refreshOne(ctx, f, &p, &ch, names); err != nil {
 			return ch, err
@@ -278,11 +281,16 @@ func (c *Catalogue) refreshOne(ctx context.Context, f found, p *ScanProgress, ch
 		e, err := c.hash(ctx, f, func(done uint64) {
 			now := start
 			now.Bytes += done
+			c.hashed(f.name, done)
 			c.report(now)
 		})
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		default:
+			c.awaited(f, err == nil)
+		}
+		switch {
 		case err != nil:
 			delete(names, f.name)
 			ch.Skipped = append(ch.Skipped, Skipped{f.path(), err})

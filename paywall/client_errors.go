@@ -98,9 +98,13 @@ func (e *InsufficientError) Unwrap() []error {
 type BusyError struct {
 	Status     int
 	RetryAfter time.Duration
+	Problem    *mpp.Problem // nil where the answer had none
 }
 
 func (e *BusyError) Error() string {
+	if e.Problem != nil && e.Problem.Detail != "" {
+		return fmt.Sprintf("%v: %s", ErrBusy, e.Problem.Detail)
+	}
 	return fmt.Sprintf("%v: HTTP status %d, asked to wait %v", ErrBusy, e.Status, e.RetryAfter)
 }
 

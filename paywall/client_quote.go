@@ -231,7 +231,7 @@ func refusal(resp *http.Response) error {
 	case err != nil:
 		return err
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable:
-		return &BusyError{Status: resp.StatusCode, RetryAfter: retryAfterOf(resp.Header)}
+		return &BusyError{Status: resp.StatusCode, RetryAfter: retryAfterOf(resp.Header), Problem: problem}
 	case resp.StatusCode >= 500:
 		return unreachable("HTTP status %d: %w", resp.StatusCode, problemText(problem))
 	case resp.StatusCode == http.StatusGone && problem != nil &&

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spillway/spillway/download"
+	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/paywall"
 )
 
@@ -18,7 +21,9 @@ const maxCatalogue = 256 << 20
 
 // listing is a provider's catalogue, as far as a buyer of a folder needs it.
 type listing struct {
-	Files []listed `json:"files"`
+	Files     []listed        `json:"files"`
+	Preparing []shownPrepared `json:"preparing"`
+	Complete  *bool           `json:"complete"` // nil: not said
 }
 
 type listed struct {
@@ -57,6 +62,9 @@ func (b *buyer) folder(ctx context.Context, w download.Want) ([]item, error) {
 		return nil, err
 	}
 	below := strings.TrimPrefix(u.Path, "/")
+	if n := len(list.Preparing); n > 0 || list.Complete != nil && !*list.Complete {
+		return nil, preparing(w.URL, n)
+	}
 	items := make([]item, 0, len(list.Files))
 	for _, f := range list.Files {
 		rest, ok := strings.CutPrefix(f.Name, below)
@@ -67,6 +75,17 @@ func (b *buyer) folder(ctx context.Context, w download.Want) ([]item, error) {
 		items = append(items, it)
 	}
 	return items, nil
+}
+
+// preparing says that a folder is not all there yet: n of its files are known that are
+// being read, 0: the provider has just begun.
+func preparing(url string, n int) error {
+	what := "its provider is reading its files"
+	if n > 0 {
+		what = count(uint64(n), "file") + " of it " + isAre(n) + " being prepared"
+	}
+	return &paywall.BusyError{Status: http.StatusServiceUnavailable, RetryAfter: 2 * time.Second,
+		Problem: &mpp.Problem{Detail: fmt.Sprintf("%s is not all there yet: %s; nothing was paid", url, what)}}
 }
 
 // makeDir makes the folder that a file goes to.

@@ -57,7 +57,7 @@ same command is given again: nothing is paid twice.`,
 	fl.StringVar(&f.channel, "channel", "", "taproot, multisig, multisig-p2sh or duplex (default: taproot)")
 	fl.StringVar(&f.trade, "trade", "", "pay over this duplex channel, which the other side opened at the provider that runs on this data folder")
 	fl.StringVar(&f.root, "root", "", "take only the content of this BLAKE3 root")
-	fl.DurationVar(&f.wait, "wait", time.Hour, "how long to wait for a provider that does not answer any more, trying again; given, it counts for the first answer too; 0: a few tries")
+	fl.DurationVar(&f.wait, "wait", time.Hour, "how long to wait for a provider that does not answer any more, or asks for patience, such as for a file that it is still reading; given, it counts for the first answer too; 0: a few tries")
 	fl.IntVar(&f.parallel, "parallel", 4, "chunks that are asked for at once, in one channel, as far as the provider's credit allows")
 	fl.BoolVar(&f.keep, "keep-channel", false, "leave the channel open for the next purchase")
 	fl.StringVar(&f.exports, "exports", "", "folder that a new channel's export is kept in (default: in the data folder)")

@@ -18,7 +18,8 @@ func (a *app) patient(ctx context.Context, f getFlags, show *meter, ask func() e
 		err := ask()
 		down := time.Since(begin)
 		absent := errors.Is(err, paywall.ErrUnreachable) || errors.Is(err, chain.ErrUnavailable)
-		if !absent || !f.waitAlways || down >= f.wait {
+		asked := errors.Is(err, paywall.ErrBusy) // it answers, and asks to come again
+		if !absent || !asked && !f.waitAlways || down >= f.wait {
 			return err
 		}
 		wait := min(paywall.Patience(n, err), f.wait-down)

@@ -41,18 +41,25 @@ type shownFolder struct {
 	TotalMsat uint64 `json:"total_msat"`
 }
 
+// shownPrepared is a file that its provider is still reading.
+type shownPrepared struct {
+	Name string `json:"name"`
+	Size uint64 `json:"size"`
+}
+
 // shownList is the answer of ls.
 type shownList struct {
-	URL       string        `json:"url"`
-	Provider  string        `json:"provider"`
-	Network   string        `json:"network,omitempty"`
-	Channels  []string      `json:"channel_types,omitempty"`
-	Complete  bool          `json:"complete"`
-	Folders   []shownFolder `json:"folders"`
-	Files     []shownFile   `json:"files"`
-	Count     uint64        `json:"count"` // files in all, those in folders with them
-	Size      uint64        `json:"size"`
-	TotalMsat uint64        `json:"total_msat"`
+	URL       string          `json:"url"`
+	Provider  string          `json:"provider"`
+	Network   string          `json:"network,omitempty"`
+	Channels  []string        `json:"channel_types,omitempty"`
+	Complete  bool            `json:"complete"`
+	Folders   []shownFolder   `json:"folders"`
+	Files     []shownFile     `json:"files"`
+	Preparing []shownPrepared `json:"preparing,omitempty"` // not offered yet
+	Count     uint64          `json:"count"`               // files in all, those in folders with them
+	Size      uint64          `json:"size"`
+	TotalMsat uint64          `json:"total_msat"`
 }
 
 func (a *app) lsCommand() *cobra.Command {
@@ -168,6 +175,7 @@ func (l *shownList) arrange(below string, all bool) error {
 		d.Files, d.Size, d.TotalMsat = d.Files+1, plus(d.Size, f.Size), plus(d.TotalMsat, f.TotalMsat)
 	}
 	l.Files, l.Folders = here, []shownFolder{}
+	l.Preparing = slices.DeleteFunc(l.Preparing, func(f shownPrepared) bool { return content.CheckName(f.Name) != nil })
 	for _, d := range folders {
 		l.Folders = append(l.Folders, *d)
 	}
@@ -214,6 +222,9 @@ func (a *app) printList(l *shownList) error {
 		whole, detail := f.price()
 		rows = append(rows, []string{size(f.Size), whole, f.Name, detail})
 	}
+	for _, f := range l.Preparing {
+		rows = append(rows, []string{size(f.Size), "–", printable(f.Name), "being prepared"})
+	}
 	on := ""
 	if l.Network != "" {
 		on = ", on " + l.Network
@@ -230,7 +241,7 @@ func (a *app) printList(l *shownList) error {
 	if len(l.Channels) > 0 {
 		a.out.print("channels: %s", printable(strings.Join(l.Channels, ", ")))
 	}
-	if !l.Complete {
+	if !l.Complete || len(l.Preparing) > 0 {
 		a.out.say("The provider is still reading its files: more may come.")
 	}
 	return a.out.result(l)

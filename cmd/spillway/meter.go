@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/spillway/spillway/download"
+	"github.com/spillway/spillway/paywall"
 )
 
 // meter shows a purchase: one line that is drawn again on a terminal, and plain
@@ -97,11 +99,22 @@ func (m *meter) outage(ev download.Event, now time.Time) {
 	if !m.down || !m.out.drawn() && now.Sub(m.told) >= tellOutage {
 		m.told = now
 		m.clear()
-		m.out.say("That did not get through (%v); trying again in %v%s.", ev.Reason, wait, giveUp(ev))
+		m.out.say("%s; trying again in %v%s.", outageText(ev.Reason), wait, giveUp(ev))
+	} else if m.out.drawn() && errors.Is(ev.Reason, paywall.ErrBusy) {
+		m.draw(fmt.Sprintf("%v; the next try is in %v%s", ev.Reason, wait, giveUp(ev)))
 	} else if m.out.drawn() {
 		m.draw(fmt.Sprintf("No answer for %v; the next try is in %v%s; refundable %s", ev.Down.Round(time.Second), wait, giveUp(ev), money(ev.Refundable*1000)))
 	}
 	m.down = true
+}
+
+// outageText says why something is tried again: nobody answers, or whoever does asks for that.
+func outageText(why error) string {
+	var busy *paywall.BusyError
+	if errors.As(why, &busy) && busy.Problem != nil {
+		return sentence(errors.New("The provider asks for patience: " + busy.Problem.Detail))
+	}
+	return fmt.Sprintf("That did not get through (%v)", why)
 }
 
 // giveUp says how much longer an answer is waited for.

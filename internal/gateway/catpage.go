@@ -41,9 +41,10 @@ var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
 <table id="files"><caption>{{.Sum}}</caption><thead><tr><th scope="col">Name</th><th scope="col" class="n">Size</th><th scope="col" class="n">Price</th><th scope="col">How to get it</th></tr></thead><tbody>
 {{range .Folders}}<tr class="folder"><td class="name"><a href="{{.URL}}">{{.Name}}/</a> <span class="soft">{{.Count}}</span></td><td class="n" data-label="Size">{{.Size}}</td><td class="n{{if .Free}} free{{end}}" data-label="Price">{{.Price}}</td><td><code>{{.Command}}</code></td></tr>
 {{end}}{{range .Files}}<tr class="file"><td class="name">{{if .Free}}<a href="{{.URL}}" download>{{.Name}}</a>{{else}}{{.Name}}{{end}}</td><td class="n" data-label="Size">{{.HumanSize}}</td><td class="n{{if .Free}} free{{end}}" data-label="Price">{{.HumanPrice}}{{with .Detail}}<br><span class="soft">{{.}}</span>{{end}}</td><td><code>{{.Command}}</code></td></tr>
+{{end}}{{range .Preparing}}<tr class="preparing"><td class="name">{{.Name}}</td><td class="n" data-label="Size">{{.HumanSize}}</td><td class="n soft" data-label="Price">–</td><td class="soft">being prepared: {{.Progress}}</td></tr>
 {{end}}{{if .Nothing}}<tr><td colspan="4">Nothing is offered yet.</td></tr>
 {{end}}</tbody></table>
-{{if not .Complete}}<p>The files are still being read: more may come.</p>
+{{if or .Preparing (not .Complete)}}<p>The files are still being read: more may come.</p>
 {{end}}{{with .More}}<p>And {{.}} more: all of them are listed by <code>{{$.List}}</code></p>
 {{end}}<h2>How to buy</h2>
 <p>With the <code>spillway</code> program, at a terminal. <code>quote</code> says what something costs in all, <code>get</code> buys it; a folder's address buys all that is in it.</p>
@@ -69,7 +70,8 @@ type below struct {
 
 func (g *Gateway) page(w http.ResponseWriter, r *http.Request, folder string) {
 	entries := g.cfg.Catalogue.List(folder)
-	if folder != "" && len(entries) == 0 {
+	preparing := g.pending(folder)
+	if folder != "" && len(entries) == 0 && len(preparing) == 0 {
 		g.noFolder(w, r)
 		return
 	}
@@ -80,6 +82,10 @@ func (g *Gateway) page(w http.ResponseWriter, r *http.Request, folder string) {
 		here = base + escaped(folder) + "/"
 	}
 	v["Provider"], v["Network"], v["Complete"] = g.cfg.Provider, g.cfg.Network, g.cfg.Catalogue.Complete()
+	for i, p := range preparing {
+		preparing[i].Name = strings.TrimPrefix(p.Name, strings.TrimPrefix(folder+"/", "/"))
+	}
+	v["Preparing"] = preparing[:min(len(preparing), maxRows)]
 	v["Channels"] = strings.Join(g.cfg.Constructions, ", ")
 	v["List"], v["Get"] = "spillway ls "+web.ShellWord(here), "spillway get "+web.ShellWord(here)
 	var b bytes.Buffer

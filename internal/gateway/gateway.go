@@ -178,6 +178,9 @@ func (g *Gateway) unknown(w http.ResponseWriter, r *http.Request) {
 // absent answers for a name that is not known. While the files are looked at for the
 // first time it may be one that is on offer: the client is told to come again.
 func (g *Gateway) absent(w http.ResponseWriter, r *http.Request, why string) {
+	if g.preparing(w, r) {
+		return
+	}
 	if !g.cfg.Catalogue.Complete() {
 		w.Header().Set("Retry-After", "1")
 		fail(w, r, http.StatusServiceUnavailable, "the provider has just started and is still reading its files; nothing was charged")

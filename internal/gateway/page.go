@@ -71,10 +71,11 @@ func (g *Gateway) noFolder(w http.ResponseWriter, r *http.Request) {
 // list is a folder's catalogue as JSON; nil where there is no such folder.
 func (g *Gateway) list(folder string) ([]byte, error) {
 	entries := g.cfg.Catalogue.List(folder)
-	if folder != "" && len(entries) == 0 {
+	preparing := g.pending(folder)
+	if folder != "" && len(entries) == 0 && len(preparing) == 0 {
 		return nil, nil
 	}
-	return json.Marshal(map[string]any{"provider": g.cfg.Provider, "network": g.cfg.Network, "channel_types": g.cfg.Constructions, "files": listing(entries), "complete": g.cfg.Catalogue.Complete()})
+	return json.Marshal(map[string]any{"preparing": preparing, "provider": g.cfg.Provider, "network": g.cfg.Network, "channel_types": g.cfg.Constructions, "files": listing(entries), "complete": g.cfg.Catalogue.Complete()})
 }
 
 func listing(entries []*content.Entry) []listed {
