@@ -32,6 +32,7 @@ func target(r *http.Request) (u *url.URL, plain bool, err error) {
 		u.RawQuery, plain = r.URL.RawQuery, true
 	}
 	u.Fragment, u.RawFragment = "", ""
+	u.RawQuery, _, _ = strings.Cut(u.RawQuery, "#") // in a request line it would begin none
 	if u.User != nil || paywall.Origin(u.String()) == "" || u.Hostname() == "" {
 		return nil, plain, errTarget
 	}
