@@ -152,10 +152,18 @@ func TestRelatedSignatures(t *testing.T) {
 		x.SetByteSlice(raw[:32])
 		var good btcec.ModNScalar
 		good.SetByteSlice(raw[32:])
+		// the point of the same x with an odd y: 2·e·d - s, for whoever has the key
+		even := *d
+		if pub.SerializeCompressed()[0] == 3 {
+			even.Negate()
+		}
+		var e, odd btcec.ModNScalar
+		e.SetBytes((*[32]byte)(chainhash.TaggedHash(chainhash.TagBIP0340Challenge, raw[:32], schnorr.SerializePubKey(pub), digest[:])))
+		odd.Mul2(&e, &even).Add(new(btcec.ModNScalar).Mul2(&e, &even)).Add(minus(good))
 		opposite := btcec.PrivKeyFromScalar(minus(*d)).PubKey() // the same x: the same key to BIP340
 		for name, sig := range map[string]*schnorr.Signature{
 			"itself": sig, "-s": schnorr.NewSignature(&x, minus(good)), "s+1": schnorr.NewSignature(&x, plus(good)), "no s": schnorr.NewSignature(&x, new(btcec.ModNScalar)),
-			"no r": schnorr.NewSignature(new(btcec.FieldVal), &good),
+			"no r": schnorr.NewSignature(new(btcec.FieldVal), &good), "an odd R": schnorr.NewSignature(&x, &odd),
 		} {
 			agree(t, name, goodSchnorr(sig, digest[:], pub), sig.Verify(digest[:], pub), name == "itself")
 			agree(t, name+" by -d", goodSchnorr(sig, digest[:], opposite), sig.Verify(digest[:], opposite), name == "itself")
