@@ -193,3 +193,30 @@ func TestParseAsTheLibrary(t *testing.T) {
 		}
 	})
 }
+
+// Only a whole digest is signed: what is shorter or longer, and holds by the equation, is
+// no signature, as it is none to the library.
+func TestDigestsAreWhole(t *testing.T) {
+	key := keyOf("digests")
+	pub := key.PubKey()
+	d := key.Key
+	if pub.SerializeCompressed()[0] == 3 {
+		d.Negate()
+	}
+	k := new(btcec.ModNScalar).SetInt(7)
+	var point btcec.JacobianPoint
+	btcec.ScalarBaseMultNonConst(k, &point)
+	if point.ToAffine(); point.Y.IsOdd() {
+		k.Negate()
+	}
+	for _, size := range []int{0, 1, 31, 32, 33, 64} {
+		digest := make([]byte, size)
+		var e, s btcec.ModNScalar
+		e.SetBytes((*[32]byte)(chainhash.TaggedHash(chainhash.TagBIP0340Challenge, point.X.Bytes()[:], schnorr.SerializePubKey(pub), digest)))
+		s.Mul2(&e, &d).Add(k)
+		sig := schnorr.NewSignature(&point.X, &s)
+		if got, want := goodSchnorr(sig, digest, pub), sig.Verify(digest, pub); got != want || want != (size == 32) {
+			t.Errorf("%d bytes: here %v, by the library %v", size, got, want)
+		}
+	}
+}
