@@ -29,10 +29,7 @@ func (x *wire) order(ctx context.Context, f orderFrame) error {
 	case len(x.orders) < maxOrders:
 		defer x.mu.Unlock()
 		x.orders = append(x.orders, f)
-		if !x.serving {
-			x.serving = true
-			x.group.Go(func() { x.answer(ctx) })
-		}
+		x.getAnswered(ctx)
 		return nil
 	case !o.over && f.update.Amount > o.at.paid:
 		x.note(ctx, o, f.update) // it is money all the same
@@ -54,27 +51,71 @@ func (x *wire) order(ctx context.Context, f orderFrame) error {
 	return nil
 }
 
-// answer answers orders until none waits.
+// lingering is how long whoever has answered the last order waits for the next one: a buyer
+// asks for chunk after chunk, and a new goroutine would grow its stack for each.
+const lingering = 100 * time.Millisecond
+
+// getAnswered has somebody answer what waits; x.mu is held.
+func (x *wire) getAnswered(ctx context.Context) {
+	if x.serving {
+		return
+	}
+	x.serving = true
+	if x.answerer {
+		select {
+		case x.more <- struct{}{}:
+		default: // it is told already
+		}
+		return
+	}
+	x.answerer = true
+	x.group.Go(func() { x.answer(ctx) })
+}
+
+// answer answers orders, until none came for a while.
 func (x *wire) answer(ctx context.Context) {
+	rest := time.NewTimer(lingering)
+	defer rest.Stop()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for len(x.orders) > 0 {
-		f := x.orders[0]
-		x.orders = x.orders[1:]
-		o := x.ones[f.number]
-		over, terms := o.over, o.terms
+	for {
+		for len(x.orders) > 0 {
+			x.answerNext(ctx)
+		}
+		x.orders, x.serving = nil, false
 		x.mu.Unlock()
-		switch {
-		case over:
-			x.deny(f.order, http.StatusGone, "the channel was refused on this connection")
-		case x.cfg.Handler == nil:
-			x.deny(f.order, http.StatusNotFound, "only payments are taken here")
-		default:
-			x.handle(ctx, f, o, *terms)
+		rest.Reset(lingering)
+		more := false
+		select {
+		case <-x.more:
+			more = true
+		case <-rest.C:
+		case <-ctx.Done():
 		}
 		x.mu.Lock()
+		if !more && len(x.orders) == 0 {
+			x.answerer = false
+			return
+		}
 	}
-	x.orders, x.serving = nil, false
+}
+
+// answerNext answers the first order that waits; x.mu is held, but for that while.
+func (x *wire) answerNext(ctx context.Context) {
+	f := x.orders[0]
+	x.orders = x.orders[1:]
+	o := x.ones[f.number]
+	over, terms := o.over, o.terms
+	x.mu.Unlock()
+	defer x.mu.Lock()
+	switch {
+	case over:
+		x.deny(f.order, http.StatusGone, "the channel was refused on this connection")
+	case x.cfg.Handler == nil:
+		x.deny(f.order, http.StatusNotFound, "only payments are taken here")
+	default:
+		x.handle(ctx, f, o, terms)
+	}
 }
 
 // deny answers an order with a problem that has nothing to do with payment.
@@ -105,7 +146,7 @@ func compactOf(r *http.Request) *compactPaid {
 }
 
 // handle has the handler answer an order.
-func (x *wire) handle(ctx context.Context, f orderFrame, o *one, c mpp.Challenge) {
+func (x *wire) handle(ctx context.Context, f orderFrame, o *one, c *echoed) {
 	a := &compactAnswer{x: x, order: f.order, header: http.Header{}}
 	broken := true
 	defer func() {
@@ -121,13 +162,13 @@ func (x *wire) handle(ctx context.Context, f orderFrame, o *one, c mpp.Challenge
 			x.mu.Unlock()
 		}
 	}()
-	paid := &compactPaid{c, bitcoin.Voucher{ChannelID: o.id, CumulativeAmount: f.update.Amount, Signature: f.update.Signature}}
+	paid := &compactPaid{c.Challenge, bitcoin.Voucher{ChannelID: o.id, CumulativeAmount: f.update.Amount, Signature: f.update.Signature}}
 	x.cfg.Handler.ServeHTTP(a, x.request(context.WithValue(ctx, compactPaidKey{}, paid), f, c))
 	broken = false
 }
 
 // request is an order as a handler sees it.
-func (x *wire) request(ctx context.Context, f orderFrame, c mpp.Challenge) *http.Request {
+func (x *wire) request(ctx context.Context, f orderFrame, c *echoed) *http.Request {
 	u := &url.URL{Path: x.r.URL.Path, RawPath: x.r.URL.RawPath, RawQuery: f.query}
 	r := &http.Request{
 		Method: http.MethodGet, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody,
@@ -136,10 +177,8 @@ func (x *wire) request(ctx context.Context, f orderFrame, c mpp.Challenge) *http
 	if f.key != "" {
 		r.Header.Set(mpp.HeaderIdempotencyKey, f.key)
 	}
-	if f.match {
-		if req, err := bitcoin.ParseRequest(c.Request); err == nil && req.MethodDetails.Root != "" {
-			r.Header.Set("If-Match", `"b3-`+req.MethodDetails.Root+`"`)
-		}
+	if f.match && c.tag != "" {
+		r.Header.Set("If-Match", c.tag)
 	}
 	return r.WithContext(ctx)
 }

@@ -92,7 +92,7 @@ func subprotocols(r *http.Request) (names []string) {
 // on it is saved, whatever becomes of it. docs/protocol.md, section 21.
 func (s *Server) Compact(w http.ResponseWriter, r *http.Request, cfg CompactConfig) {
 	cfg = cfg.defaults()
-	x := &wire{s: s, cfg: cfg, r: r}
+	x := &wire{s: s, cfg: cfg, r: r, more: make(chan struct{}, 1)}
 	client := clientOf(r)
 	if !s.wires.enter(x, client, cfg.Max, cfg.PerClient) {
 		s.unavailable(&visit{s: s, w: w, r: r}, errBusy)
@@ -185,13 +185,15 @@ type wire struct {
 	cancel     context.CancelCauseFunc
 	stopped    bool
 	ones       map[uint64]*one
-	challenges map[string]*mpp.Challenge
+	challenges map[string]*echoed
 	kept       int    // bytes of challenges
 	ready      []*one // with updates that nobody saves
 	working    int
 	orders     []orderFrame
 	denying    int // answers to orders for which there is no room
 	serving    bool
+	answerer   bool          // somebody answers orders, or waits for the next
+	more       chan struct{} // tells him of it; holds one
 	idle       *time.Timer
 	group      sync.WaitGroup
 }
@@ -200,9 +202,9 @@ type wire struct {
 type one struct {
 	number  uint64
 	id      string
-	terms   *mpp.Challenge // that orders are charged by
-	over    bool           // it was refused: what comes still is not looked at
-	at      tally          // as it was last said
+	terms   *echoed // that orders are charged by
+	over    bool    // it was refused: what comes still is not looked at
+	at      tally   // as it was last said
 	newest  *channel.Update
 	before  *channel.Update // the newest but one, for where the newest is none
 	claimed bool            // somebody saves its updates, or will
@@ -323,18 +325,19 @@ func (x *wire) frame(ctx context.Context, f frame) error {
 // bind takes a channel onto the connection, with the newest update that its payer has,
 // or another challenge for one that is there.
 func (x *wire) bind(ctx context.Context, f bindFrame) error {
-	rec, c, err := x.prove(ctx, f.credential)
+	rec, challenge, err := x.prove(ctx, f.credential)
 	if err != nil {
 		x.refuseErr(f.number+1, err)
 		return nil
 	}
+	var c *echoed
 	x.mu.Lock()
 	o := x.ones[f.number]
 	switch {
 	case o != nil && o.id != rec.Channel && !o.over:
 		err = fmt.Errorf("%w: number %d is another channel's", errRequest, f.number)
 	default:
-		c, err = x.keep(c)
+		c, err = x.keep(challenge)
 	}
 	if err == nil {
 		if x.ones == nil {
@@ -379,34 +382,6 @@ func (x *wire) prove(ctx context.Context, credential string) (rec payee.Receipt,
 	}
 	rec, err = x.s.takeUpdate(ctx, v.proved, u)
 	return rec, &v.credential.Challenge, err
-}
-
-// keep keeps a challenge once, however many channels echo it; x.mu is held.
-func (x *wire) keep(c *mpp.Challenge) (*mpp.Challenge, error) {
-	if had := x.challenges[c.ID]; had != nil {
-		return had, nil
-	}
-	size := len(c.ID) + len(c.Request) + len(c.Opaque) + len(c.Realm) + len(c.Description) + 256
-	if x.kept+size > maxChallenges { // what no channel uses any more goes
-		used := map[string]*mpp.Challenge{}
-		x.kept = 0
-		for _, o := range x.ones {
-			if o.terms != nil && !o.over && used[o.terms.ID] == nil {
-				used[o.terms.ID] = o.terms
-				x.kept += len(o.terms.ID) + len(o.terms.Request) + len(o.terms.Opaque) + len(o.terms.Realm) + len(o.terms.Description) + 256
-			}
-		}
-		x.challenges = used
-	}
-	if x.kept+size > maxChallenges {
-		return nil, fmt.Errorf("%w: too many challenges on one connection", errRequest)
-	}
-	if x.challenges == nil {
-		x.challenges = map[string]*mpp.Challenge{}
-	}
-	x.challenges[c.ID] = c
-	x.kept += size
-	return c, nil
 }
 
 // takeUpdate saves an update that comes alone. It is money: also where the connection
