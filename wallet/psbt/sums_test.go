@@ -1,6 +1,7 @@
 package psbt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -54,6 +55,44 @@ func TestSumsAreBounded(t *testing.T) {
 		}
 		if _, err := f.want.Check(&Packet{f.unsigned()}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// What nodes do not relay, or what no signature covers in the way that is looked for, is
+// refused by its form, before anything is executed.
+func TestWitnessesThatAreRefused(t *testing.T) {
+	sig := bytes.Repeat([]byte{3}, 64)
+	control := append([]byte{0xc0}, bytes.Repeat([]byte{4}, 32)...)
+	for name, w := range map[string]wire.TxWitness{
+		"an annex": {sig, {0x50, 1}}, "an annex behind a script": {sig, {0x51}, control, {0x50}},
+		"NONE": {append(bytes.Clone(sig), 2)}, "SINGLE in a script": {append(bytes.Clone(sig), 3), {0x51}, control}, "ALL, and ANYONECANPAY beside it": {append(bytes.Clone(sig), 1), append(bytes.Clone(sig), 0x81), {0x51}, control},
+		"no signature": {{1}}, "a script alone": {{0x51}, control}, "nothing": {},
+	} {
+		f := newFixture(t)
+		tx := f.tx.Copy()
+		tx.TxIn = tx.TxIn[:1]
+		tx.TxIn[0].Witness = w
+		if err := CheckSigned(tx, f.prevouts()); !errors.Is(err, ErrSighash) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// An input that is described twice is described once.
+func TestTwoDescriptionsAgree(t *testing.T) {
+	for more, want := range map[int64]error{0: nil, 1: ErrUTXO, -1: ErrUTXO} {
+		f := newFixture(t)
+		prev := wire.NewMsgTx(2)
+		prev.AddTxIn(wire.NewTxIn(&wire.OutPoint{Index: 9}, nil, nil))
+		prev.AddTxOut(f.outs[1])
+		f.tx.TxIn[1].PreviousOutPoint = wire.OutPoint{Hash: prev.TxHash()}
+		p := f.unsigned()
+		p.Inputs[1].NonWitnessUtxo = prev
+		p.Inputs[1].WitnessUtxo = wire.NewTxOut(f.outs[1].Value+more, f.outs[1].PkScript)
+		fund, err := f.want.Check(&Packet{p})
+		if !errors.Is(err, want) || err == nil && fund.Believed != 2 {
+			t.Errorf("%+d sat: %v %+v", more, err, fund)
 		}
 	}
 }
