@@ -76,6 +76,10 @@ type TransportConfig struct {
 	MaxDeposit uint64
 	// Construction is the kind of channel; default: the provider's first choice.
 	Construction script.Construction
+	// Asking, where it is set, is told of each request before its payment leaves, so that
+	// what is under way when the process is killed can be found again; where it fails
+	// nothing leaves. It is asked again for each repeat.
+	Asking func(context.Context, Asked) error
 	// Check, where it is set, has a say about each quote before anything is signed.
 	Check func(*Quoted) error
 	// Base sends the requests; default: what the Client sends with.

@@ -86,7 +86,7 @@ func (a *account) lane(ctx context.Context, q *Quoted, cost tariff, e Expect) (*
 				return nil, a.opened(ctx, r.Terms.ID(), err)
 			}
 		}
-		return a.use(r.Terms.ID(), q.URL), nil
+		return a.found(r, q.URL), nil
 	}
 	id, err := a.open(ctx, q, cost, e)
 	if err != nil {
@@ -311,7 +311,7 @@ func (l *lane) answered(cost tariff, left bool) {
 	first := cost.first()
 	l.flight -= min(l.flight, first)
 	if left {
-		l.slack = min(l.slack+first, max(cost.credit, first))
+		l.slack = max(l.slack, min(l.slack+first, max(cost.credit, first)))
 	}
 	l.wake()
 }

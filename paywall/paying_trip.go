@@ -303,6 +303,9 @@ func (r *trip) turn(ctx context.Context, q *Quoted, required uint64) (resp *http
 	a := ask{method: r.method, id: r.lane.id, target: r.target, key: r.key, expect: settled,
 		payload: bitcoin.Voucher{ChannelID: r.lane.id, CumulativeAmount: update.Amount, Signature: update.Signature}}
 	header, err := r.t.c.credential(ctx, a.id, q, a.payload, a.key, nil)
+	if err == nil {
+		err = r.asking(ctx)
+	}
 	if err != nil {
 		over(false)
 		return nil, nil, nil, err

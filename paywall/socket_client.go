@@ -122,6 +122,9 @@ func (r *trip) dial(ctx context.Context, q *Quoted, required uint64, header http
 	a := ask{method: http.MethodGet, id: r.lane.id, target: r.target, key: r.key, expect: settled,
 		payload: bitcoin.Voucher{ChannelID: r.lane.id, CumulativeAmount: update.Amount, Signature: update.Signature}}
 	fields, err := r.t.c.credential(ctx, a.id, q, a.payload, a.key, header)
+	if err == nil {
+		err = r.asking(ctx)
+	}
 	if err != nil {
 		over(false)
 		return nil, nil, err

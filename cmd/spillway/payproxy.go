@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -198,38 +199,51 @@ type budgetBegin struct {
 	Version int               `json:"version"`
 	Began   time.Time         `json:"began"`
 	Base    map[string]uint64 `json:"base"` // sat, by channel id
+	// Ours are channels among these that an earlier budget counted.
+	Ours []string `json:"ours,omitempty"`
+}
+
+// counts reports whether this budget or an earlier one counts a channel: it was opened
+// since, or something was signed in it since.
+func (b budgetBegin) counts(r channel.PayerRecord) bool {
+	base, older := b.Base[r.Terms.ID()]
+	return !older || r.Signed > base || slices.Contains(b.Ours, r.Terms.ID())
 }
 
 // budgets counts what may be spent from the beginning that is kept, or a new one.
-func (b *buyer) budgets(ctx context.Context, p payProxyPlan, anew bool) (*forward.Budgets, time.Time, error) {
+func (b *buyer) budgets(ctx context.Context, p payProxyPlan, anew bool) (all *forward.Budgets, begin budgetBegin, err error) {
 	records, err := payer.List(ctx, b.store)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, begin, err
 	}
-	var begin budgetBegin
 	e, err := b.store.Get(ctx, budgetBucket, budgetKey)
-	switch {
-	case err == nil && !anew:
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, begin, err
+	}
+	there := err == nil
+	if there {
 		if err := json.Unmarshal(e.Value, &begin); err != nil || begin.Version != 1 {
-			return nil, begin.Began, fmt.Errorf("%w: the budget's beginning: %v", store.ErrDamaged, err)
+			return nil, begin, fmt.Errorf("%w: the budget's beginning: %v", store.ErrDamaged, err)
 		}
-	case err != nil && !errors.Is(err, store.ErrNotFound):
-		return nil, begin.Began, err
-	default:
-		begin = budgetBegin{Version: 1, Began: time.Now().UTC(), Base: map[string]uint64{}}
+	}
+	if !there || anew {
+		next := budgetBegin{Version: 1, Began: time.Now().UTC(), Base: map[string]uint64{}}
 		for _, r := range records {
-			begin.Base[r.Terms.ID()] = r.Signed
+			if next.Base[r.Terms.ID()] = r.Signed; there && begin.counts(r) && !r.Phase.Final() {
+				next.Ours = append(next.Ours, r.Terms.ID())
+			}
 		}
+		begin = next
 		value, err := json.Marshal(begin)
 		if err == nil {
 			err = b.store.Commit(ctx, store.Op{Bucket: budgetBucket, Key: budgetKey, Value: value, Expect: e.Revision})
 		}
 		if err != nil {
-			return nil, begin.Began, err
+			return nil, begin, err
 		}
 	}
-	all, err := forward.NewBudgets(p.total, p.allows, records, begin.Base)
-	return all, begin.Began, err
+	all, err = forward.NewBudgets(p.total, p.allows, records, begin.Base)
+	return all, begin, err
 }
 
 // payingProxy is a pay-proxy that runs.
@@ -238,8 +252,9 @@ type payingProxy struct {
 	buyer  *buyer
 	proxy  *forward.Proxy
 	spent  *forward.Budgets
-	began  time.Time
+	begin  budgetBegin
 	url    string
+	found  int // channels that an earlier run left open
 	flags  payProxyFlags
 	server *http.Server
 	served chan error
@@ -273,7 +288,7 @@ func (a *app) startPayProxy(ctx context.Context, f payProxyFlags) (_ *payingProx
 		x.unlock = func() error { return nil }
 		return nil, err
 	}
-	if x.spent, x.began, err = x.buyer.budgets(ctx, plan, f.anew); err != nil {
+	if x.spent, x.begin, err = x.buyer.budgets(ctx, plan, f.anew); err != nil {
 		return nil, err
 	}
 	l, err := net.Listen("tcp", f.listen)
@@ -283,9 +298,12 @@ func (a *app) startPayProxy(ctx context.Context, f payProxyFlags) (_ *payingProx
 	}
 	x.url = "http://" + l.Addr().String()
 	x.proxy, err = forward.New(forward.Config{
-		Client: b.client, Buyer: b.buy, Budgets: x.spent, Cache: filepath.Join(b.dir, "pay-proxy"), MaxPrepay: plan.prepay, MaxDeposit: plan.deposit,
+		Client: b.client, Buyer: b.buy, Budgets: x.spent, Store: b.store, Cache: filepath.Join(b.dir, "pay-proxy"), MaxPrepay: plan.prepay, MaxDeposit: plan.deposit,
 		Token: plan.token, Users: plan.users, TokenOnly: plan.token != "", Listen: l.Addr().String(), Fund: x.fund, CA: ca, Log: a.out.logger(),
 	})
+	if err == nil {
+		x.found, err = x.proxy.Find(ctx, x.begin.counts)
+	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -358,10 +376,13 @@ func (x *payingProxy) tell() {
 		if l.Budget > 0 {
 			most = "at most " + money(l.Budget*1000)
 		}
-		out.say("  %s: %s, %s paid since %s", printable(l.Host), most, money(l.Spent*1000), x.began.Format("2006-01-02 15:04 MST"))
+		out.say("  %s: %s, %s paid since %s", printable(l.Host), most, money(l.Spent*1000), x.begin.Began.Format("2006-01-02 15:04 MST"))
+	}
+	if x.found > 0 {
+		out.say("  %d channels of an earlier run are open: they are used again, and closed when nobody uses them.", x.found)
 	}
 	out.say("Use it: http_proxy=%s curl -O http://HOST/FILE, or curl -O %s/https/HOST/FILE. What is left: curl %s/", x.url, x.url, x.url)
-	if err := out.event("paying", map[string]any{"url": x.url, "network": x.app.flags.network, "budget_sat": s.Budget, "spent_sat": s.Spent, "hosts": s.Lines, "began": x.began}); err != nil {
+	if err := out.event("paying", map[string]any{"url": x.url, "network": x.app.flags.network, "budget_sat": s.Budget, "spent_sat": s.Spent, "hosts": s.Lines, "began": x.begin.Began}); err != nil {
 		out.say("output: %v", err)
 	}
 }

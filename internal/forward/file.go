@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -280,6 +281,11 @@ func (f *fileReader) buy(ctx context.Context, part content.Range, s *spool) erro
 		return err
 	}
 	defer g.leave(true)
+	over, err := f.p.journal.begin(ctx, pending{Origin: f.origin, Key: rand.Text(), File: true})
+	if err != nil {
+		return err
+	}
+	defer over()
 	res, err := f.p.cfg.Buyer.Run(ctx, plan, lim, nil)
 	if lacksCoins(err) && f.p.cfg.Fund != nil && f.p.cfg.Fund(ctx) {
 		res, err = f.p.cfg.Buyer.Run(ctx, plan, lim, nil)

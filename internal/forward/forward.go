@@ -27,6 +27,7 @@ import (
 	"github.com/spillway/spillway/download"
 	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/paywall"
+	"github.com/spillway/spillway/store"
 )
 
 // Config is what a Proxy needs. Client, Buyer, Budgets and Cache must be set.
@@ -36,6 +37,9 @@ type Config struct {
 	Budgets *Budgets
 	// Cache is the folder that verified parts of files are kept in.
 	Cache string
+	// Store, where it is set, keeps what is under way: a request that the end of the process
+	// cuts off is gone on with by the next one, and what it was charged is paid once.
+	Store store.Store
 	// MaxPrepay is the most that is paid ahead of what came, and MaxDeposit the most that
 	// is locked in one channel, in sat; MaxDeposit 0: 1,000,000.
 	MaxPrepay, MaxDeposit uint64
@@ -60,16 +64,17 @@ type Config struct {
 
 // Proxy is the handler.
 type Proxy struct {
-	cfg    Config
-	name   string // in Via
-	pays   *paywall.Transport
-	pass   *httputil.ReverseProxy
-	mu     sync.Mutex
-	files  map[string]bool         // URLs that turned out to be files
-	gates  map[string]*gate        // by origin
-	buying sync.WaitGroup          // blocks of files
-	used   map[string]*usedChannel // of files, by id
-	tunnel map[*tunnelled]struct{} // CONNECT
+	cfg     Config
+	name    string // in Via
+	pays    *paywall.Transport
+	pass    *httputil.ReverseProxy
+	mu      sync.Mutex
+	files   map[string]bool         // URLs that turned out to be files
+	gates   map[string]*gate        // by origin
+	buying  sync.WaitGroup          // blocks of files
+	used    map[string]*usedChannel // of files, by id
+	tunnel  map[*tunnelled]struct{} // CONNECT
+	journal *journal
 }
 
 // maxFiles bounds how many URLs are remembered as files.
@@ -98,12 +103,12 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		cfg: cfg, name: "spillway-" + hex.EncodeToString(id[:]), files: map[string]bool{}, gates: map[string]*gate{},
-		used: map[string]*usedChannel{}, tunnel: map[*tunnelled]struct{}{},
+		used: map[string]*usedChannel{}, tunnel: map[*tunnelled]struct{}{}, journal: newJournal(cfg.Store, cfg.Log),
 	}
 	var err error
 	p.pays, err = paywall.NewTransport(paywall.TransportConfig{
 		Client: cfg.Client, Hosts: []string{"*"}, MaxPerHost: channel.MaxSat, Left: cfg.Budgets.Left,
-		MaxPrepay: cfg.MaxPrepay, MaxDeposit: cfg.MaxDeposit, Check: notFile, Base: cfg.Base,
+		MaxPrepay: cfg.MaxPrepay, MaxDeposit: cfg.MaxDeposit, Check: notFile, Base: cfg.Base, Asking: p.asked,
 	})
 	if err != nil {
 		return nil, err
@@ -124,6 +129,27 @@ func notFile(q *paywall.Quoted) error {
 		return errFile
 	}
 	return nil
+}
+
+// Find takes over what an earlier process left: the channels that mine says are this
+// proxy's are used again, and closed when nobody uses them; requests that were cut off go
+// on where they were. It is called once, before anything is served. It returns how many
+// channels there are.
+func (p *Proxy) Find(ctx context.Context, mine func(channel.PayerRecord) bool) (int, error) {
+	if err := p.journal.open(ctx); err != nil {
+		return 0, err
+	}
+	return p.pays.Found(ctx, func(r channel.PayerRecord) (bool, uint64) {
+		origin := paywall.Origin(r.Origin)
+		if !p.cfg.Budgets.Allowed(origin) || !mine(r) {
+			return false, 0
+		}
+		left, cut := p.journal.lost[origin]
+		if cut && left.File {
+			left.Lost = max(left.Lost, r.Terms.Credit)
+		}
+		return true, left.Lost
+	})
 }
 
 type targetKey struct{}
@@ -252,12 +278,17 @@ func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := g.enter(r.Context(), false); err != nil {
 		return nil, err
 	}
+	r, asked := p.begins(r, q.origin)
 	resp, err := p.paid(r)
 	if err != nil {
+		asked.ends()
 		g.leave(false)
 		return nil, err
 	}
-	resp.Body = &gated{bodyReader: resp.Body, leave: sync.OnceFunc(func() { g.leave(false) })}
+	resp.Body = &gated{bodyReader: resp.Body, leave: sync.OnceFunc(func() {
+		asked.ends()
+		g.leave(false)
+	})}
 	return resp, nil
 }
 

@@ -38,10 +38,11 @@ func (p *Proxy) Close(ctx context.Context, keep bool) error {
 	}
 	p.mu.Unlock()
 	p.await(ctx)
+	over := p.journal.flush(ctx)
 	if keep {
-		return nil
+		return over
 	}
-	return errors.Join(p.pays.Close(ctx), p.closeFiles(ctx, time.Now()))
+	return errors.Join(over, p.pays.Close(ctx), p.closeFiles(ctx, time.Now()))
 }
 
 // await waits until no block of a file is being bought, as long as the context lasts.
