@@ -48,7 +48,8 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 	if cfg.Server == nil || len(cfg.Token) < 16 {
 		return nil, errors.New("paywall: a verifier needs a server and a token of 16 characters or more")
 	}
-	charge, err := NewMiddleware(MiddlewareConfig{Server: cfg.Server, Price: Price{Ahead: cfg.Ahead, For: priceAsked}})
+	// its own answer is not kept: each repeat counts, since the service makes its anew
+	charge, err := NewMiddleware(MiddlewareConfig{Server: cfg.Server, Price: Price{Ahead: cfg.Ahead, For: priceAsked}, MaxKept: 1})
 	if err != nil {
 		return nil, err
 	}
