@@ -9,10 +9,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/btcsuite/btcd/wire/v2"
+
 	"github.com/spillway/spillway/chain/esplora"
 	"github.com/spillway/spillway/download"
 	"github.com/spillway/spillway/payer"
 	"github.com/spillway/spillway/paywall"
+	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/wallet"
 	"github.com/spillway/spillway/watch"
 )
 
@@ -46,7 +50,8 @@ func (a *app) openBuyerFrom(ctx context.Context, from string) (*buyer, error) {
 	if err != nil {
 		return nil, err
 	}
-	var funds purse = r.wallet
+	tap := &tapped{purse: r.wallet}
+	var funds purse = tap
 	if named != nil {
 		if funds, err = a.openNodeWallet(ctx, r, *named); err != nil {
 			return nil, errors.Join(err, r.Close())
@@ -56,7 +61,7 @@ func (a *app) openBuyerFrom(ctx context.Context, from string) (*buyer, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	if named != nil {
+	if tap.buyer = b; named != nil {
 		b.node = funds
 	}
 	if err := b.freeOrphans(ctx); err != nil {
@@ -139,6 +144,37 @@ func (b *buyer) Close() error {
 	}
 	return b.role.Close()
 }
+
+// tapped is the built-in wallet of somebody who buys on a devnet: what it lacks for a
+// funding comes from the faucet, also where a purchase goes on in another channel than
+// was planned.
+type tapped struct {
+	purse
+	buyer *buyer
+}
+
+// Fund implements purse.
+func (t *tapped) Fund(ctx context.Context, outputs []*wire.TxOut, rate script.FeeRate) (*wallet.Funded, error) {
+	tx, err := t.purse.Fund(ctx, outputs, rate)
+	if t.buyer == nil || !errors.Is(err, wallet.ErrInsufficient) {
+		return tx, err
+	}
+	fee, failed := t.purse.FundingFee(ctx, outputs, rate)
+	if failed != nil {
+		fee = rate.Fee(fundingSize)
+	}
+	need := 4*fee + 1000
+	for _, out := range outputs {
+		need += out.Value
+	}
+	if failed := t.buyer.fillFromFaucet(ctx, need); failed != nil {
+		return nil, errors.Join(err, failed)
+	}
+	return t.purse.Fund(ctx, outputs, rate)
+}
+
+// fundingSize is about what a funding with one input takes, in vB.
+const fundingSize = 154
 
 // fillFromFaucet has the devnet's faucet pay what is needed where the wallet has
 // less, in one coin: gathering many small ones costs fees. On a real network
