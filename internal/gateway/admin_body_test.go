@@ -59,3 +59,20 @@ func TestAdminBodies(t *testing.T) {
 		t.Errorf("done %d times", did)
 	}
 }
+
+// Another way to write a path is no way to it, and no redirect that a program follows
+// with its token.
+func TestAdminPathsHaveOneForm(t *testing.T) {
+	h := gateway.Admin(gateway.AdminConfig{Token: token, Show: func(channel.PayeeRecord) any { return nil }, More: map[string]gateway.Answer{
+		"GET /v1/more": func(*http.Request) (any, error) { return "yes", nil },
+	}})
+	for path, want := range map[string]int{"/v1/more": 200, "/v1//more": 404, "/v1/./more": 404, "/v1/x/../more": 404, "//v1/more": 404, "/v1/more/": 404} {
+		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/", nil)
+		r.URL.Path = path
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != want || w.Header().Get("Location") != "" {
+			t.Errorf("%s: %d to %q, want %d", path, w.Code, w.Header().Get("Location"), want)
+		}
+	}
+}
