@@ -7,10 +7,10 @@ func (w *world) kinds() map[string][]string {
 	long := strings.Repeat("9", 400)
 	read := []string{w.path("missing"), w.path("empty"), w.path("garbage"), w.path("folder"), w.path("empty") + "/below"}
 	return map[string][]string{
-		"amount":     {"x", "1", "-1sat", "1.5sat", "1msat", "1e3sat", "0.000000001btc", "21000001btc", "1 sat sat", "1SAT", long + "sat", "1sat\x00"},
-		"msat":       {"x", "1", "-1sat", "0sat", "0.5msat", "1e3sat", "21000001btc", "1SAT", long + "sat"},
-		"price":      {"x", "1", "1sat", "1sat/", "/MiB", "-1sat/MiB", "0sat/MiB", "1sat/0", "1usd/MiB", "1sat/folder", long + "sat/MiB"},
-		"size":       {"x", "-1", "1.5", "0", "1XB", "1mib", "9007199254740992", long},
+		"amount": {"x", "1", "-1sat", "1.5sat", "1msat", "1e3sat", "0.000000001btc", "21000001btc", "1 sat sat", "1SAT", long + "sat", "1sat\x00"},
+		"msat":   {"x", "1", "-1sat", "0sat", "0.5msat", "1e3sat", "21000001btc", "1SAT", long + "sat"},
+		"price":  {"x", "1", "1sat", "1sat/", "/MiB", "-1sat/MiB", "0sat/MiB", "1sat/0", "1usd/MiB", "1sat/folder", long + "sat/MiB"},
+		"size":   {"x", "-1", "1.5", "0", "1XB", "1mib", "9007199254740992", long}, "room": {"x", "-1", "1.5", "1XB", "1mib", "9007199254740992", long},
 		"listen":     {"x", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:http4", "0.0.0.0:4402", ":4402", "example.org:4402", "[::1", "[::]:1", "1.2.3.4:5:6"},
 		"read":       read,
 		"passphrase": append(read[:len(read):len(read)], w.path("lines")),
@@ -52,12 +52,12 @@ var kindOf = map[string]string{
 	"config": "settings", "log-level": "level", "log-format": "form", "admin-listen": "listen", "metrics-listen": "open", "admin-token-file": "token",
 	"tower": "url", "tower-token-file": "token", "add-provider": "name",
 	"get output": "none", "channels export output": "write", "channel": "channel", "root": "root", "exports": "folder", "get trade": "id",
-	"upstream": "upstream", "upstream-ca": "read", "acme": "host", "acme-email": "none", "acme-directory": "url", "max-body": "size",
+	"upstream": "upstream", "upstream-ca": "read", "acme": "host", "acme-email": "none", "acme-directory": "url", "max-body": "size", "max-cache": "room",
 	"allow": "allow", "max-deposit": "amount", "token-file": "read", "user": "user", "mitm-ca": "folder",
 	"challenge": "challenge", "receipt": "receipt", "credential url": "url", "credential key": "none", "avoid": "id", "max": "amount", "total": "amount",
 	"deposit": "amount", "require": "amount", "realm": "realm", "dearest": "msat",
 	"wallet": "purse", "refund-to": "address", "max-capacity": "amount", "doctor url": "url",
-	"by": "by", "since": "day", "key": "none", "fee-rate": "rate", "scenario": "scenario", "dir": "folder",
+	"by": "by", "since": "day", "key": "none", "fee-rate": "rate", "max-fee": "amount", "scenario": "scenario", "dir": "folder",
 }
 
 // outside are numbers of a flag that its type allows and its sense does not.

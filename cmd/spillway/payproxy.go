@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/spillway/spillway/channel"
+	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/internal/forward"
 	"github.com/spillway/spillway/internal/gateway"
 	"github.com/spillway/spillway/payer"
@@ -30,11 +31,11 @@ import (
 
 // payProxyFlags are the flags of pay-proxy.
 type payProxyFlags struct {
-	budget, prepay, deposit, listen string
-	allow, users                    []string
-	tokenFile, mitmCA               string
-	idle                            time.Duration
-	keep, anew                      bool
+	budget, prepay, deposit, listen, cache string
+	allow, users                           []string
+	tokenFile, mitmCA                      string
+	idle                                   time.Duration
+	keep, anew                             bool
 }
 
 func (a *app) payProxyCommand() *cobra.Command {
@@ -61,6 +62,7 @@ Only processes of this user may ask, unless a token is set.`,
 	fl.StringArrayVar(&f.allow, "allow", nil, "host that may be paid, HOST[:PORT][=BUDGET]; a pattern such as *.example; can be given more than once, the first that fits counts")
 	fl.StringVar(&f.prepay, "max-prepay", "0sat", "most that may be paid before it was received and verified")
 	fl.StringVar(&f.deposit, "max-deposit", "1000000sat", "most that is locked in one channel; what is not spent comes back")
+	fl.StringVar(&f.cache, "max-cache", "10GiB", "most that is kept on disk of the files that were bought, beside what is being served; what was not asked for the longest goes first")
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:4403", "address to listen on; beyond loopback only with --token-file")
 	fl.StringVar(&f.tokenFile, "token-file", "", "file with a token that lets in whoever sends it (as the password of the proxy), and nobody else")
 	fl.StringArrayVar(&f.users, "user", nil, "another user of this machine who may spend too, such as _apt; can be given more than once")
@@ -74,6 +76,7 @@ Only processes of this user may ask, unless a token is set.`,
 // payProxyPlan is what the flags say, read.
 type payProxyPlan struct {
 	total, prepay, deposit uint64
+	cache                  uint64 // bytes
 	allows                 []forward.Allow
 	token                  string
 	users                  []uint32
@@ -96,6 +99,9 @@ func (f payProxyFlags) read() (p payProxyPlan, err error) {
 	}
 	if p.total == 0 || p.deposit == 0 {
 		return p, usagef("--budget and --max-deposit are more than nothing")
+	}
+	if p.cache, err = content.ParseBytes(f.cache); err != nil {
+		return p, usagef("--max-cache is a size such as 10GiB, not %s", clipped(f.cache))
 	}
 	if p.allows, err = readAllows(f.allow); err != nil {
 		return p, err
@@ -298,7 +304,7 @@ func (a *app) startPayProxy(ctx context.Context, f payProxyFlags) (_ *payingProx
 	}
 	x.url = "http://" + l.Addr().String()
 	x.proxy, err = forward.New(forward.Config{
-		Client: b.client, Buyer: b.buy, Budgets: x.spent, Store: b.store, Cache: filepath.Join(b.dir, "pay-proxy"), MaxPrepay: plan.prepay, MaxDeposit: plan.deposit,
+		Client: b.client, Buyer: b.buy, Budgets: x.spent, Store: b.store, Cache: filepath.Join(b.dir, "pay-proxy"), MaxCache: int64(plan.cache), MaxPrepay: plan.prepay, MaxDeposit: plan.deposit,
 		Token: plan.token, Users: plan.users, TokenOnly: plan.token != "", Listen: l.Addr().String(), Fund: x.fund, CA: ca, Log: a.out.logger(),
 	})
 	if err == nil {

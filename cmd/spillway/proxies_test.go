@@ -90,6 +90,9 @@ func (s *street) open() {
 	if f.prepay == "" {
 		f.prepay = "0sat"
 	}
+	if f.cache == "" {
+		f.cache = "10GiB"
+	}
 	if f.deposit == "" {
 		f.deposit = "1000000sat"
 	}
@@ -419,7 +422,7 @@ func TestPayProxyAnswersItsUserAlone(t *testing.T) {
 			t.Errorf("%v: %d", header, status)
 		}
 	}
-	if _, err := s.app("buyer").startPayProxy(t.Context(), payProxyFlags{budget: "1sat", allow: []string{"x"}, prepay: "0sat", deposit: "1sat", listen: "127.0.0.1:0"}); explain(err).code != "locked" {
+	if _, err := s.app("buyer").startPayProxy(t.Context(), payProxyFlags{budget: "1sat", allow: []string{"x"}, prepay: "0sat", deposit: "1sat", listen: "127.0.0.1:0", cache: "1GiB"}); explain(err).code != "locked" {
 		t.Errorf("a second one: %v", err)
 	}
 	s.must(s.pay.Close())

@@ -11,7 +11,6 @@ import (
 	"math"
 	"mime"
 	"net/http"
-	"os"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -41,11 +40,13 @@ const maxEmpty = 3
 // the chunks that a range touches.
 func (p *Proxy) file(w http.ResponseWriter, r *http.Request, q *wanted) (ok bool) {
 	name := sha256.Sum256([]byte(q.url.String()))
-	at := filepath.Join(p.cfg.Cache, hex.EncodeToString(name[:16]))
-	if err := os.MkdirAll(p.cfg.Cache, 0o700); err != nil {
+	at := filepath.Join(p.cfg.Cache, hex.EncodeToString(name[:cacheName/2]))
+	leave, err := p.cache.enter(filepath.Base(at))
+	if err != nil {
 		p.refuse(w, r, err)
 		return true
 	}
+	defer leave()
 	f := &fileReader{p: p, ctx: r.Context(), origin: q.origin, want: download.Want{URL: q.url.String(), Path: at}}
 	plan, err := p.cfg.Buyer.Look(r.Context(), f.want)
 	if errors.Is(err, paywall.ErrNotProvider) {

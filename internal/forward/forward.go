@@ -37,6 +37,9 @@ type Config struct {
 	Budgets *Budgets
 	// Cache is the folder that verified parts of files are kept in.
 	Cache string
+	// MaxCache is the most that they take on the disk, in bytes, beside what is being served;
+	// what was not asked for the longest goes first. 0: nothing stays.
+	MaxCache int64
 	// Store, where it is set, keeps what is under way: a request that the end of the process
 	// cuts off is gone on with by the next one, and what it was charged is paid once.
 	Store store.Store
@@ -75,6 +78,7 @@ type Proxy struct {
 	used    map[string]*usedChannel // of files, by id
 	tunnel  map[*tunnelled]struct{} // CONNECT
 	journal *journal
+	cache   *cache
 }
 
 // maxFiles bounds how many URLs are remembered as files.
@@ -104,6 +108,7 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{
 		cfg: cfg, name: "spillway-" + hex.EncodeToString(id[:]), files: map[string]bool{}, gates: map[string]*gate{},
 		used: map[string]*usedChannel{}, tunnel: map[*tunnelled]struct{}{}, journal: newJournal(cfg.Store, cfg.Log),
+		cache: newCache(cfg.Cache, cfg.MaxCache, cfg.Log),
 	}
 	var err error
 	p.pays, err = paywall.NewTransport(paywall.TransportConfig{

@@ -48,7 +48,7 @@ type journal struct {
 	mu    sync.Mutex
 	left  map[string][]pending // by print: what an earlier process left
 	lost  map[string]pending   // by origin
-	gone  map[string]bool   // keys of marks that are over and stored still
+	gone  map[string]bool      // keys of marks that are over and stored still
 	later *time.Timer
 }
 

@@ -1,0 +1,16 @@
+//go:build unix
+
+package forward
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// onDisk is how many bytes of the disk a file takes.
+func onDisk(info fs.FileInfo) int64 {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return s.Blocks * 512
+	}
+	return info.Size()
+}
