@@ -216,12 +216,32 @@ func (a *answering) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// asking is a request's body: a client that sends nothing for too long is given up.
+// asking is a request's body: a client that sends nothing for too long is given up, and
+// one that sends next to nothing for longer.
 type asking struct {
 	readCloser
 	control *http.ResponseController
 	stall   time.Duration
-	done    bool // the server watches the connection by itself from then on
+	begun   time.Time
+	came    int64 // bytes
+	done    bool  // the server watches the connection by itself from then on
+}
+
+const (
+	slowGrace = 5       // times the stall that a body may come as slowly as it likes
+	slowest   = 1 << 10 // bytes a second that it has to come with after that
+)
+
+// until is when what comes next has to be there.
+func (a *asking) until(now time.Time) time.Time {
+	if a.begun.IsZero() {
+		a.begun = now
+	}
+	last := a.begun.Add(slowGrace*a.stall + time.Duration(a.came/slowest)*time.Second)
+	if next := now.Add(a.stall); next.Before(last) {
+		return next
+	}
+	return last
 }
 
 type readCloser interface {
@@ -234,10 +254,11 @@ func (a *asking) Read(p []byte) (int, error) {
 	if a.done {
 		return 0, io.EOF
 	}
-	if err := a.control.SetReadDeadline(time.Now().Add(a.stall)); err != nil {
+	if err := a.control.SetReadDeadline(a.until(time.Now())); err != nil {
 		return 0, err
 	}
 	n, err := a.readCloser.Read(p)
+	a.came += int64(n)
 	a.done = err == io.EOF
 	return n, err
 }

@@ -3,9 +3,11 @@ package reverse
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway/spillway/paywall"
 )
@@ -98,6 +100,55 @@ func TestCredentialOpensOneWebSocket(t *testing.T) {
 	}
 	if m.charged() != before {
 		t.Errorf("%d msat for nothing", m.charged()-before)
+	}
+}
+
+// A body that comes byte by byte, and never ends, holds its place for a while and no
+// longer: nobody occupies all places with next to nothing, not even with a payment that
+// turns out to be none.
+func TestPitfall41_BodiesThatTrickle(t *testing.T) {
+	m := newMarket(t, Config{Default: Rule{Price: paywall.PerRequest(5000)}, Stall: 200 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
+	for _, head := range []string{"Authorization: Payment x\r\n", ""} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(m.web.URL, "http://"))
+		must(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+		_, err = io.WriteString(c, "POST /x HTTP/1.1\r\nHost: x\r\n"+head+"Content-Length: 1000000\r\n\r\n")
+		must(t, err)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		begun := time.Now()
+		for m.proxy.Deliveries() == 0 && head != "" && time.Since(begun) < 5*time.Second {
+			<-tick.C
+		}
+		for m.proxy.Deliveries() > 0 {
+			if <-tick.C; time.Since(begun) > 10*time.Second {
+				t.Fatal("it holds its place")
+			}
+			_, _ = c.Write([]byte("x")) // it may have been given up
+		}
+	}
+	a := &asking{stall: time.Second}
+	at := time.Unix(1000, 0)
+	if got := a.until(at); got != at.Add(time.Second) {
+		t.Errorf("the first byte is due %v", got.Sub(at))
+	}
+	a.came = 100 << 10
+	for late, want := range map[time.Duration]time.Duration{100 * time.Second: 101 * time.Second, 105 * time.Second: 105 * time.Second, time.Hour: 105 * time.Second} {
+		if got := a.until(at.Add(late)); got != at.Add(want) {
+			t.Errorf("after %v of 100 KiB: %v", late, got.Sub(at))
+		}
+	}
+}
+
+// A connection that is to be handed over while the proxy ends is none, and an error says so.
+func TestHandedOverAtTheEnd(t *testing.T) {
+	m := newMarket(t, Config{}, echoes(t))
+	m.dial("/free", http.DefaultTransport)
+	m.proxy.handed.end()
+	if resp, _, err := m.tryPaid("/free", upgradeFields("Upgrade")...); err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		t.Error("it is handed over")
 	}
 }
 

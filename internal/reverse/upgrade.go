@@ -3,6 +3,7 @@ package reverse
 import (
 	"bufio"
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"net/http"
@@ -60,7 +61,7 @@ func (a *answering) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	own := &upgraded{Conn: c, all: a.handed, out: a}
 	if !a.handed.add(own) {
-		return nil, nil, c.Close()
+		return nil, nil, errors.Join(http.ErrServerClosed, c.Close())
 	}
 	return own, buffered, nil
 }
