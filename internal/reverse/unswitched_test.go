@@ -156,6 +156,18 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// Two credentials are none: this proxy and what is behind it could each believe another
+// one. Nothing is asked of the service.
+func TestOneAuthorization(t *testing.T) {
+	m := newMarket(t, Config{}, func(w http.ResponseWriter, r *http.Request) {})
+	for _, all := range [][]string{{"Payment x", "Basic eA=="}, {"Basic eA==", "Payment x"}, {"Basic eA==", "Basic eQ=="}} {
+		resp, _ := m.ask("GET", "/free", "Authorization", all[0], "Authorization", all[1])
+		if r := m.last(); resp.StatusCode != http.StatusBadRequest || r != nil {
+			t.Errorf("%q: %s, the service got %v", all, resp.Status, r)
+		}
+	}
+}
+
 // A dot behind a host's name, with a port or without, names the same host: its rules hold.
 func TestHostWithADot(t *testing.T) {
 	m := newMarket(t, Config{Rules: []Rule{{Match: "api.example/", Price: paywall.PerRequest(5000)}}}, func(w http.ResponseWriter, r *http.Request) {})
