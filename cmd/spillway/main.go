@@ -95,7 +95,7 @@ Start with:  spillway demo`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
-			a.chainTyped = cmd.Flags().Changed("chain")
+			a.chainTyped, a.out.hints = cmd.Flags().Changed("chain"), hintsOf(cmd)
 			if err := checkTyped(cmd, args); err != nil {
 				return err
 			}

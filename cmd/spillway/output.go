@@ -23,6 +23,7 @@ type output struct {
 	verbose  bool
 	terminal bool // stderr is one: bars may be drawn
 	color    bool
+	hints    *hints // nil: commands that are named stay as they are
 	live     string // the line below everything that is said; "": none
 
 	level     slog.LevelVar
@@ -45,16 +46,17 @@ func (o *output) configure(json, quiet, verbose bool) {
 
 // say tells a person what happens.
 func (o *output) say(format string, args ...any) {
-	if o.quiet || o.logJSON && o.record(slog.LevelInfo, fmt.Sprintf(format, args...)) {
+	text := o.hints.runnable(fmt.Sprintf(format, args...))
+	if o.quiet || o.logJSON && o.record(slog.LevelInfo, text) {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.live == "" {
-		fmt.Fprintln(o.stderr, grouped(fmt.Sprintf(format, args...)))
+		fmt.Fprintln(o.stderr, grouped(text))
 		return
 	}
-	fmt.Fprintf(o.stderr, "\r\x1b[2K%s\n%s", grouped(fmt.Sprintf(format, args...)), o.live)
+	fmt.Fprintf(o.stderr, "\r\x1b[2K%s\n%s", grouped(text), o.live)
 }
 
 // setLive draws a line below everything that is said, on a terminal only; "" takes
@@ -84,7 +86,7 @@ func (o *output) print(format string, args ...any) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	fmt.Fprintln(o.stdout, grouped(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(o.stdout, grouped(o.hints.runnable(fmt.Sprintf(format, args...))))
 }
 
 // event writes one JSON line where --json is set. v is a struct or a map; typ
@@ -119,6 +121,7 @@ func (o *output) result(v any) error { return o.event("result", v) }
 // fail writes an error in three parts and returns the exit code.
 func (o *output) fail(err error) int {
 	f := *explain(err)
+	f.next = o.hints.runnable(f.next)
 	for _, part := range []*string{&f.message, &f.money, &f.next} {
 		*part = clip(printable(strings.ReplaceAll(*part, "\n", "; ")), maxSentence)
 	}

@@ -401,13 +401,21 @@ func (a *app) serve(ctx context.Context, f serveFlags, paths []string) error {
 	p, err := a.startProvider(ctx, f, paths, func(p *provider) error {
 		a.out.say("Selling at %s for %s in chunks of %s, on %s.", p.url, f.price, f.chunkText(), a.flags.network)
 		a.out.say("Provider %s. Earnings go to the provider's wallet in %s.", p.identity, p.role.dir)
-		a.out.say("Buy with: spillway get %s/FILE   Stop with Ctrl-C: channels stay open and go on at the next start.", p.url)
+		a.out.say(forOthers+"%s %s/FILE   Stop with Ctrl-C: channels stay open and go on at the next start.", a.buyCommand(), p.url)
 		return a.out.event("serving", map[string]any{"url": p.url, "provider": p.identity, "network": a.flags.network})
 	})
 	if err != nil {
 		return err
 	}
 	return p.serveUntil(ctx)
+}
+
+// buyCommand is how somebody else buys here: with a folder of their own.
+func (a *app) buyCommand() string {
+	if a.regtest() {
+		return "spillway get"
+	}
+	return "spillway --network " + a.flags.network + " get"
 }
 
 func (f serveFlags) chunkText() string {
