@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/spillway/spillway/internal/web"
 	"github.com/spillway/spillway/payee"
 	"github.com/spillway/spillway/store"
 	"github.com/spillway/spillway/store/sqlite"
@@ -104,7 +105,9 @@ func (a *app) restoreBackup(ctx context.Context, from string) error {
 		}
 		return err
 	})
-	if err != nil {
+	if errors.Is(err, sqlite.ErrExists) {
+		return a.inTheWay(ctx, from, err)
+	} else if err != nil {
 		return err
 	}
 	a.out.print("restored the backup of %s to %s: %s, %d of them not over.", note.Made, a.folder("payee"), count(uint64(channels), "channel"), open)
@@ -113,6 +116,37 @@ func (a *app) restoreBackup(ctx context.Context, from string) error {
 		a.out.say("The seed has to be put back before serve: spillway wallet restore --provider (%v)", err)
 	}
 	return a.out.result(map[string]any{"folder": a.folder("payee"), "made": note.Made, "network": note.Network, "channels": channels, "restored": open})
+}
+
+// inTheWay says what stands where a backup was to be restored, and how to go on.
+func (a *app) inTheWay(ctx context.Context, from string, err error) error {
+	f := *explain(err)
+	store, aside := a.storePath("payee"), filepath.Join(a.folder("payee"), "before-restore")
+	away := fmt.Sprintf("mkdir %s && mv %s* %s/ && spillway restore %s", web.ShellWord(aside), web.ShellWord(store), web.ShellWord(aside), web.ShellWord(from))
+	r, failed := a.openFolder(ctx, "payee")
+	if failed != nil {
+		f.message = fmt.Sprintf("a provider's store is there already: %s (%v)", store, failed)
+		f.next = "Stop the provider that runs on it, and run this command again to see what it holds."
+		return &f
+	}
+	all, failed := payee.List(ctx, r.store)
+	if failed = errors.Join(failed, r.Close()); failed != nil {
+		return errors.Join(err, failed)
+	}
+	open := 0
+	for _, c := range all {
+		if !c.Phase.Final() {
+			open++
+		}
+	}
+	if len(all) == 0 {
+		f.message = fmt.Sprintf("a provider's store is there already, without any channel: %s", store)
+		f.next = "Nothing is in it. Move it away and restore: " + away
+		return &f
+	}
+	f.message = fmt.Sprintf("a provider's store is there already: %s, with %s, %d of them not over", store, count(uint64(len(all)), "channel"), open)
+	f.next = fmt.Sprintf("If it is this provider's and whole, keep it: it knows more than any backup. To look at the backup, restore it into another folder: spillway restore %s --data DIR. Only if it is damaged, move it away: %s", web.ShellWord(from), away)
+	return &f
 }
 
 // freshEpoch is a number for a new epoch of challenges: random, so that a backup that
