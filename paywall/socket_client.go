@@ -17,6 +17,10 @@ import (
 	"github.com/spillway/spillway/mpp/bitcoin"
 )
 
+// HeaderSocket in a request says that its client speaks metered WebSockets: a proxy that
+// could carry one as it is meters it. docs/protocol.md, section 22.
+const HeaderSocket = "Spillway-Socket"
+
 // Socket is a WebSocket whose messages are paid as they are read. Read may be called from
 // one goroutine at a time, Write and Close from any. docs/protocol.md, section 22.
 type Socket struct {
@@ -133,6 +137,7 @@ func (r *trip) dial(ctx context.Context, q *Quoted, required uint64, header http
 		over(false)
 		return nil, nil, ErrAuthorization
 	}
+	fields.Set(HeaderSocket, "1")
 	ws, resp, err := websocket.Dial(ctx, r.target, &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: r.t.base, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		HTTPHeader: fields, Subprotocols: protocols,

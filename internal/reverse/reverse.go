@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/mpp"
+	"github.com/spillway/spillway/mpp/bitcoin"
 	"github.com/spillway/spillway/paywall"
 )
 
@@ -291,7 +292,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		in.Body = &asking{readCloser: http.MaxBytesReader(w, in.Body, p.cfg.MaxBody), control: out.control, stall: p.cfg.Stall}
 	}
-	if price := rule.Price; price.Msat > 0 && in.Header.Get("Upgrade") != "" {
+	metered := rule.Price.Unit == bitcoin.UnitEvent || in.Header.Get(paywall.HeaderSocket) != ""
+	in.Header.Del(paywall.HeaderSocket)
+	if price := rule.Price; price.Msat > 0 && in.Header.Get("Upgrade") != "" && !metered {
 		p.upgrade(out, in, price)
 		return
 	}

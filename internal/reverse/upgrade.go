@@ -93,12 +93,9 @@ func (u *upgraded) Close() error {
 // upgrade answers a request that wants to switch protocols and is charged for: by the
 // request once it has switched, by the byte for what goes to the client, by the second
 // for as long as it lasts. A pause for a payment holds it, and breaks nothing; what pays
-// comes by HEAD on the same address.
+// comes by HEAD on the same address. By the event, and for clients that speak the metered
+// form (docs/protocol.md, section 22), the paywall itself meters the messages.
 func (p *Proxy) upgrade(w *answering, r *http.Request, price paywall.Price) {
-	if price.Unit == bitcoin.UnitEvent {
-		fail(w, r, http.StatusNotImplemented, "what switches protocols is not sold by the event; nothing was charged")
-		return
-	}
 	flow, ok := p.cfg.Wall.Flow(w, r, price, 0)
 	if !ok {
 		return
