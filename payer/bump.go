@@ -19,17 +19,18 @@ var ErrNoBump = errors.New("this wallet cannot raise the fee of a transaction th
 // Bumper is a wallet that raises the fee of an unconfirmed transaction by a child of one
 // of its outputs. wallet.Wallet is one.
 type Bumper interface {
-	Child(ctx context.Context, parent *wire.MsgTx, index uint32, parentFee int64, rate script.FeeRate) (*wallet.Funded, error)
+	Child(ctx context.Context, parent *wire.MsgTx, index uint32, parentFee int64, rate script.FeeRate, most int64) (*wallet.Funded, error)
 }
 
 // Bump raises the fee of the close or the settlement of a channel that waits in the
 // mempool, by a child of the payer's rest in it (version 3 where that is): both together
 // then pay rate (sat per 1000 vB). The child is saved before it is broadcast; asked
-// again a dearer one takes its place. It pays from the rest alone.
+// again a dearer one takes its place. It pays from the rest alone, and at most so many
+// sat (0: what the rest holds): in a settlement of many channels it pays for all of them.
 // Errors: ErrUnknown, ErrNoBump, channel.ErrNotYet where nothing waits,
 // channel.ErrFinalized where it is mined, channel.ErrNothingAtStake where it leaves the
 // payer no rest, those of wallet.Wallet.Child. docs/protocol.md, "Closing".
-func (p *Payer) Bump(ctx context.Context, id string, rate script.FeeRate) (*wallet.Funded, error) {
+func (p *Payer) Bump(ctx context.Context, id string, rate script.FeeRate, most int64) (*wallet.Funded, error) {
 	w, ok := p.cfg.Wallet.(Bumper)
 	if !ok {
 		return nil, ErrNoBump
@@ -61,7 +62,7 @@ func (p *Payer) Bump(ctx context.Context, id string, rate script.FeeRate) (*wall
 	if err != nil {
 		return nil, err
 	}
-	f, err := w.Child(ctx, info.Tx, index, fee, rate)
+	f, err := w.Child(ctx, info.Tx, index, fee, rate, most)
 	if err != nil {
 		return nil, err
 	}

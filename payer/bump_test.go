@@ -23,7 +23,7 @@ func TestBump(t *testing.T) {
 		p.RestartPayee()
 		p.RestartPayer()
 		id := p.Open(script.Taproot)
-		_, err := p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(9))
+		_, err := p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(9), 0)
 		wantErr(t, err, channel.ErrNotYet)
 		u := p.Update(id, 9_000)
 		_, err = p.Payee.Pay(t.Context(), payee.Request{Channel: id, Update: &u})
@@ -39,7 +39,7 @@ func TestBump(t *testing.T) {
 		fee := int64(pairtest.Capacity) - parent.Tx.TxOut[0].Value - parent.Tx.TxOut[1].Value
 		older := ""
 		for _, rate := range []int64{9, 9, 20} {
-			f, err := p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(rate))
+			f, err := p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(rate), 0)
 			wantNil(t, err)
 			size := script.VSize(f.Tx) + script.VSize(parent.Tx)
 			if got := fee + f.Fee; got < rate*size || got > rate*size+2*script.VSize(f.Tx) {
@@ -53,7 +53,21 @@ func TestBump(t *testing.T) {
 			}
 			older = f.Tx.TxID()
 		}
-		_, err = p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(5_000))
+		var dear *wallet.DearError
+		before, err := p.Wallet.Reservations(t.Context())
+		wantNil(t, err)
+		if _, err := p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(40), 1_000); !errors.As(err, &dear) || dear.Most != 1_000 || dear.Fee < 5_000 {
+			t.Errorf("more than was allowed: %v", err)
+		}
+		if held, err := p.Wallet.Reservations(t.Context()); err != nil || len(held) != len(before) || held[len(held)-1].Txid != older {
+			t.Errorf("what was not sent is reserved: %+v, %v", held, err)
+		}
+		if dear != nil {
+			if f, err := p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(40), dear.Fee); err != nil || f.Fee != dear.Fee {
+				t.Errorf("what was said to be needed: %v", err)
+			}
+		}
+		_, err = p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(5_000), 0)
 		if !errors.Is(err, wallet.ErrInsufficient) {
 			t.Errorf("more than the rest holds: %v", err)
 		}
@@ -61,7 +75,7 @@ func TestBump(t *testing.T) {
 		if info, err := p.Chain.Tx(t.Context(), spend.Txid); err != nil || !info.Confirmed {
 			t.Errorf("the settlement is not mined: %v", err)
 		}
-		_, err = p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(9))
+		_, err = p.Payer.Bump(t.Context(), id, script.FeeRatePerVB(9), 0)
 		wantErr(t, err, channel.ErrFinalized)
 	}
 }

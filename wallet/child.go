@@ -13,6 +13,20 @@ import (
 	"github.com/spillway/spillway/store"
 )
 
+// ErrDear says that a fee is more than was allowed; *DearError says by how much.
+var ErrDear = errors.New("wallet: the fee is more than was allowed")
+
+// DearError is an ErrDear, in sat. Nothing was saved or sent.
+type DearError struct{ Fee, Most int64 }
+
+// Error says both fees.
+func (e *DearError) Error() string {
+	return fmt.Sprintf("a fee of %d sat is needed, at most %d sat are allowed", e.Fee, e.Most)
+}
+
+// Is makes it an ErrDear.
+func (e *DearError) Is(target error) bool { return target == ErrDear }
+
 // maxChild is how large a child of a version 3 transaction may be, in vB. BIP431.
 const maxChild = 1_000
 
@@ -20,10 +34,11 @@ const maxChild = 1_000
 // brings both to a rate, and broadcasts it: miners take the parent for the child's sake.
 // It is of version 3 where the parent is. parentFee is what the parent pays itself, in
 // sat. Asked again the older child is replaced. It pays from that output alone, and
-// leaves it at least dust; it is saved, and the output reserved, before it leaves.
-// Errors: ErrOutput where the output is not this wallet's, *InsufficientError, ErrRate,
-// chain.ErrRejected.
-func (w *Wallet) Child(ctx context.Context, parent *wire.MsgTx, index uint32, parentFee int64, rate script.FeeRate) (*Funded, error) {
+// leaves it at least dust; it is saved, and the output reserved, before it leaves. most
+// bounds its fee, in sat; 0: what the output holds. A large parent makes a dear child.
+// Errors: ErrOutput where the output is not this wallet's, *InsufficientError, *DearError,
+// ErrRate, chain.ErrRejected.
+func (w *Wallet) Child(ctx context.Context, parent *wire.MsgTx, index uint32, parentFee int64, rate script.FeeRate, most int64) (*Funded, error) {
 	if rate <= 0 || rate > maxRate {
 		return nil, fmt.Errorf("%w: %d sat per 1000 vB", ErrRate, rate)
 	}
@@ -40,6 +55,9 @@ func (w *Wallet) Child(ctx context.Context, parent *wire.MsgTx, index uint32, pa
 	f, err := w.childOf(ctx, parent, c, parentFee, olderFee, rate)
 	if err != nil {
 		return nil, err
+	}
+	if most > 0 && f.Fee > most {
+		return nil, &DearError{Fee: f.Fee, Most: most}
 	}
 	if err := w.complete(f); err != nil {
 		return nil, err

@@ -31,7 +31,7 @@ func TestChild(t *testing.T) {
 		w := open(t, l, memory.New())
 		parent := parentOf(t, l, w, version, 30_000)
 		both := func(f *Funded) int64 { return script.VSize(parent) + script.VSize(f.Tx) }
-		first, err := w.Child(t.Context(), parent, 0, 50, 5*perVB)
+		first, err := w.Child(t.Context(), parent, 0, 50, 5*perVB, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,16 +41,16 @@ func TestChild(t *testing.T) {
 		if want := (5 * perVB).Fee(both(first)) - 50; first.Fee < want || first.Fee > want+10 {
 			t.Fatalf("a fee of %d sat, want %d", first.Fee, want)
 		}
-		second, err := w.Child(t.Context(), parent, 0, 50, 5*perVB+1) // hardly more: it pays for its own relay
+		second, err := w.Child(t.Context(), parent, 0, 50, 5*perVB+1, 0) // hardly more: it pays for its own relay
 		if err != nil || second.Fee < first.Fee+script.VSize(second.Tx) {
 			t.Fatalf("%+v, %v", second, err)
 		}
-		third, err := w.Child(t.Context(), parent, 0, 50, 20*perVB)
+		third, err := w.Child(t.Context(), parent, 0, 50, 20*perVB, 0)
 		if err != nil || third.Fee < (20*perVB).Fee(both(third))-50 {
 			t.Fatalf("%+v, %v", third, err)
 		}
 		l.refuse = reject("too cheap")
-		if _, err := w.Child(t.Context(), parent, 0, 50, 21*perVB); !errors.Is(err, chain.ErrRejected) {
+		if _, err := w.Child(t.Context(), parent, 0, 50, 21*perVB, 0); !errors.Is(err, chain.ErrRejected) {
 			t.Fatalf("refused: %v", err)
 		}
 		held, err := w.Reservations(t.Context())
@@ -58,12 +58,12 @@ func TestChild(t *testing.T) {
 			t.Fatalf("after a refusal the output is promised to %+v, %v", held, err)
 		}
 		rich := parentOf(t, l, w, version, 20_000)
-		own, err := w.Child(t.Context(), rich, 0, 1_000_000, 2*perVB) // what pays for itself: the child alone
+		own, err := w.Child(t.Context(), rich, 0, 1_000_000, 2*perVB, 0) // what pays for itself: the child alone
 		if err != nil || own.Fee < (2*perVB).Fee(script.VSize(own.Tx)) || own.Fee > (2*perVB).Fee(script.VSize(own.Tx)+2) {
 			t.Fatalf("%+v, %v", own, err)
 		}
 		forged := parentOf(t, l, w, version, 20_000)
-		if f, err := w.Child(t.Context(), forged, 0, -9_000, 2*perVB); err != nil || f.Fee > (2*perVB).Fee(script.VSize(forged)+script.VSize(f.Tx)+2) {
+		if f, err := w.Child(t.Context(), forged, 0, -9_000, 2*perVB, 0); err != nil || f.Fee > (2*perVB).Fee(script.VSize(forged)+script.VSize(f.Tx)+2) {
 			t.Fatalf("a fee below nothing: %+v, %v", f, err)
 		}
 	}
@@ -88,12 +88,12 @@ func TestNoChild(t *testing.T) {
 		{"no rate", parent, 0, 0, ErrRate}, {"less", parent, 0, -1, ErrRate}, {"more than there is", parent, 0, maxRate + 1, ErrRate},
 		{"too little is left", small, 0, 3 * perVB, ErrInsufficient},
 	} {
-		if f, err := w.Child(t.Context(), c.tx, c.index, 0, c.rate); !errors.Is(err, c.want) {
+		if f, err := w.Child(t.Context(), c.tx, c.index, 0, c.rate, 0); !errors.Is(err, c.want) {
 			t.Errorf("%s: %+v, %v", c.name, f, err)
 		}
 	}
 	l.refuse = reject("not now")
-	if _, err := w.Child(t.Context(), parent, 0, 0, perVB); !errors.Is(err, chain.ErrRejected) {
+	if _, err := w.Child(t.Context(), parent, 0, 0, perVB, 0); !errors.Is(err, chain.ErrRejected) {
 		t.Errorf("refused: %v", err)
 	}
 	if held, err := w.Reservations(t.Context()); err != nil || len(held) != 0 {
@@ -112,7 +112,7 @@ func TestNoChild(t *testing.T) {
 		t.Fatalf("unconfirmed change was lent: %v, %v", lent, err)
 	}
 	g := fund(t, w, 1_000) // promised to what has two inputs or more, or is no child: left alone
-	if _, err := w.Child(t.Context(), f.Tx, uint32(f.ChangeIndex), f.Fee, 9*perVB); !errors.Is(err, store.ErrConflict) {
+	if _, err := w.Child(t.Context(), f.Tx, uint32(f.ChangeIndex), f.Fee, 9*perVB, 0); !errors.Is(err, store.ErrConflict) {
 		t.Fatalf("taken from %s: %v", g.Tx.TxHash(), err)
 	}
 }

@@ -173,6 +173,17 @@ func (t *tapped) Fund(ctx context.Context, outputs []*wire.TxOut, rate script.Fe
 	return t.purse.Fund(ctx, outputs, rate)
 }
 
+var _ payer.Bumper = (*tapped)(nil)
+
+// Child implements payer.Bumper.
+func (t *tapped) Child(ctx context.Context, parent *wire.MsgTx, index uint32, parentFee int64, rate script.FeeRate, most int64) (*wallet.Funded, error) {
+	w, ok := t.purse.(payer.Bumper)
+	if !ok {
+		return nil, payer.ErrNoBump
+	}
+	return w.Child(ctx, parent, index, parentFee, rate, most)
+}
+
 // fundingSize is about what a funding with one input takes, in vB.
 const fundingSize = 154
 

@@ -181,6 +181,7 @@ var kinds = []kind{
 	{channel.ErrUnsupported, exitRefused, "unsupported", "The channel stays as it is.", "See what its kind can do with: spillway channels show ID"},
 	{channel.ErrOverflow, exitUsage, "amount", noMoney, "Name an amount up to 21,000,000 BTC."},
 	{payer.ErrNoBump, exitRefused, "no-bump", "The transaction stays as it is.", "Wait until it is mined."},
+	{wallet.ErrDear, exitConsent, "fee-cap", "The transaction stays as it is.", "Raise --max-fee if it is worth that to you, or wait until it is mined."},
 	{payee.ErrUnknown, exitUsage, "unknown-channel", noMoney, "List the channels with: spillway channels list"},
 	{payee.ErrStale, exitChain, "chain-stale", refundOK, "Wait until the node has caught up with its network, or name another with --chain."},
 	{payee.ErrBusy, exitRefused, "busy-provider", noMoney, "Try again when the channels that wait have their confirmations."},
