@@ -211,7 +211,7 @@ func (a *app) get(ctx context.Context, f getFlags, urls []string) (err error) {
 
 // buyAll buys what is in a basket, one file after the other. The budget is for all
 // of them.
-func (a *app) buyAll(ctx context.Context, b *buyer, k basket, f getFlags, lim download.Limits) (done []*download.Result, err error) {
+func (a *app) buyAll(ctx context.Context, b *buyer, k basket, f getFlags, lim download.Limits) (done []*bought, err error) {
 	if k.many {
 		if err := a.agree(ctx, b, &k, f, &lim); err != nil {
 			return nil, err
@@ -254,7 +254,7 @@ func goesOn(rest []item, url string) bool {
 // closeLeft closes what channels of these purchases are still open: the last
 // file of a provider may have been here already. A close that fails is told and
 // can be done again.
-func (b *buyer) closeLeft(ctx context.Context, done []*download.Result) {
+func (b *buyer) closeLeft(ctx context.Context, done []*bought) {
 	for _, id := range channelsOf(done) {
 		rec, err := b.payer.Record(ctx, id)
 		if err == nil && (rec.Close != nil || rec.SpentBy != "" || rec.Phase != channel.Open && rec.Phase != channel.Funding) {
@@ -294,7 +294,7 @@ func (b *buyer) tellOpen(ctx context.Context, url string, failed error) {
 }
 
 // getOne plans, says what will happen to the money, asks, and buys.
-func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want, lim download.Limits, only bool) (*download.Result, error) {
+func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want, lim download.Limits, only bool) (*bought, error) {
 	begin := time.Now()
 	show := newMeter(a.out, 0, 0)
 	var plan *download.Plan
@@ -319,12 +319,13 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 		budget = 0
 	}
 	show = newMeter(a.out, plan.Capacity, budget)
-	res, err := b.buy.Run(ctx, plan, lim, show.event)
+	got, err := b.buy.Run(ctx, plan, lim, show.event)
 	show.done()
 	if err != nil {
 		show.stopped()
 		return nil, err
 	}
+	res := b.account(ctx, got, plan)
 	a.receipt(res, plan)
 	typ := "result"
 	if !only {
@@ -333,6 +334,7 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 	err = a.out.event(typ, map[string]any{
 		"url": res.URL, "file": shownPath(plan, res.Path), "size": res.Manifest.Size, "root": res.Manifest.Root.String(), "chunks": res.Manifest.Chunks(),
 		"payments": res.Payments, "bought_bytes": res.Bought, "reused_bytes": res.Reused, "paid_sat": res.Paid, "returned_msat": res.Back,
+		"paid_run_sat": res.run, "channel_paid_sat": res.inChannel, "channel_opened": res.Funding != "",
 		"channel_id": res.Channel, "funding_txid": res.Funding, "closing_txid": res.Closing, "fees_sat": res.Fees,
 		"seconds": time.Since(begin).Seconds(), "unsettled": reason(res.Unsettled),
 		"export_file": b.exported(res.Channel),
@@ -389,14 +391,41 @@ func (a *app) describe(p *download.Plan) {
 	}
 }
 
+// bought is a purchase with what is told apart: what was paid now, for the file in all
+// runs (Result.Paid), and in its channel in all purchases.
+type bought struct {
+	*download.Result
+	run, inChannel uint64 // sat
+}
+
+// account tells a purchase's payments apart.
+func (b *buyer) account(ctx context.Context, r *download.Result, p *download.Plan) *bought {
+	got := &bought{Result: r, run: r.Paid - min(r.Paid, p.Spent)}
+	if rec, err := b.payer.Record(context.WithoutCancel(ctx), r.Channel); r.Channel != "" && err == nil {
+		got.inChannel = rec.Signed
+	}
+	return got
+}
+
 // receipt says what was paid.
-func (a *app) receipt(r *download.Result, p *download.Plan) {
+func (a *app) receipt(r *bought, p *download.Plan) {
 	if p.Complete && r.Channel == "" {
 		a.out.print("%s\n  root      %s (verified)", shownPath(p, r.Path), r.Manifest.Root)
 		return
 	}
-	a.out.print("%s\n  root      %s (verified)\n  paid      %s, %s in this run\n  fees      %d sat on the chain in this run\n  channel   %s\n  funding   %s\n  closing   %s",
-		shownPath(p, r.Path), r.Manifest.Root, money(r.Paid*1000), count(r.Payments, "payment"), r.Fees, orNone(r.Channel), orNone(r.Funding), orNone(r.Closing))
+	paid := fmt.Sprintf("%s in this run, %s", money(r.run*1000), count(r.Payments, "payment"))
+	if r.run != r.Paid {
+		paid += fmt.Sprintf("; %s for this file in all", money(r.Paid*1000))
+	}
+	funding, channel := orNone(r.Funding), orNone(r.Channel)
+	if r.Channel != "" {
+		channel += fmt.Sprintf(", %s paid in it in all", money(r.inChannel*1000))
+	}
+	if id, _, ok := strings.Cut(r.Channel, ":"); ok && r.Funding == "" {
+		funding = id + " (of an earlier run)"
+	}
+	a.out.print("%s\n  root      %s (verified)\n  paid      %s\n  fees      %d sat on the chain in this run\n  channel   %s\n  funding   %s\n  closing   %s",
+		shownPath(p, r.Path), r.Manifest.Root, paid, r.Fees, channel, funding, orNone(r.Closing))
 	if r.Unsettled != nil {
 		a.out.say("The file is whole, but the last payment or the close did not get through (%v). Run the command again, or: spillway channels close %s", r.Unsettled, r.Channel)
 	}

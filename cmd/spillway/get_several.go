@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -33,11 +34,11 @@ func (a *app) patient(ctx context.Context, f getFlags, show *meter, ask func() e
 }
 
 // total says what several files came to.
-func (a *app) total(ctx context.Context, b *buyer, done []*download.Result) {
-	var bytes, paid, back uint64
+func (a *app) total(ctx context.Context, b *buyer, done []*bought) {
+	var bytes, paid, run, back uint64
 	var fees int64
 	for _, r := range done {
-		bytes, paid, fees = bytes+r.Manifest.Size, paid+r.Paid, fees+r.Fees
+		bytes, paid, run, fees = bytes+r.Manifest.Size, paid+r.Paid, run+r.run, fees+r.Fees
 	}
 	ids := channelsOf(done)
 	for _, id := range ids {
@@ -45,14 +46,18 @@ func (a *app) total(ctx context.Context, b *buyer, done []*download.Result) {
 			back += rec.Refundable()
 		}
 	}
-	a.out.print("%s, %s: paid %s, fees %d sat on the chain in this run", count(uint64(len(done)), "file"), size(bytes), money(paid*1000), fees)
+	before := ""
+	if run != paid {
+		before = fmt.Sprintf(" (%s for these files in all)", money(paid*1000))
+	}
+	a.out.print("%s, %s: paid %s in this run%s, fees %d sat on the chain in this run", count(uint64(len(done)), "file"), size(bytes), money(run*1000), before, fees)
 	if len(ids) > 0 {
 		a.out.print("  of %s %s stay yours", count(uint64(len(ids)), "channel"), money(back*1000))
 	}
 }
 
 // channelsOf are the ids of the channels that purchases ended in.
-func channelsOf(done []*download.Result) (ids []string) {
+func channelsOf(done []*bought) (ids []string) {
 	for _, r := range done {
 		if r.Channel != "" && !slices.Contains(ids, r.Channel) {
 			ids = append(ids, r.Channel)
@@ -62,13 +67,13 @@ func channelsOf(done []*download.Result) (ids []string) {
 }
 
 // totals sums what several files came to.
-func totals(done []*download.Result, took time.Duration) map[string]any {
-	var size, chunks, payments, bought, reused, paid uint64
+func totals(done []*bought, took time.Duration) map[string]any {
+	var size, chunks, payments, came, reused, paid, run uint64
 	var fees int64
 	for _, r := range done {
 		size, chunks, payments = size+r.Manifest.Size, chunks+r.Manifest.Chunks(), payments+r.Payments
-		bought, reused, paid, fees = bought+r.Bought, reused+r.Reused, paid+r.Paid, fees+r.Fees
+		came, reused, paid, run, fees = came+r.Bought, reused+r.Reused, paid+r.Paid, run+r.run, fees+r.Fees
 	}
-	return map[string]any{"files": len(done), "size": size, "chunks": chunks, "payments": payments, "bought_bytes": bought,
-		"reused_bytes": reused, "paid_sat": paid, "fees_sat": fees, "channels": len(channelsOf(done)), "seconds": took.Seconds()}
+	return map[string]any{"files": len(done), "size": size, "chunks": chunks, "payments": payments, "bought_bytes": came,
+		"reused_bytes": reused, "paid_sat": paid, "paid_run_sat": run, "fees_sat": fees, "channels": len(channelsOf(done)), "seconds": took.Seconds()}
 }
