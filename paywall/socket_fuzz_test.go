@@ -94,7 +94,7 @@ func TestSocketLeavesNothingBehind(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	m := newMall(t, paywall.PerEvent(1000), sending(t, 50, websocket.MessageText, 10))
 	m.travel(paywall.TransportConfig{}) // what is charged and left is within the credit
-	for read := range 4 {                            // left at the beginning, in the middle
+	for read := range 4 {               // left at the beginning, in the middle
 		s := m.socket("/feed")
 		for range read * 3 {
 			_, _, err := s.Read(within(t))

@@ -134,6 +134,7 @@ func (x *meteredSocket) serve(ctx context.Context, rw http.ResponseWriter, next 
 	} else if len(protocols) > 1 {
 		protocols = protocols[:1]
 	}
+	rw.Header().Set(HeaderSocket, "1")
 	// who may connect from where is the handler's to say, of the request that it sees
 	ws, err := websocket.Accept(rw, x.r, &websocket.AcceptOptions{Subprotocols: protocols, InsecureSkipVerify: true})
 	if err != nil {

@@ -17,7 +17,7 @@ const tunnelIdle = 10 * time.Minute
 
 // tunnelled is a connection that goes through as it is.
 type tunnelled struct {
-	conns [2]net.Conn
+	conns [2]io.Closer
 	once  sync.Once
 }
 
@@ -55,7 +55,7 @@ func (p *Proxy) connect(w http.ResponseWriter, r *http.Request) {
 		_ = there.Close() // nothing went through it
 		return
 	}
-	t := &tunnelled{conns: [2]net.Conn{here, there}}
+	t := &tunnelled{conns: [2]io.Closer{here, there}}
 	p.mu.Lock()
 	p.tunnel[t] = struct{}{}
 	p.mu.Unlock()
@@ -121,7 +121,7 @@ func (p *Proxy) intercept(w http.ResponseWriter, r *http.Request, host, origin s
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.cfg.CA.leaf(host) },
 	})
-	t := &tunnelled{conns: [2]net.Conn{secure}}
+	t := &tunnelled{conns: [2]io.Closer{secure}}
 	p.mu.Lock()
 	p.tunnel[t] = struct{}{}
 	p.mu.Unlock()

@@ -221,6 +221,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, q *wanted) {
 		default:
 		}
 	}
+	if asksForSocket(r) && p.cfg.Budgets.Allowed(q.origin) && !paysItself(r) && p.socket(w, r, q) {
+		return
+	}
 	p.pass.ServeHTTP(w, r)
 }
 
@@ -275,7 +278,7 @@ func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	case !p.cfg.Budgets.Allowed(q.origin):
 		return p.unpaid(r, fmt.Sprintf("This proxy paid nothing: %s is not on its allow-list. Start it with --allow %s=BUDGET to let it pay there.", hostOf(q.origin), hostOf(q.origin)))
 	case r.Header.Get("Upgrade") != "", paysItself(r):
-		return p.unpaid(r, "This proxy pays for no request that pays itself, and for none that switches protocols.")
+		return p.unpaid(r, "This proxy pays for no request that pays itself, and for none that switches to another protocol than WebSocket.")
 	case r.Method == http.MethodHead || r.Method == http.MethodOptions:
 		return p.unpaid(r, "This proxy pays for no "+r.Method+": the answer has nothing in it that could be sold.")
 	}
@@ -334,6 +337,9 @@ func (p *Proxy) paid(r *http.Request) (*http.Response, error) {
 // why there is none.
 func (p *Proxy) unpaid(r *http.Request, why string) (*http.Response, error) {
 	resp, err := p.cfg.Base.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols && resp.Header.Get(paywall.HeaderSocket) != "" && r.Header.Get(paywall.HeaderSocket) == "" && !paysItself(r) {
+		return unmetered(resp, why), nil
+	}
 	if err != nil || resp.StatusCode != http.StatusPaymentRequired {
 		return resp, err
 	}
