@@ -29,6 +29,7 @@ type buyer struct {
 	client  *paywall.Client
 	buy     *download.Buyer
 	exports string // folder that exports of channels are kept in; "": none
+	filled  int    // how often the devnet's faucet filled the wallet
 	node    purse  // the node's wallet, where channels are funded from that; nil: the built-in one
 	// watcher is stepped by watch, and once more when a command is done
 	watcher *watch.Watch
@@ -97,7 +98,7 @@ func (a *app) newBuyerFrom(r *role, web *http.Client, funds purse) (_ *buyer, er
 	b := &buyer{role: r, app: a, exports: filepath.Join(r.dir, exportsFolder), stop: func() {}}
 	b.payer, err = payer.New(payer.Config{
 		Store: r.store, Keys: r.keys, Wallet: funds, Chain: r.chain, Network: a.flags.network,
-		Policy: a.policy(), Rand: rand.Reader, Keep: b.keepExport, Spend: a.spend, Log: a.out.logger(), Alarm: a.stopAlarm,
+		Policy: a.policy(), Rand: rand.Reader, Now: time.Now, Keep: b.keepExport, Spend: a.spend, Log: a.out.logger(), Alarm: a.stopAlarm,
 	})
 	if err != nil {
 		return nil, err
@@ -207,6 +208,7 @@ func (b *buyer) fillFromFaucet(ctx context.Context, need int64) error {
 		b.app.out.say("The wallet lacks coins and this chain has no faucet that answers: %v", err)
 		return nil // funding will say what is missing
 	}
+	b.filled++
 	b.app.out.say("The wallet was filled with %s by the devnet's faucet (worth nothing).", money(uint64(need)*1000))
 	return b.awaitCoins(ctx, need)
 }

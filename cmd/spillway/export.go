@@ -154,7 +154,7 @@ func (b *buyer) keepExport(_ context.Context, e payer.Export) error {
 	if err := writeExport(path, e, raw); err != nil {
 		return err
 	}
-	b.app.out.say("Kept %s: with it and the wallet's words what is unpaid comes back on any machine. Copy it elsewhere.", path)
+	b.app.out.say("Kept %s: with it and the wallet's words what is unpaid comes back on any machine, from height %d on. Copy it elsewhere.", path, e.Terms.Expiry)
 	return b.app.out.event("export", map[string]any{"channel_id": e.Terms.ID(), "file": path})
 }
 

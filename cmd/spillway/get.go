@@ -306,13 +306,11 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 	if err != nil {
 		return nil, err
 	}
-	if err := a.consent(plan, f, &lim); err != nil {
+	if plan, err = b.fillFirst(ctx, plan, w, lim, show); err != nil {
 		return nil, err
 	}
-	if plan.Channel == "" && plan.Capacity > 0 {
-		if err := b.fillFromFaucet(ctx, int64(plan.Capacity)+4*plan.FundingFee+1000); err != nil {
-			return nil, err
-		}
+	if err := a.consent(plan, f, &lim); err != nil {
+		return nil, err
 	}
 	budget := lim.Budget
 	if f.budget == "" {
@@ -340,6 +338,20 @@ func (a *app) getOne(ctx context.Context, b *buyer, f getFlags, w download.Want,
 		"export_file": b.exported(res.Channel),
 	})
 	return res, err
+}
+
+// fillFirst has a devnet's faucet fill the wallet for a channel that a plan opens, and
+// plans anew then: the faucet's payment is a block, and what is announced is to be the
+// channel's own expiry.
+func (b *buyer) fillFirst(ctx context.Context, plan *download.Plan, w download.Want, lim download.Limits, show *meter) (*download.Plan, error) {
+	if plan.Channel != "" || plan.Capacity == 0 || plan.Check(lim) != nil || b.app.capAllows(plan.Capacity) != nil {
+		return plan, nil
+	}
+	before := b.filled
+	if err := b.fillFromFaucet(ctx, int64(plan.Capacity)+4*plan.FundingFee+1000); err != nil || b.filled == before {
+		return plan, err
+	}
+	return b.buy.Plan(ctx, w, show.event)
 }
 
 // consent says what the purchase locks and costs, and asks where nobody has said
