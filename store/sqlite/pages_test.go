@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -97,5 +98,32 @@ func TestExpectedRevisionsAreNotBelieved(t *testing.T) {
 	all, err := other.List(t.Context(), "b", "")
 	if got := fmt.Sprint(all); err != nil || got != "[{b 1 [122] 3} {b 2 [121] 3} {b 3 [122] 2}]" {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// The log of a shared store is begun again from its start after few pages: it does not grow
+// with every commit.
+func TestSharedLogStaysShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s, err := Open(t.Context(), path, Options{Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for i := range 4 * sharedLogPages {
+		if err := s.Commit(t.Context(), store.Op{Bucket: "b", Key: "k", Value: make([]byte, 3000), Expect: store.Any}); err != nil {
+			t.Fatalf("commit %d: %v", i, err)
+		}
+	}
+	info, err := os.Stat(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int64(2 * sharedLogPages * (pageSize + 24)); info.Size() > most {
+		t.Errorf("the log has %d bytes after %d commits, not at most %d", info.Size(), 4*sharedLogPages, most)
 	}
 }

@@ -139,11 +139,25 @@ func (s *Store) lay(ctx context.Context) (err error) {
 	return errors.Join(err, db.Close())
 }
 
-// dsn names the file and the settings of a connection: its cache is in KiB, the
-// log is written back after 4000 pages, and cut to 64 MiB after that.
+// How many pages the log holds before it is written back and begun again from its start.
+// Every commit that makes the log's file longer has the file system write the file's length
+// too, which costs the kernel a third of a commit; one that writes over what was there
+// has not. A shared store is a payer's: a few pages again and again. One of a single process
+// may be a provider's with very many, which are then written back seldom.
+const (
+	logPages       = 4000
+	sharedLogPages = 100
+)
+
+// dsn names the file and the settings of a connection: its cache is in KiB, and the log is
+// cut to 64 MiB after it was written back.
 func dsn(path string, o Options, more ...string) string {
-	q := url.Values{"_pragma": append([]string{fmt.Sprintf("busy_timeout(%d)", o.Wait.Milliseconds()),
-		"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)", "journal_size_limit(67108864)"}, more...)}
+	pages := logPages
+	if o.Shared {
+		pages = sharedLogPages
+	}
+	q := url.Values{"_pragma": append([]string{fmt.Sprintf("busy_timeout(%d)", o.Wait.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)",
+		fmt.Sprintf("wal_autocheckpoint(%d)", pages), "journal_size_limit(67108864)"}, more...)}
 	if o.MaxPages > 0 {
 		q.Add("_pragma", fmt.Sprintf("max_page_count(%d)", o.MaxPages))
 	}
