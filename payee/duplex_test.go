@@ -2,7 +2,9 @@ package payee_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/btcsuite/btcd/wire/v2"
 
@@ -394,4 +396,43 @@ func phases(t *testing.T, p *pairtest.Pair, id string) [2]channel.Phase {
 	s, err := p.Payee.Record(t.Context(), id)
 	wantNil(t, err)
 	return [2]channel.Phase{r.Phase, s.Phase}
+}
+
+// TestOrdersDoNotAskTheChain: a peer that orders again and again has the payer ask the
+// chain once in a while, not for each order; a block that the watch saw counts at once.
+func TestOrdersDoNotAskTheChain(t *testing.T) {
+	p, id := openDuplex(t)
+	ctx := t.Context()
+	for i := range uint64(3) {
+		_, err := p.Buy(id, i)
+		wantNil(t, err)
+	}
+	_, err := p.Buy(id)
+	wantNil(t, err)
+	now := p.Now()
+	peer, err := payer.New(payer.Config{Store: p.PayerDisk, Keys: p.PayerKeys, Wallet: p.Wallet, Chain: p.Chain, Network: "regtest", Policy: p.Policy,
+		Rand: rand.NewChaCha8([32]byte{9}), Now: func() time.Time { return now }})
+	wantNil(t, err)
+	order := func(n uint64) error {
+		_, err := peer.SellItems(ctx, id, payer.Order{Items: []payee.Item{{Chunk: n, Price: 1}}, Credit: 1_000})
+		return err
+	}
+	asked := p.Chain.Asked()
+	for n := range uint64(50) {
+		wantNil(t, order(n))
+	}
+	if n := p.Chain.Asked() - asked; n < 1 || n > 2 {
+		t.Errorf("the tip was asked for %d times in 50 orders", n)
+	}
+	now, asked = now.Add(20*time.Second), p.Chain.Asked()
+	wantNil(t, order(50))
+	if n := p.Chain.Asked() - asked; n < 1 {
+		t.Error("what is 20 seconds old serves on")
+	}
+	r, err := peer.Record(ctx, id)
+	wantNil(t, err)
+	wantNil(t, peer.Due(ctx, id, channel.View{Tip: r.Terms.Expiry, Funding: channel.FundingView{Seen: true, Height: 1}}, nil))
+	if err := order(51); err == nil {
+		t.Error("sold after the expiry that the watch saw")
+	}
 }

@@ -222,6 +222,7 @@ func (p *Payer) Due(ctx context.Context, id string, v channel.View, _ []byte) er
 }
 
 func (p *Payer) due(ctx context.Context, h *held, v channel.View) error {
+	p.observe(h, v)
 	next, actions := h.record.Due(h.script, v, p.cfg.Policy)
 	if next.Phase != h.record.Phase || next.SpentBy != h.record.SpentBy || next.FundingSent != h.record.FundingSent {
 		if err := p.save(ctx, h, next); err != nil {

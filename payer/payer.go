@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
@@ -67,7 +68,7 @@ type Chain interface {
 	FeeRate(ctx context.Context, blocks int) (script.FeeRate, error)
 }
 
-// Config is what a Payer needs. All but Keep and Log must be set.
+// Config is what a Payer needs. All but Now, Keep, Spend, Log and Alarm must be set.
 type Config struct {
 	Store   Store
 	Keys    Keys
@@ -76,6 +77,9 @@ type Config struct {
 	Network string
 	Policy  channel.Policy
 	Rand    io.Reader
+	// Now, where it is set, is the time: what the chain said of a channel then serves the
+	// orders of a peer for some seconds. nil: it is asked for each.
+	Now func() time.Time
 	// Keep, where it is set, is given each channel's export before its opening, and
 	// so T1, leaves for the first time. It has to make it durable: an error of its
 	// keeps the opening here.
@@ -99,6 +103,7 @@ type Payer struct {
 	known decoded.Values[channel.PayerRecord] // records as they were read
 	built decoded.Values[*script.Channel]     // scripts of channels, by id
 	keys  decoded.Values[*btcec.PrivateKey]   // K1 of channels, by id
+	views views
 }
 
 // New checks the configuration.

@@ -3,11 +3,8 @@ package payer
 import (
 	"context"
 
-	"github.com/btcsuite/btcd/wire/v2"
-
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/internal/charged"
-	"github.com/spillway/spillway/watch"
 )
 
 // bucketCharged remembers what the payer of a duplex channel charged the payee:
@@ -42,7 +39,7 @@ func sold(r channel.PayerRecord, fresh uint64, units int) Sold {
 // SellItems takes the payee's update and charges the items of the payer's own goods that
 // were not charged yet, in one durable commit, before anything may be released. An
 // update that comes with a refused sale is taken all the same; what is returned is
-// right then too. Errors: ErrUnknown, channel.ErrUnsupported, ErrSignature, those of
+// right then too. The chain is asked at most every 20 seconds where Config.Now is set. Errors: ErrUnknown, channel.ErrUnsupported, ErrSignature, those of
 // channel.Duplex.Take and Charge, and of the store.
 func (p *Payer) SellItems(ctx context.Context, id string, q Order) (Sold, error) {
 	if len(q.Update.Signature) > 0 {
@@ -58,7 +55,7 @@ func (p *Payer) SellItems(ctx context.Context, id string, q Order) (Sold, error)
 	if len(q.Items) == 0 {
 		return sold(h.record, 0, 0), nil
 	}
-	v, _, err := watch.Look(ctx, p.cfg.Chain, wire.OutPoint(h.record.Terms.Outpoint), h.record.FundingTx)
+	v, err := p.view(ctx, h)
 	if err != nil {
 		return sold(h.record, 0, 0), err
 	}
