@@ -220,12 +220,15 @@ func (w *wall) asks(rw http.ResponseWriter, r *http.Request) (client string, ok 
 	return client, ok
 }
 
-// mayAsk counts a paid request by its payer. Errors: *LimitError.
+// mayAsk counts a paid request by its payer. What one limit refuses uses nothing of the
+// other. Errors: *LimitError.
 func (w *wall) mayAsk(channel string, p Price) error {
-	for name, limit := range map[string]Limit{channel: w.cfg.Limit, channel + " " + p.rule: p.Limit} {
-		if ok, wait := w.payers.take(name, limit); !ok {
-			return &LimitError{wait}
-		}
+	if ok, wait := w.payers.take(channel, w.cfg.Limit); !ok {
+		return &LimitError{wait}
+	}
+	if ok, wait := w.payers.take(channel+" "+p.rule, p.Limit); !ok {
+		w.payers.giveBack(channel, w.cfg.Limit)
+		return &LimitError{wait}
 	}
 	return nil
 }
