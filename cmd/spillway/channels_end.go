@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/spillway/spillway/chain"
@@ -52,10 +53,14 @@ func (a *app) channelClose(ctx context.Context, id string, most uint64) (err err
 	if rec.Phase == channel.Prepared {
 		return a.giveUpPrepared(ctx, b, found.ID)
 	}
-	a.out.say("Closing channel %s: %d sat go to the provider, %d sat come back.", found.ID, rec.Signed, rec.Refundable())
+	a.out.say("Closing channel %s: %d sat go to the provider, %d sat come back%s.", found.ID, rec.Signed, rec.Refundable(), unseenText(rec, most))
 	txid, err := b.closeWith(ctx, rec)
 	var short *paywall.InsufficientError
 	if errors.As(err, &short) && short.Required > rec.Signed {
+		if unseen := short.Required - min(short.Required, channel.CeilSat(rec.Owed)); unseen <= most && short.Required <= rec.Terms.Capacity {
+			a.out.say("The provider charged %d sat in all, of which %d sat never arrived here: signing for them, so %d sat go to the provider, %d sat come back.",
+				short.Required, unseen, short.Required, rec.Terms.Capacity-short.Required)
+		}
 		if rec, err = b.signUnseen(ctx, rec, short.Required, most); err == nil {
 			txid, err = b.closeWith(ctx, rec)
 		}
@@ -68,6 +73,14 @@ func (a *app) channelClose(ctx context.Context, id string, most uint64) (err err
 	}
 	a.out.print("closed by %s", txid)
 	return a.out.result(map[string]any{"channel_id": found.ID, "closing_txid": txid, "paid_sat": rec.Signed, "refundable_sat": rec.Refundable()})
+}
+
+// unseenText says what a close may sign for besides.
+func unseenText(rec channel.PayerRecord, most uint64) string {
+	if most = min(most, rec.Refundable()); most == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; of these up to %d sat may go to the provider too, for what it charged and never arrived (--max-prepay)", most)
 }
 
 // holdChannel opens the payer's folder and takes a channel for this process: a
@@ -167,11 +180,67 @@ func (a *app) channelRefund(ctx context.Context, id string) (err error) {
 	refund, err := b.payer.Refund(ctx, found.ID)
 	if errors.Is(err, channel.ErrNotYet) {
 		return b.tooEarly(ctx, rec, err)
-	} else if err != nil {
+	} else if err != nil && !errors.Is(err, channel.ErrFinalized) {
 		return err
 	}
-	a.out.print("refund %s is on its way: %d sat less a fee of %d sat", refund.Txid, rec.Terms.Capacity, refund.Fee)
-	return a.out.result(map[string]any{"channel_id": found.ID, "refund_txid": refund.Txid, "fees_sat": refund.Fee, "refundable_sat": rec.Terms.Capacity})
+	return b.tellRefund(ctx, rec, refund, err)
+}
+
+// tellRefund says how far a refund is: on its way, in a block, or final, also where
+// another machine made it. failed is why none was made here.
+func (b *buyer) tellRefund(ctx context.Context, rec channel.PayerRecord, refund *channel.Broadcast, failed error) error {
+	a, id := b.app, rec.Terms.ID()
+	if err := b.look(ctx); err != nil {
+		a.out.say("The chain could not be asked at the end: %v", err)
+	}
+	now, err := b.payer.Record(ctx, id)
+	if err != nil {
+		return err
+	}
+	if failed != nil && now.Phase != channel.Refunded {
+		return failed
+	}
+	txid, result := now.SpentBy, map[string]any{"channel_id": id, "refundable_sat": rec.Terms.Capacity, "phase": string(now.Phase)}
+	fee := ""
+	if refund != nil {
+		if txid == "" {
+			txid = refund.Txid
+		}
+		result["fees_sat"], fee = refund.Fee, fmt.Sprintf(" of %d sat", refund.Fee)
+	}
+	result["refund_txid"] = txid
+	height, depth := b.mined(ctx, txid)
+	if height > 0 {
+		result["height"], result["confirmations"] = height, depth
+	}
+	switch {
+	case now.Phase == channel.Refunded && height > 0:
+		a.out.print("refund %s is final: in the block at height %d, with %d confirmations; %d sat came back, less its fee%s", txid, height, depth, rec.Terms.Capacity, fee)
+	case now.Phase == channel.Refunded:
+		a.out.print("refund %s is final; %d sat came back, less its fee%s", txid, rec.Terms.Capacity, fee)
+	case height > 0:
+		a.out.print("refund %s is in the block at height %d, with %d of %d confirmations: %d sat less a fee%s", txid, height, depth, a.policy().Burial, rec.Terms.Capacity, fee)
+	default:
+		a.out.print("refund %s is on its way: %d sat less a fee%s", txid, rec.Terms.Capacity, fee)
+	}
+	return a.out.result(result)
+}
+
+// mined is the block that a transaction is in, and how deep; 0: in none, or nobody can say.
+func (b *buyer) mined(ctx context.Context, txid string) (height, depth uint32) {
+	id, err := chainhash.NewHashFromStr(txid)
+	if err != nil {
+		return 0, 0
+	}
+	info, err := b.chain.Tx(ctx, *id)
+	if err != nil || !info.Confirmed {
+		return 0, 0
+	}
+	tip, err := b.chain.Tip(ctx)
+	if err != nil || tip.Height < info.Height {
+		return 0, 0
+	}
+	return info.Height, tip.Height - info.Height + 1
 }
 
 // tooEarly says when a refund is possible, and what brings the money back before.
