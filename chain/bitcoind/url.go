@@ -6,10 +6,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
+
+	"github.com/spillway/spillway/chain/internal/nodeurl"
 )
 
 // Scheme is that of the URLs that ParseURL reads.
@@ -34,14 +35,10 @@ func HasPassword(text string) bool {
 }
 
 // Redact is a URL without its credentials, fit for a message.
-func Redact(text string) string {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" {
-		scheme, _, _ := strings.Cut(text, ":")
-		return scheme + "://…"
-	}
-	return u.Scheme + "://" + u.Host
-}
+func Redact(text string) string { return nodeurl.Redact("", text) }
+
+// reader reads URLs for this backend.
+var reader = nodeurl.Reader{Scheme: Scheme, Form: "bitcoind://[USER@]HOST[:PORT][?cookie=PATH]", Err: ErrConfig}
 
 // ParseURL reads bitcoind://[USER[:PASSWORD]@]HOST[:PORT][?OPTION=VALUE&…] for a network:
 //
@@ -53,32 +50,24 @@ func Redact(text string) string {
 //
 // Errors: ErrConfig, never with a password in its text.
 func ParseURL(text string, network *chaincfg.Params) (cfg Config, err error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != Scheme || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.Fragment != "" {
-		return cfg, fmt.Errorf("%w: %s is not bitcoind://[USER@]HOST[:PORT][?cookie=PATH]", ErrConfig, Redact(text))
-	}
 	place, known := places[network.Name]
-	port := u.Port()
-	if port == "" {
-		port = place.port
-	}
-	if port == "" {
-		return cfg, fmt.Errorf("%w: %s names no port", ErrConfig, Redact(text))
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return cfg, fmt.Errorf("%w: the port of %s is 1 to 65535", ErrConfig, Redact(text))
-	}
-	cfg = Config{Network: network, URL: "http://" + net.JoinHostPort(u.Hostname(), port)}
-	if u.User != nil {
-		cfg.User = u.User.Username()
-		cfg.Password, _ = u.User.Password()
-	}
-	q, err := url.ParseQuery(u.RawQuery)
+	n, err := reader.Parse(text, place.port)
 	if err != nil {
-		return cfg, fmt.Errorf("%w: the options of %s cannot be read", ErrConfig, Redact(text))
-	}
-	if err := cfg.options(q); err != nil {
 		return cfg, err
+	}
+	cfg = Config{Network: network, User: n.User, Password: n.Password}
+	secure := false
+	err = reader.Take(n.Options, map[string]nodeurl.Option{
+		"cookie": nodeurl.Text(&cfg.Cookie), "password-file": reader.PasswordFile(n.User, &cfg.Password),
+		"birthday": reader.Number("birthday", 0, &cfg.Birthday), "window": reader.Number("window", 144, &cfg.Window),
+		"tls": reader.Only("tls", "1", &secure),
+	})
+	if err != nil {
+		return cfg, err
+	}
+	cfg.URL = "http://" + net.JoinHostPort(n.Host, n.Port)
+	if secure {
+		cfg.URL = "https://" + net.JoinHostPort(n.Host, n.Port)
 	}
 	if cfg.User == "" && cfg.Cookie == "" {
 		home, err := os.UserHomeDir()
@@ -88,56 +77,4 @@ func ParseURL(text string, network *chaincfg.Params) (cfg Config, err error) {
 		cfg.Cookie = filepath.Join(home, ".bitcoin", place.folder, ".cookie")
 	}
 	return cfg, nil
-}
-
-// options reads what follows the question mark.
-func (cfg *Config) options(q url.Values) error {
-	for name, values := range q {
-		if len(values) != 1 || values[0] == "" {
-			return fmt.Errorf("%w: %s is given once and with a value", ErrConfig, clip(name))
-		}
-		v := values[0]
-		var err error
-		switch name {
-		case "cookie":
-			cfg.Cookie = v
-		case "password-file":
-			err = cfg.readPassword(v)
-		case "birthday":
-			cfg.Birthday, err = number(name, v, 0)
-		case "window":
-			cfg.Window, err = number(name, v, 144)
-		case "tls":
-			if v != "1" {
-				return fmt.Errorf("%w: tls is 1 or left out", ErrConfig)
-			}
-			cfg.URL = "https" + strings.TrimPrefix(cfg.URL, "http")
-		default:
-			return fmt.Errorf("%w: no option is called %s: cookie, password-file, birthday, window or tls", ErrConfig, clip(name))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (cfg *Config) readPassword(path string) error {
-	if cfg.User == "" || cfg.Password != "" {
-		return fmt.Errorf("%w: password-file goes with a user and without another password", ErrConfig)
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	cfg.Password = strings.TrimRight(string(raw), "\r\n")
-	return nil
-}
-
-func number(name, text string, least uint64) (uint32, error) {
-	n, err := strconv.ParseUint(text, 10, 31)
-	if err != nil || n < least {
-		return 0, fmt.Errorf("%w: %s is a number of at least %d, not %q", ErrConfig, name, least, clip(text))
-	}
-	return uint32(n), nil
 }

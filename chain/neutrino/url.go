@@ -10,6 +10,7 @@ import (
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
+	"github.com/spillway/spillway/chain/internal/nodeurl"
 	"github.com/spillway/spillway/script"
 )
 
@@ -43,9 +44,9 @@ func ParseURL(text string, network *chaincfg.Params) (cfg Config, err error) {
 			cfg.Peers = append(cfg.Peers, peer)
 		}
 	}
-	q, err := url.ParseQuery(options)
+	q, err := reader.Query(options)
 	if err != nil {
-		return cfg, fmt.Errorf("%w: the options cannot be read", ErrConfig)
+		return cfg, err
 	}
 	if err := cfg.options(q); err != nil {
 		return cfg, err
@@ -75,42 +76,35 @@ func checkPeer(peer string) error {
 	return nil
 }
 
+// reader reads URLs for this backend.
+var reader = nodeurl.Reader{Scheme: Scheme, Form: "neutrino://[HOST[:PORT],…]", Err: ErrConfig}
+
 // options reads what follows the question mark.
-func (cfg *Config) options(q url.Values) (err error) {
-	for name, values := range q {
-		if len(values) != 1 || values[0] == "" {
-			return fmt.Errorf("%w: %s is given once and with a value", ErrConfig, clip(name))
-		}
-		v := values[0]
-		switch name {
-		case "birthday":
-			cfg.Birthday, err = number(name, v, 1)
-		case "window":
-			cfg.Window, err = number(name, v, 144)
-		case "version3":
-			if cfg.NoVersion3 = v == "0"; !cfg.NoVersion3 {
-				return fmt.Errorf("%w: version3 is 0 or left out", ErrConfig)
-			}
-		case "min-fee", "max-fee":
-			var n uint32
-			if n, err = number(name, v, 1); err == nil && n > 2_000 {
-				err = fmt.Errorf("%w: %s is 1 to 2000 sat/vB", ErrConfig, name)
-			}
-			if name == "min-fee" {
-				cfg.MinFeeRate = script.FeeRatePerVB(int64(n))
-			} else {
-				cfg.MaxFeeRate = script.FeeRatePerVB(int64(n))
-			}
-		case "challenge":
+func (cfg *Config) options(q url.Values) error {
+	return reader.Take(q, map[string]nodeurl.Option{
+		"birthday": reader.Number("birthday", 1, &cfg.Birthday), "window": reader.Number("window", 144, &cfg.Window),
+		"version3": reader.Only("version3", "0", &cfg.NoVersion3),
+		"min-fee":  rate("min-fee", &cfg.MinFeeRate), "max-fee": rate("max-fee", &cfg.MaxFeeRate),
+		"challenge": func(v string) (err error) {
 			cfg.Network, err = signetOf(cfg.Network, v)
-		default:
-			return fmt.Errorf("%w: no option is called %s: birthday, window, version3, min-fee, max-fee or challenge", ErrConfig, clip(name))
-		}
-		if err != nil {
+			return err
+		},
+	})
+}
+
+// rate is an option that is a fee rate in sat/vB.
+func rate(name string, into *script.FeeRate) nodeurl.Option {
+	return func(text string) error {
+		var n uint32
+		if err := reader.Number(name, 1, &n)(text); err != nil {
 			return err
 		}
+		if n > 2_000 {
+			return fmt.Errorf("%w: %s is 1 to 2000 sat/vB", ErrConfig, name)
+		}
+		*into = script.FeeRatePerVB(int64(n))
+		return nil
 	}
-	return nil
 }
 
 // signetOf is the signet of a challenge (BIP 325): its messages begin with other bytes, all
@@ -125,12 +119,4 @@ func signetOf(network *chaincfg.Params, text string) (*chaincfg.Params, error) {
 	}
 	own := chaincfg.CustomSignetParams(challenge, nil)
 	return &own, nil
-}
-
-func number(name, text string, least uint64) (uint32, error) {
-	n, err := strconv.ParseUint(text, 10, 31)
-	if err != nil || n < least {
-		return 0, fmt.Errorf("%w: %s is a number of at least %d, not %q", ErrConfig, name, least, clip(text))
-	}
-	return uint32(n), nil
 }
