@@ -16,8 +16,11 @@ import (
 // ErrDear says that a fee is more than was allowed; *DearError says by how much.
 var ErrDear = errors.New("wallet: the fee is more than was allowed")
 
-// DearError is an ErrDear, in sat. Nothing was saved or sent.
-type DearError struct{ Fee, Most int64 }
+// DearError is an ErrDear. Nothing was saved or sent.
+type DearError struct {
+	Fee  int64 // sat, what is needed
+	Most int64 // sat, what was allowed
+}
 
 // Error says both fees.
 func (e *DearError) Error() string {
