@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -226,7 +225,7 @@ func (p *provider) adminToken(use opsUse) (token, file string, err error) {
 		return use.token, use.adminToken, nil
 	}
 	path := filepath.Join(p.role.dir, "admin-token")
-	token, err = secretFile(path)
+	token, err = ownSecret(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if token, err = randomToken(); err != nil {
 			return "", "", err
@@ -237,20 +236,4 @@ func (p *provider) adminToken(use opsUse) (token, file string, err error) {
 		err = fmt.Errorf("%w: %s holds no token: remove it, it is made again", store.ErrDamaged, path)
 	}
 	return token, path, err
-}
-
-// secretFile reads a small file with a secret, which not everybody may read.
-func secretFile(path string) (string, error) {
-	raw, err := readSmall(path)
-	if err != nil {
-		return "", err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	if info.Mode().Perm()&0o004 != 0 {
-		return "", &failure{exit: exitLocal, code: "permissions", message: "everybody on this machine can read the secret in " + path, money: noMoney, next: "Make it private: chmod 600 " + path}
-	}
-	return strings.TrimSpace(string(raw)), nil
 }

@@ -107,6 +107,7 @@ Start with:  spillway demo`,
 			if err := a.out.setLog(a.flags.logFormat, a.flags.logLevel); err != nil {
 				return err
 			}
+			a.warnOfSecrets(cmd)
 			return a.checkFlags()
 		},
 		Args: cobra.NoArgs,
