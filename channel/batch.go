@@ -301,6 +301,9 @@ func raise(seats []Seat, of []int, payout []byte) []Batch {
 	if b, ok := replaces(seats, of, rate, payout); ok {
 		return []Batch{b}
 	}
+	if first.View.Spend.Txid != last.Txid { // nothing dearer can be made, and the newest does not wait
+		return []Batch{{Seats: of}}
+	}
 	return nil // it pays what there is to pay
 }
 

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 
@@ -103,6 +104,7 @@ func TestWhatBecomesOfABatch(t *testing.T) {
 		{"a block later, at what outbids a hidden child", two(waits, dearer(4000, lastBlock, func([]Seat) {})), []string{"[0 1] 6665"}},
 		{"a block later, that would be less", two(waits, dearer(20_000, lastBlock, func([]Seat) {})), []string{"[0 1] 0"}},
 		{"a block later, that is more than there is", two(waits, dearer(4000, lastBlock, func(s []Seat) { s[0].View.Rate = 90_000 })), []string{"[0 1] 0"}},
+		{"a block later, in a hurry, and nothing dearer can be paid", two(waits, dearer(4000, lastBlock, func(s []Seat) { s[0].View.Rate, s[0].Rate = 90_000, 5000 })), []string{"[0 1] 0"}},
 		{"a child that carries it not far enough", two(&SpendView{Txid: "batch", Fee: 1_056, VSize: 352, ChildFee: 2_000, ChildVSize: 200}, wants(30_000)), []string{"[0 1] 30000"}},
 		{"a child that carries it", two(&SpendView{Txid: "batch", Fee: 1_056, VSize: 352, ChildFee: 2_000, ChildVSize: 200}, wants(5_000)), nil},
 		{"one that is worth nothing alone is left out", two(waits, little(400, 9000)), []string{"[0] 9000"}},
@@ -171,6 +173,23 @@ func TestBudgetedForAHiddenChild(t *testing.T) {
 		if hidden != (c.child > 0) || hidden && got.Spend.ChildFee != c.child || !hidden && got.Spend != v.Spend {
 			t.Errorf("%s: %t, %+v", c.name, hidden, got.Spend)
 		}
+	}
+}
+
+// A newer amount that was refused while an older one stood in a block is sent again where
+// a reorg took that block away, also where nothing dearer can be made: a hidden child of
+// the older one is feared then, and the stake does not pay for evicting it.
+func TestNewestIsSentWhereNothingDearerCanBe(t *testing.T) {
+	r := record(paid(5000), settlement(1000, 4000, 104), func(r *PayeeRecord) { r.Phase = Settling })
+	r = r.Settles(Broadcast{Tx: Hex{1}, Txid: "newest", Rate: 3000, Amount: 5000, Height: 104})
+	v := at(106, func(v *View) { v.Spend = &SpendView{Txid: "settlement", Fee: 200, VSize: 200} }, rate(4500))
+	_, actions := r.Due(r.Terms.built(t), payout, v, policy())
+	if kinds(actions) != "send" || !bytes.Equal(actions[0].Tx, r.Settlement.Tx) {
+		t.Fatalf("%+v", actions)
+	}
+	v.Spend.Txid = "newest"
+	if _, actions := r.Due(r.Terms.built(t), payout, v, policy()); kinds(actions) == "send" {
+		t.Fatalf("what waits already is sent again: %+v", actions)
 	}
 }
 

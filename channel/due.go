@@ -141,7 +141,9 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View, p Policy)
 	rate, remake := nextRate(r.Settlement, amount, v, c, limit)
 	if !r.Shared(v) && (remake || hidden) {
 		next, ok := r.replacing(v, size, rate, limit)
-		if remake && !ok {
+		if remake && !ok && !r.own(v.Spend.Txid) && v.Spend.Txid != r.Settlement.Txid {
+			remake = false // nothing dearer can be made: what is saved, which is newer than what waits
+		} else if remake && !ok {
 			return nil
 		}
 		if ok && next > rate {
