@@ -67,6 +67,10 @@ func TestLineEndsAndTries(t *testing.T) {
 	if err != nil || got.Fresh != 1000 || got.Charged != 1000 || len(p.PayeeDisk.Commits()) != commits {
 		t.Fatalf("a try: %+v, %v, %d commits", got, err, len(p.PayeeDisk.Commits())-commits)
 	}
+	q.Reserved = p.Credit - 1000 // by others: it counts for whether this is served, and is not charged
+	if got, err := p.Payee.Pay(t.Context(), q); err != nil || got.Fresh != 1000 || got.Charged != 1000 || got.Required != 1 {
+		t.Fatalf("a try beside others: %+v, %v", got, err)
+	}
 	q.Reserved = p.Credit - 999
 	if _, err := p.Payee.Pay(t.Context(), q); !errors.Is(err, channel.ErrInsufficient) {
 		t.Fatalf("with what is reserved: %v", err)

@@ -162,6 +162,10 @@ func (p *Payee) charge(ctx context.Context, h *held, q Request) (Receipt, error)
 	if q.Try {
 		rec := got(out.Record)
 		rec.LineUnits = a.line.had
+		if out.Refusal == nil && !rec.Duplex { // what others have reserved is not charged
+			rec.Charged, rec.Fresh = rec.Charged-min(rec.Charged, q.Reserved), rec.Fresh-min(rec.Fresh, q.Reserved)
+			rec.Required = max(rec.Paid, channel.CeilSat(rec.Charged))
+		}
 		return rec, out.Refusal
 	}
 	ops, err := p.chargeOps(ctx, h, q, a, out, pool, rev)

@@ -285,6 +285,57 @@ func TestStreamSurvivesARestartOfTheProvider(t *testing.T) {
 	}
 }
 
+// A stream that is gone on with after a restart begins behind what was paid for, also
+// while other requests of the channel are under way, for which something is reserved.
+func TestStreamGoesOnBesideOthers(t *testing.T) {
+	const n = 20
+	cfg := paywall.MiddlewareConfig{Price: paywall.Price{Msat: 1_500, Unit: "event", Credit: 6_000}}
+	held := make(chan struct{})
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/held" {
+			select {
+			case <-held:
+			case <-r.Context().Done():
+			}
+			http.NotFound(w, r) // it costs nothing
+			return
+		}
+		telling(n)(w, r)
+	}
+	m := newMallWith(t, cfg, handler)
+	resp, err := m.http().Get(m.web.URL + "/")
+	must(t, err)
+	_, err = io.ReadFull(resp.Body, make([]byte, len(event(1))))
+	must(t, err)
+	m.sell(cfg, handler)
+	m.web.CloseClientConnections()
+	runs := m.runs.Load()
+	mine, err := m.Payer.Records(ctx)
+	must(t, err)
+	other := make(chan error, 1)
+	credential := m.credential(mine[0].Signed, "")
+	go func() {
+		req, err := http.NewRequest(http.MethodGet, m.web.URL+"/held", nil)
+		if err == nil {
+			req.Header.Set(mpp.HeaderCredential, credential)
+			var resp *http.Response
+			if resp, err = http.DefaultClient.Do(req); err == nil {
+				err = resp.Body.Close()
+			}
+		}
+		other <- err
+	}()
+	until(t, func() bool { return m.runs.Load() > runs })
+	rest, err := io.ReadAll(resp.Body)
+	must(t, errors.Join(err, resp.Body.Close()))
+	if string(rest) != all(n)[len(event(1)):] {
+		t.Errorf("%d bytes came", len(rest))
+	}
+	close(held)
+	must(t, <-other)
+	m.settled(n * 1_500)
+}
+
 // A payer that is restarted in the middle of a stream goes on with it under the same key
 // behind the last event that it has, and pays nothing twice.
 func TestStreamSurvivesARestartOfThePayer(t *testing.T) {
