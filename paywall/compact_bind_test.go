@@ -1,10 +1,13 @@
 package paywall_test
 
 import (
+	"encoding/binary"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/spillway/spillway/internal/gateway/edgetest"
 	"github.com/spillway/spillway/mpp"
@@ -72,5 +75,29 @@ func TestPitfall41_CompactChallenges(t *testing.T) {
 	a.send(2, s.updateBody(0, 1))
 	if a.acked() != 1 {
 		t.Error("what was bound is over")
+	}
+}
+
+// Of updates that come in the wrong order the highest counts, and is acknowledged.
+func TestCompactUpdatesOutOfOrder(t *testing.T) {
+	s := newCompactStand(t, edgetest.Config{}, script.Taproot)
+	a := s.bound()
+	for base := uint64(0); base < 120; base += 6 {
+		var message []byte
+		for _, more := range []uint64{5, 6, 2, 4, 3, 1} {
+			body := s.updateBody(0, base+more)
+			message = append(binary.AppendUvarint(append(message, 2), uint64(len(body))), body...)
+		}
+		if err := a.ws.Write(ctx, websocket.MessageBinary, message); err != nil {
+			t.Fatal(err)
+		}
+		for at := uint64(0); at < base+6; at = a.acked() {
+			if r := s.record(); r.Paid > base+6 {
+				t.Fatalf("%d sat are paid", r.Paid)
+			}
+		}
+	}
+	if r := s.record(); r.Paid != 120 {
+		t.Errorf("%d sat are paid", r.Paid)
 	}
 }
