@@ -82,10 +82,10 @@ func (a *app) startDevnet(dir, listen string, every time.Duration) (*running, er
 		return nil, errors.Join(err, l.Close())
 	}
 	d := &running{node: node, url: "http://" + l.Addr().String(), done: make(chan error, 1)}
-	d.server = &http.Server{
+	d.server = quickStop(&http.Server{
 		Handler: node.Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}
+	})
 	go func() { d.done <- d.server.Serve(l) }()
 	return d, nil
 }

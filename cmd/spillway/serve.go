@@ -308,7 +308,7 @@ func (p *provider) run(l net.Listener) {
 			p.refresh(ctx)
 		}()
 	}
-	p.server.Handler = p.ops.metrics.HTTP(p.server.Handler)
+	quickStop(p.server).Handler = p.ops.metrics.HTTP(p.server.Handler)
 	go func() {
 		defer p.work.Done()
 		p.served <- p.server.Serve(l)
