@@ -110,3 +110,18 @@ func TestTokenStaysHere(t *testing.T) {
 		t.Errorf("%s: %v", resp.Status, got)
 	}
 }
+
+// Who pays for itself, or says that it could, is not paid for.
+func TestPayersPayThemselves(t *testing.T) {
+	x := newToll(t, nil)
+	path := "/https/" + strings.TrimPrefix(x.service.URL, "https://") + "/paid"
+	for name, value := range map[string]string{"Accept-Payment": "bitcoin-session", "Authorization": "Payment e30", "Payment-Authorization": "Payment e30"} {
+		resp, _ := x.at("GET", path, name, value)
+		if resp.StatusCode < 400 || x.signed() != 0 {
+			t.Errorf("%s: %s, %d sat", name, resp.Status, x.signed())
+		}
+	}
+	if resp, _ := x.at("GET", path); resp.StatusCode != http.StatusOK || x.signed() == 0 {
+		t.Errorf("%s, %d sat", resp.Status, x.signed())
+	}
+}
