@@ -289,7 +289,7 @@ func TestStreamSurvivesARestartOfTheProvider(t *testing.T) {
 // while other requests of the channel are under way, for which something is reserved.
 func TestStreamGoesOnBesideOthers(t *testing.T) {
 	const n = 20
-	cfg := paywall.MiddlewareConfig{Price: paywall.Price{Msat: 1_500, Unit: "event", Credit: 6_000}}
+	cfg := paywall.MiddlewareConfig{Price: paywall.Price{Msat: 1_500, Unit: "event", Credit: 9_000}}
 	held := make(chan struct{})
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/held" {
@@ -302,11 +302,18 @@ func TestStreamGoesOnBesideOthers(t *testing.T) {
 		}
 		telling(n)(w, r)
 	}
-	m := newMallWith(t, cfg, handler)
+	m := newMallWith(t, cfg, func(w http.ResponseWriter, r *http.Request) {
+		telling(4)(w, r)
+		<-r.Context().Done()
+	})
 	resp, err := m.http().Get(m.web.URL + "/")
 	must(t, err)
 	_, err = io.ReadFull(resp.Body, make([]byte, len(event(1))))
 	must(t, err)
+	until(t, func() bool {
+		theirs, err := m.Payee.Records(ctx)
+		return err == nil && len(theirs) == 1 && theirs[0].Charged == 4*1_500
+	})
 	m.sell(cfg, handler)
 	m.web.CloseClientConnections()
 	runs := m.runs.Load()
