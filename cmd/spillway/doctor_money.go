@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,24 +43,14 @@ func (a *app) lookAtStores(ctx context.Context) (all []finding) {
 
 // lookAtChannels says which channels want something soon.
 func (a *app) lookAtChannels(ctx context.Context) []finding {
-	var rows []row
+	rows, err := a.channelRows(ctx) // as channels list says it, as the chain stands
+	if err != nil {
+		return []finding{failedCheck("channels", err)}
+	}
 	running := false
-	for _, name := range roles {
-		if !a.exists(name) {
-			continue
-		}
-		err := a.withStore(ctx, name, func(r *role) error {
-			more, err := payerRows(ctx, r)
-			rows = append(rows, more...)
-			return err
-		}, func(more []row) { rows = append(rows, more...) })
-		if err != nil {
-			return []finding{failedCheck("channels", err)}
-		}
-		if name == "payee" {
-			_, err := a.listChannels(ctx)
-			running = err == nil
-		}
+	if a.exists("payee") {
+		_, err := a.listChannels(ctx)
+		running = err == nil
 	}
 	open := 0
 	for _, r := range rows {
@@ -89,13 +82,12 @@ const soon = 144
 // judgeChannels says which channels want something at this tip. running: a provider runs
 // on this folder.
 func judgeChannels(rows []row, tip chain.Tip, running bool, p channel.Policy) (all []finding) {
-	open, idle := 0, 0
+	idle := 0
 	for _, r := range rows {
 		phase := channel.Phase(r.Phase)
 		if phase.Final() {
 			continue
 		}
-		open++
 		left := r.before() - min(r.before(), tip.Height)
 		short := r.ID[:min(len(r.ID), 12)]
 		switch {
@@ -117,9 +109,28 @@ func judgeChannels(rows []row, tip chain.Tip, running bool, p channel.Policy) (a
 		all = append(all, warning("channels", "Let it run: spillway serve PATH", "payments in %s are not settled, and no provider runs that would do it", count(uint64(idle), "channel")))
 	}
 	if len(all) == 0 {
-		all = append(all, fine("channels", "%d open, none wants anything within a day", open))
+		all = append(all, fine("channels", "%s, none wants anything within a day", phasesOf(rows)))
 	}
 	return all
+}
+
+// phasesOf counts the channels that are not over by their phases, in the words of channels
+// list.
+func phasesOf(rows []row) string {
+	counts := map[string]int{}
+	for _, r := range rows {
+		if !channel.Phase(r.Phase).Final() {
+			counts[r.Phase]++
+		}
+	}
+	var parts []string
+	for _, phase := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[phase], phase))
+	}
+	if len(parts) == 0 {
+		return "none is open"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // lastBackup remembers, in a provider's folder, when and where it was backed up.

@@ -308,12 +308,13 @@ func TestDoctorChannels(t *testing.T) {
 		"inside the margin":    {paid, func(r *row) { r.Expiry = 1_036 }, false, levelBad, "no provider runs"},
 		"an older state":       {paid, func(r *row) { r.Until = 1_036 }, false, levelBad, "36 blocks"},
 		"it runs":              {paid, func(r *row) { r.Expiry = 1_036 }, true, levelOK, "none wants"},
-		"over":                 {paid, func(r *row) { r.Expiry, r.Phase = 1_036, "closed" }, false, levelOK, "0 open"},
+		"over":                 {paid, func(r *row) { r.Expiry, r.Phase = 1_036, "closed" }, false, levelOK, "none is open"},
 		"stopped":              {paid, func(r *row) { r.Stopped = "signed-fell" }, true, levelBad, "signed-fell"},
 		"expired":              {mine, func(r *row) { r.Expiry = 1_000 }, false, levelWarn, "expired with 700 sat"},
 		"refunding":            {mine, func(r *row) { r.Expiry, r.Phase = 1_000, "refunding" }, false, levelOK, "none wants"},
 		"expires soon":         {mine, func(r *row) { r.Expiry = 1_010 }, false, levelOK, "10 blocks"},
 		"of another wallet":    {mine, func(r *row) { r.Expiry, r.Unsigned = 1_000, true }, false, levelOK, "none wants"},
+		"closing":              {mine, func(r *row) { r.Phase = "closing" }, false, levelOK, "1 closing, none wants anything"},
 		"far from its end yet": {mine, func(*row) {}, false, levelOK, "1 open"},
 	} {
 		r := c.row
