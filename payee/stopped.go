@@ -60,7 +60,7 @@ func (p *Payee) stop(ctx context.Context, h *held, why error) error {
 
 func (p *Payee) alarm(stop *channel.StoppedError, v *channel.ViolationError, failed error) {
 	p.cfg.Log.Error("ALARM: an invariant is violated, the channel is stopped and nothing more is signed in it",
-		"channel", stop.Channel, "rule", v.Rule, "what", v.What, "mark_saved", failed == nil)
+		"channel", stop.Channel, "rule", v.Rule, "what", v.What, "mark_saved", failed == nil, "error", failed)
 	if p.cfg.Alarm != nil {
 		p.cfg.Alarm(stop)
 	}

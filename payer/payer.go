@@ -138,7 +138,7 @@ func (p *Payer) lock(ctx context.Context, id string) (*held, error) {
 	h.unlock = unlock
 	if h.record.Stopped == "" {
 		if err := h.record.Sound(); err != nil {
-			_ = p.stop(ctx, h, err) // said there; the record in hand is stopped in any case
+			_ = p.stop(ctx, h, err) // said there, also where it is not saved; the record in hand is stopped in any case
 		}
 	}
 	return h, nil

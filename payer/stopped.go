@@ -49,7 +49,7 @@ func (p *Payer) stop(ctx context.Context, h *held, why error) error {
 
 func (p *Payer) alarm(stop *channel.StoppedError, v *channel.ViolationError, failed error) {
 	p.cfg.Log.Error("ALARM: an invariant is violated, the channel is stopped and nothing more is signed in it",
-		"channel", stop.Channel, "rule", v.Rule, "what", v.What, "mark_saved", failed == nil)
+		"channel", stop.Channel, "rule", v.Rule, "what", v.What, "mark_saved", failed == nil, "error", failed)
 	if p.cfg.Alarm != nil {
 		p.cfg.Alarm(stop)
 	}

@@ -181,18 +181,25 @@ func (m *meter) give(p []byte, last bool) error {
 
 // put writes to the connection. A client that takes nothing ends the answer.
 func (m *meter) put(p []byte) error {
-	m.hurry()
+	if err := m.hurry(); err != nil {
+		return err
+	}
 	m.said = time.Now()
 	_, err := m.w.Write(p)
 	return err
 }
 
-// hurry bounds how long what is written next may take.
-func (m *meter) hurry() {
-	if !m.own {
-		// not every writer can; those of net/http can
-		_ = http.NewResponseController(m.w).SetWriteDeadline(time.Now().Add(m.wall.cfg.Stall))
+// hurry bounds how long what is written next may take, where the writer can: those of
+// net/http can. Errors: of a connection that is over.
+func (m *meter) hurry() error {
+	if m.own {
+		return nil
 	}
+	err := http.NewResponseController(m.w).SetWriteDeadline(time.Now().Add(m.wall.cfg.Stall))
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
 }
 
 // charge charges the answer up to the end of the buffer.
@@ -334,7 +341,9 @@ func (m *meter) finish(keep bool) {
 			m.refuse(err)
 		}
 	}
-	m.hurry() // what is written behind us
+	if err := m.hurry(); err != nil && m.err == nil { // what is written behind us
+		m.err = err
+	}
 }
 
 // complete makes the answer one that can be kept, where all of it was charged.
@@ -366,8 +375,10 @@ func (m *meter) FlushError() error {
 
 // flush has the connection send what it was given.
 func (m *meter) flush() error {
-	m.hurry()
-	err := http.NewResponseController(m.w).Flush()
+	err := m.hurry()
+	if err == nil {
+		err = http.NewResponseController(m.w).Flush()
+	}
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		m.err = err
 	}

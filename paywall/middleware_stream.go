@@ -319,5 +319,7 @@ func (m *meter) live() bool {
 func (m *meter) supersede() {
 	m.cancel(errSuperseded)
 	// it may be waiting for a connection that is gone; not every writer can be told
-	_ = http.NewResponseController(m.w).SetWriteDeadline(time.Now())
+	if err := http.NewResponseController(m.w).SetWriteDeadline(time.Now()); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		m.wall.cfg.Server.cfg.Log.Debug("a connection that is given up takes no deadline", "path", m.r.URL.Path, "error", err)
+	}
 }
