@@ -434,7 +434,7 @@ func (a *app) receipt(r *bought, p *download.Plan) {
 		channel += fmt.Sprintf(", %s paid in it in all", money(r.inChannel*1000))
 	}
 	if id, _, ok := strings.Cut(r.Channel, ":"); ok && r.Funding == "" {
-		funding = id + " (of an earlier run)"
+		funding = id + " (opened before)"
 	}
 	a.out.print("%s\n  root      %s (verified)\n  paid      %s\n  fees      %d sat on the chain in this run\n  channel   %s\n  funding   %s\n  closing   %s",
 		shownPath(p, r.Path), r.Manifest.Root, paid, r.Fees, channel, funding, orNone(r.Closing))
