@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coder/websocket"
+
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/mpp"
 	"github.com/spillway/spillway/mpp/bitcoin"
@@ -120,5 +122,33 @@ func TestForgeriesForWebSocketsAreCounted(t *testing.T) {
 	}
 	if last != http.StatusTooManyRequests {
 		t.Errorf("the sixth is answered %d", last)
+	}
+}
+
+// Payments that are refused end nothing; many do.
+func TestSocketEndsAfterManyRefusals(t *testing.T) {
+	m := newMall(t, paywall.PerEvent(1000), sending(t, 1, websocket.MessageText, 5))
+	m.opened()
+	_, theirs := m.records()
+	s := m.rawSocket(nil)
+	s.send(map[string]string{"mpp": "authorization", "authorization": m.credential(channel.CeilSat(theirs.Charged)+5, "")})
+	refused := 0
+	for range 40 {
+		raw := []byte(`{"mpp":"authorization","authorization":"Payment e30"}`)
+		if s.ws.Write(within(t), websocket.MessageText, raw) != nil {
+			break
+		}
+	}
+	for {
+		_, p, err := s.ws.Read(within(t))
+		if err != nil {
+			break
+		}
+		if strings.Contains(string(p), "payment-error") {
+			refused++
+		}
+	}
+	if refused == 0 || refused > 17 {
+		t.Errorf("%d refusals were answered", refused)
 	}
 }
