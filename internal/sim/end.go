@@ -90,9 +90,12 @@ func (a *audit) worthSettling(r channel.PayeeRecord) bool {
 	return int64(r.Paid) > 330+a.highest.Fee(360)*3/2 && !r.Restored && r.Phase != channel.Abandoned
 }
 
-// small is how much newer updates may be worth, in sat, without a settlement being
-// replaced for them: what the replacement would cost.
+// small is how much newer updates may be worth, in sat, without a settlement of one
+// channel being replaced for them: what the replacement would cost at 1 sat/vB more.
 const small = 400
+
+// smallFor is the same for a settlement that may hold several channels.
+func smallFor(tx *wire.MsgTx) int64 { return max(small, script.VSize(tx)+1) }
 
 // end holds how the day came out against the chain.
 func (a *audit) end() {
@@ -208,7 +211,7 @@ func (a *audit) settled(id string, tx *wire.MsgTx, height uint32, r channel.Paye
 	switch {
 	case rest < due && due >= int64(r.Terms.Dust()) && (r.Close == nil || rest < due-fee):
 		w.violate("the payer got %d sat of its %d sat out of %.12s", rest, due, id)
-	case w.strict() && capacity-rest+small < int64(a.due[id]) && r.Close == nil:
+	case w.strict() && capacity-rest+smallFor(tx) < int64(a.due[id]) && r.Close == nil:
 		w.violate("%.12s was settled at %d sat, paid were %d sat", id, capacity-rest, a.due[id])
 	case w.strict() && height > r.Terms.Expiry && a.worthSettling(p):
 		w.violate("%.12s was settled at height %d, the expiry is %d", id, height, r.Terms.Expiry)
