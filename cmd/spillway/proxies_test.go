@@ -354,9 +354,9 @@ func TestPayProxyKeepsToItsBudgets(t *testing.T) {
 		t.Fatalf("%d, %d bytes", status, len(body))
 	}
 	s.settles(s.files)
-	before := s.spent(s.files)
-	s.must(s.pay.Close())
+	s.must(s.pay.Close()) // which waits for what is being paid
 	s.open()
+	before := s.spent(s.files)
 	if n := s.pay.spent.Status().Spent; n != before || before < 600 {
 		t.Fatalf("%d sat are remembered of %d", n, before)
 	}
