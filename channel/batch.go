@@ -338,7 +338,9 @@ func replaces(seats []Seat, of []int, rate script.FeeRate, payout []byte) (Batch
 
 // afresh is the rate at which a channel is settled alone that was in a batch: what Due
 // asks for, never less than before; 0 where its stake does not allow that, where what
-// spends it is mined, or where what waits is its own.
+// spends it is mined, or where what waits is its own. A batch that had to outbid may have
+// cost more than a member alone can pay: where nothing spends its output any more, it
+// begins again at the going rate.
 func (s Seat) afresh(payout []byte) script.FeeRate {
 	r, v := s.Record, s.View
 	if v.Spend != nil && (v.Spend.Height > 0 || s.Rate == 0 && !r.knows(v.Spend.Txid)) {
@@ -346,7 +348,10 @@ func (s Seat) afresh(payout []byte) script.FeeRate {
 	}
 	_, most := s.alone(payout)
 	rate := max(s.Rate, script.FeeRate(r.Settlement.Rate), minStep)
-	if rate > most {
+	switch {
+	case rate > most && v.Spend == nil && most >= minStep:
+		return min(max(s.Rate, v.Rate, minStep), most)
+	case rate > most:
 		return 0
 	}
 	return rate

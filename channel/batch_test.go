@@ -221,8 +221,13 @@ func TestBatchesHold(t *testing.T) {
 				}
 				in[i] = true
 				last := seats[i].Record.Settlement
-				if b.Rate > 0 && last != nil && b.Rate < script.FeeRate(last.Rate) {
+				_, most := seats[i].alone(payout)
+				again := len(b.Seats) == 1 && seats[i].View.Spend == nil && last != nil && script.FeeRate(last.Rate) > most
+				if b.Rate > 0 && last != nil && b.Rate < script.FeeRate(last.Rate) && !again {
 					rt.Fatalf("seat %d at %d after %d", i, b.Rate, last.Rate)
+				}
+				if again && (b.Rate > most || b.Rate < minStep) {
+					rt.Fatalf("seat %d begins again at %d of %d", i, b.Rate, most)
 				}
 				if len(b.Seats) > 1 && last == nil && seats[i].evictable() {
 					rt.Fatalf("seat %d can evict the others", i)

@@ -96,6 +96,18 @@ func TestWhatBecomesOfABatch(t *testing.T) {
 		{"mined, whatever is asked for", two(&SpendView{Txid: "batch", Height: lastBlock}, wants(5000)), nil},
 		{"spent by somebody else, both", two(&SpendView{Txid: "refund"}, func(s []Seat) { s[0].Rate, s[1].Rate = 4000, 5000 }), []string{"[0] 4000", "[1] 5000"}},
 		{"gone, and cheaper by now", two(nil, wants(2000)), []string{"[0 1] 3000"}},
+		{"gone, at more than one of it could pay alone, whose other was refunded", two(nil, func(s []Seat) {
+			for i := range s {
+				s[i].Record.Settlement.Rate = 10_000_000
+			}
+			s[0].View.Rate, s[1].View.Spend = 7000, &SpendView{Txid: "refund", Height: lastBlock}
+		}), []string{"[0] 7000"}},
+		{"the same, and what waits is its own", two(waits, func(s []Seat) {
+			for i := range s {
+				s[i].Record.Settlement.Rate = 10_000_000
+			}
+			s[1].View.Spend = &SpendView{Txid: "refund", Height: lastBlock}
+		}), nil},
 		{"one is left alone by its rule", two(nil, func(s []Seat) { s[1].View.Spend = &SpendView{Txid: "newer"} }), []string{"[0] 3000"}},
 		{"cheaper by now, its fee unknown", two(&SpendView{Txid: "batch"}, wants(2000)), []string{"[0 1] 3000"}},
 		{"more was paid, and one is in a hurry", two(waits, func(s []Seat) { s[0].Record.Paid += 900; s[1].Rate = 9000 }), []string{"[0 1] 9000"}},

@@ -184,6 +184,11 @@ func TestPayeeStepsViolate(t *testing.T) {
 		{"the settlement forgotten", "settlement", settling, func(r *PayeeRecord) { r.Settlement = nil }, nil},
 		{"a settlement of an open channel", "settlement", nil, func(r *PayeeRecord) { r.Settlement = settledAt(5000, 1000) }, nil},
 		{"a lower rate", "rate-fell", settling, func(r *PayeeRecord) { r.Settlement = settledAt(5000, 1999); r.Settlement.Txid = "t" }, nil},
+		{"a lower rate of another batch", "rate-fell", func(r *PayeeRecord) { settling(r); r.Settlement.Batch = []string{"a", "b"} }, func(r *PayeeRecord) {
+			r.Settlement = settledAt(5000, 1999)
+			r.Settlement.Txid, r.Settlement.Batch = "t", []string{"a", "b"}
+		}, nil},
+		{"a lower settlement after a batch", "rate-fell", func(r *PayeeRecord) { settling(r); r.Settlement.Batch = []string{"a", "b"} }, func(r *PayeeRecord) { r.Settlement = settledAt(4999, 1999); r.Settlement.Txid = "t" }, nil},
 		{"a lower settlement", "rate-fell", settling, func(r *PayeeRecord) { r.Settlement = settledAt(4999, 3000); r.Settlement.Txid = "t" }, nil},
 		{"charged by what does not charge", "charge", nil, func(r *PayeeRecord) { r.Charged += chunk }, nil},
 		{"charged in settling", "charge", func(r *PayeeRecord) { r.Phase = Settling }, func(r *PayeeRecord) { r.Charged += chunk }, charge},
