@@ -154,7 +154,7 @@ func TestPitfall48_EvictedBatch(t *testing.T) {
 		{"one has too little for that rate alone", three(nil, func(s []Seat) {
 			s[1].View.Spend, s[1].Rate = &SpendView{Txid: "refund", Lock: expiry}, 20_000
 			s[2].Record.Paid = 600
-		}), []string{"[0] 3000", "[1] 20000"}},
+		}), []string{"[0] 3000", "[1] 20000", "[2] 1000"}}, // it begins again at the going rate
 		{"one has to be mined sooner", three(waits, func(s []Seat) { s[2].Rate = 7000 }), []string{"[0 1 2] 7000"}},
 		{"the fee has to pay for both", three(&SpendView{Txid: "batch", Fee: 9_000, VSize: 3000}, func(s []Seat) { s[2].Rate = 4000 }), []string{"[0 1 2] 18785"}},
 		{"at an expiry it is replaced without that one", three(waits, func(s []Seat) { s[0].View.Tip, s[2].Rate = expiry, 7000 }),
