@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,10 +16,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/content"
 	"github.com/spillway/spillway/download"
 	"github.com/spillway/spillway/paywall"
 	"github.com/spillway/spillway/script"
+	"github.com/spillway/spillway/store"
 )
 
 // demoFlags are the flags of demo.
@@ -160,6 +161,7 @@ func (s *story) side() *app {
 func (s *story) sell(ctx context.Context) (err error) {
 	quiet := s.side()
 	quiet.out = &output{stdout: io.Discard, stderr: io.Discard, quiet: true}
+	quiet.observer = &s.payments
 	s.provider, err = quiet.startProvider(ctx, serveFlags{
 		price: fmt.Sprintf("%dsat/file", s.price), chunks: s.flags.chunks, chunk: "1MiB", listen: "127.0.0.1:0", credit: 1,
 		tower: towerUse{maxRate: towerRate},
@@ -204,9 +206,7 @@ func (s *story) fund(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	web := paywall.DefaultHTTP()
-	web.Transport = &timed{next: web.Transport, times: &s.payments}
-	if s.buyer, err = a.newBuyer(r, web); err != nil {
+	if s.buyer, err = a.newBuyer(r, paywall.DefaultHTTP()); err != nil {
 		return errors.Join(err, r.Close())
 	}
 	quietly := *a
@@ -324,16 +324,34 @@ func (s *story) close() error {
 	return errors.Join(append(failed, os.RemoveAll(s.dir))...)
 }
 
-// payments are the times that payments took.
+// payments are the times that payments took the provider: from the check of a signature
+// until what it pays is durable. It observes the one channel of the story.
 type payments struct {
-	mu   sync.Mutex
-	took []time.Duration
+	mu    sync.Mutex
+	began time.Time
+	took  []time.Duration
 }
 
-func (p *payments) add(d time.Duration) {
+// Verifying implements payee.Observer.
+func (p *payments) Verifying() func(error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.took = append(p.took, d)
+	p.began = time.Now()
+	return func(error) {}
+}
+
+// Beside implements payee.Observer: nothing is saved.
+func (p *payments) Beside(*channel.PayeeRecord, channel.PayeeRecord) ([]store.Op, error) {
+	return nil, nil
+}
+
+// Saved implements payee.Observer.
+func (p *payments) Saved(before *channel.PayeeRecord, next channel.PayeeRecord) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if before != nil && next.Claimed() > before.Claimed() && !p.began.IsZero() {
+		p.took = append(p.took, time.Since(p.began))
+	}
 }
 
 // median in milliseconds.
@@ -345,23 +363,6 @@ func (p *payments) median() float64 {
 	}
 	sorted := slices.Sorted(slices.Values(p.took))
 	return float64(sorted[len(sorted)/2].Microseconds()) / 1000
-}
-
-// timed measures how long the provider takes to verify and save a payment: from
-// the request that carries it to the head of the answer.
-type timed struct {
-	next  http.RoundTripper
-	times *payments
-}
-
-// RoundTrip implements http.RoundTripper.
-func (t *timed) RoundTrip(r *http.Request) (*http.Response, error) {
-	begin := time.Now()
-	resp, err := t.next.RoundTrip(r)
-	if err == nil && resp.StatusCode < 300 && r.Header.Get("Authorization") != "" && r.Method != http.MethodPost {
-		t.times.add(time.Since(begin))
-	}
-	return resp, err
 }
 
 // fileHash is a file's SHA-256 in hex.

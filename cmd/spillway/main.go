@@ -19,6 +19,7 @@ import (
 
 	"github.com/spillway/spillway/channel"
 	"github.com/spillway/spillway/internal/settings"
+	"github.com/spillway/spillway/payee"
 )
 
 func main() {
@@ -74,6 +75,8 @@ type app struct {
 	reloads  *reloads     // what is read again when the provider is told to
 	cert     *certificate // of the listener; nil: it has none
 
+	// observer, where it is set before a provider is opened, is told beside its metrics
+	observer payee.Observer
 	// spend, where it is set before a buyer is opened, has the last word on its payments
 	spend      func(r channel.PayerRecord, more uint64) error
 	secret     *string // the passphrase, once it was read: it may come from a pipe

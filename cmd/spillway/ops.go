@@ -126,6 +126,9 @@ func (o *operations) observe(cfg *payee.Config) {
 	cfg.Store = o.metrics.Store(watchedStore{cfg.Store, o})
 	cfg.Chain = o.metrics.Chain(cfg.Chain)
 	cfg.Observer = both{o.metrics, o.outbox}
+	if also := o.p.app.observer; also != nil {
+		cfg.Observer = both{cfg.Observer, also}
+	}
 }
 
 // both tells two observers.
