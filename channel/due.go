@@ -141,10 +141,11 @@ func (r PayeeRecord) settle(ch *script.Channel, payout []byte, v View, p Policy)
 	rate, remake := nextRate(r.Settlement, amount, v, c, limit)
 	if !r.Shared(v) && (remake || hidden) {
 		next, ok := r.replacing(v, size, rate, limit)
-		if remake && !ok && !r.own(v.Spend.Txid) && v.Spend.Txid != r.Settlement.Txid {
-			remake = false // nothing dearer can be made: what is saved, which is newer than what waits
-		} else if remake && !ok {
-			return nil
+		if remake && !ok {
+			if r.own(v.Spend.Txid) {
+				return nil
+			}
+			remake = false // nothing dearer can be made: what is saved, where it does not wait itself
 		}
 		if ok && next > rate {
 			rate, remake = next, true
