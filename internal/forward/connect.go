@@ -55,20 +55,24 @@ func (p *Proxy) connect(w http.ResponseWriter, r *http.Request) {
 		_ = there.Close() // nothing went through it
 		return
 	}
-	t := &tunnelled{conns: [2]io.Closer{here, there}}
-	p.mu.Lock()
-	p.tunnel[t] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		t.end()
-		p.mu.Lock()
-		delete(p.tunnel, t)
-		p.mu.Unlock()
-	}()
+	defer p.hold(&tunnelled{conns: [2]io.Closer{here, there}})()
 	var both sync.WaitGroup
 	both.Go(func() { pipe(there, here) })
 	both.Go(func() { pipe(here, there) })
 	both.Wait()
+}
+
+// hold has Close end a tunnel too, until what it returns ends it.
+func (p *Proxy) hold(t *tunnelled) (end func()) {
+	p.mu.Lock()
+	p.tunnel[t] = struct{}{}
+	p.mu.Unlock()
+	return func() {
+		t.end()
+		p.mu.Lock()
+		delete(p.tunnel, t)
+		p.mu.Unlock()
+	}
 }
 
 // accept says that the tunnel is there and takes the client's connection over.
@@ -121,16 +125,7 @@ func (p *Proxy) intercept(w http.ResponseWriter, r *http.Request, host, origin s
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.cfg.CA.leaf(host) },
 	})
-	t := &tunnelled{conns: [2]io.Closer{secure}}
-	p.mu.Lock()
-	p.tunnel[t] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		t.end()
-		p.mu.Lock()
-		delete(p.tunnel, t)
-		p.mu.Unlock()
-	}()
+	defer p.hold(&tunnelled{conns: [2]io.Closer{secure}})()
 	l := &oneConn{conn: secure, done: make(chan struct{})}
 	s := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,

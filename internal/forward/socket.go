@@ -97,16 +97,7 @@ func (p *Proxy) dial(ctx context.Context, r *http.Request, target string) (*payw
 func (p *Proxy) carry(ws *websocket.Conn, s *paywall.Socket) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	t := &tunnelled{conns: [2]io.Closer{closes(ws.CloseNow), nil}}
-	p.mu.Lock()
-	p.tunnel[t] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		t.end()
-		p.mu.Lock()
-		delete(p.tunnel, t)
-		p.mu.Unlock()
-	}()
+	defer p.hold(&tunnelled{conns: [2]io.Closer{closes(ws.CloseNow), nil}})()
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer cancel()
